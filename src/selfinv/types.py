@@ -1,0 +1,162 @@
+"""Floor 0: the words every module shares, and the checks that raise errors a user can act on.
+
+Axes are named by single letters, in the order in which an array stores them: ``t`` time, ``c`` channel,
+``z``, ``y``, ``x`` space. Inside the package every tensor is ``batch channel *space`` (time is the batch);
+`AxisLayout` goes there and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+SPACE = "zyx"
+AXES = "tc" + SPACE
+
+
+class InputError(ValueError):
+    """A mistake in what the caller passed; the message says what was found, what was expected, what to do.
+
+    The command line prints the message on one line and exits with status 2.
+    """
+
+
+class SelfinvWarning(UserWarning):
+    """Something in the data deserves the user's attention but does not stop the work."""
+
+
+@dataclass(frozen=True)
+class AxisLayout:
+    """How an array's axes map onto ``batch channel *space``.
+
+    Parameters
+    ----------
+    axes
+        One letter per axis of the array, for instance ``"zyx"`` or ``"tyxc"``. Made by `parse_axes`.
+    """
+
+    axes: str
+
+    @property
+    def spatial(self) -> str:
+        """The spatial letters, in the order ``zyx``."""
+        return "".join(a for a in SPACE if a in self.axes)
+
+    def spatial_shape(self, shape: Sequence[int]) -> Shape:
+        """The sizes of the spatial axes (in ``zyx`` order) of an array of this ``shape``."""
+        return tuple(int(shape[self.axes.index(a)]) for a in self.spatial)
+
+    def to_batch(self, array: Array) -> Array:
+        """Rearrange an array with these axes to ``batch channel *space`` (a view where possible)."""
+        inner = [a for a in "tc" if a in self.axes] + list(self.spatial)
+        moved = np.transpose(array, [self.axes.index(a) for a in inner])
+        shape = self.spatial_shape(array.shape)
+        batch = array.shape[self.axes.index("t")] if "t" in self.axes else 1
+        channels = array.shape[self.axes.index("c")] if "c" in self.axes else 1
+        return moved.reshape(batch, channels, *shape)
+
+    def from_batch(self, array: Array) -> Array:
+        """Undo `to_batch`; the spatial sizes may differ from the original's."""
+        inner = [a for a in "tc" if a in self.axes] + list(self.spatial)
+        keep = [i for i, a in enumerate("tc") if a in self.axes] + list(range(2, array.ndim))
+        squeezed = array.reshape([array.shape[i] for i in keep])
+        return np.transpose(squeezed, [inner.index(a) for a in self.axes])
+
+
+def parse_axes(axes: str, ndim: int) -> AxisLayout:
+    """Check an axis string against an array's number of axes.
+
+    Raises
+    ------
+    InputError
+        If a letter is unknown or repeated, if the count differs from ``ndim``, or if no ``x`` is there.
+    """
+    letters = axes.strip().lower()
+    unknown = [a for a in letters if a not in AXES]
+    if unknown:
+        raise InputError(
+            f"axes={axes!r} has the unknown letter {unknown[0]!r}; "
+            f"use t (time), c (channel), z, y, x, one letter per axis, e.g. 'zyx' or 'yxc'"
+        )
+    if len(set(letters)) != len(letters):
+        raise InputError(f"axes={axes!r} names an axis twice; use each of t, c, z, y, x at most once")
+    if len(letters) != ndim:
+        raise InputError(
+            f"axes={axes!r} names {len(letters)} axes but the image has {ndim}; give one letter per axis"
+        )
+    spatial = "".join(a for a in SPACE if a in letters)
+    if spatial not in ("x", "yx", "zyx"):
+        raise InputError(f"axes={axes!r} has the spatial axes {spatial!r}; expected 'x', 'yx' or 'zyx'")
+    return AxisLayout(letters)
+
+
+def guess_axes(shape: Sequence[int], spatial_ndim: int | None = None) -> str:
+    """The axes of an array that came without names, where its shape leaves no doubt.
+
+    Parameters
+    ----------
+    shape
+        The array's shape.
+    spatial_ndim
+        The number of spatial axes if something else tells it (the PSF), else None.
+
+    Raises
+    ------
+    InputError
+        If the shape can be read in more than one way.
+
+    Examples
+    --------
+    >>> guess_axes((512, 512)), guess_axes((512, 512, 3)), guess_axes((20, 64, 64), spatial_ndim=3)
+    ('yx', 'yxc', 'zyx')
+    """
+    ndim = len(shape)
+    if ndim <= 2 and spatial_ndim in (None, ndim):
+        return SPACE[-ndim:]
+    if ndim == 3 and spatial_ndim == 3:
+        return "zyx"
+    if ndim == 3 and shape[-1] in (3, 4) and spatial_ndim in (None, 2) and min(shape[:2]) > 4:
+        return "yxc"
+    candidates = {3: "'zyx' (a volume), 'tyx' (a time series) or 'cyx' (channels)"}.get(ndim, "e.g. 'tzyx'")
+    psf = f" and the psf has {spatial_ndim}" if spatial_ndim else ""
+    raise InputError(
+        f"the image has {ndim} axes {tuple(shape)}{psf}, which can be read in several ways; "
+        f"say which with axes=, {candidates}"
+    )
+
+
+def check_image(image: Any, *, name: str = "image", allow_nan: bool = False) -> Array:
+    """Return ``image`` as a real floating-point or integer array, or say what is wrong with it.
+
+    Raises
+    ------
+    InputError
+        If it is empty, complex, not numeric, or holds NaN or infinite values (unless ``allow_nan``).
+    """
+    array = np.asarray(image)
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    if array.dtype.kind == "c":
+        raise InputError(f"{name} is complex ({array.dtype}); expected real intensities")
+    if array.dtype.kind not in "uif":
+        raise InputError(f"{name} has the type {array.dtype}; expected integers or floating point")
+    if array.size == 0:
+        raise InputError(f"{name} is empty (shape {array.shape})")
+    if array.dtype.kind == "f":
+        infinite = int(np.isinf(array).sum())
+        nan = int(np.isnan(array).sum())
+        if infinite + nan and not allow_nan:
+            raise InputError(
+                f"{name} has {nan} NaN and {infinite} infinite values; "
+                f"pass mask_nan=True (--mask-nan) to treat them as missing pixels"
+            )
+        if infinite + nan == array.size:
+            raise InputError(f"{name} has no finite value at all")
+    return array
