@@ -1,0 +1,17 @@
+"""Forward operators: how an object becomes a measurement."""
+
+from selfinv.operators.base import Adjoint, Composition, LinearOperator, Scaled, dot_test, norm
+from selfinv.operators.convolution import Boundary, Convolution
+from selfinv.operators.sampling import Identity
+
+__all__ = [
+    "Adjoint",
+    "Boundary",
+    "Composition",
+    "Convolution",
+    "Identity",
+    "LinearOperator",
+    "Scaled",
+    "dot_test",
+    "norm",
+]

@@ -1,0 +1,189 @@
+"""What a forward operator is: shapes, adjoint, algebra, and the tests every operator must pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import overload
+
+import torch
+from torch import Tensor, nn
+
+from selfinv.types import InputError, Shape
+
+
+class LinearOperator(nn.Module):
+    r"""A linear map :math:`A` from objects to measurements, acting on the trailing axes.
+
+    Subclasses write `forward` with torch operations and register their data as buffers, so ``.to(device)``
+    moves them. Leading (batch, channel) axes broadcast. The adjoint follows from `forward` by automatic
+    differentiation unless a subclass knows a faster one.
+
+    Parameters
+    ----------
+    in_shape
+        Shape of the object, ``*space``.
+    out_shape
+        Shape of the measurement.
+    """
+
+    def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.in_shape: Shape = tuple(int(n) for n in in_shape)
+        self.out_shape: Shape = tuple(int(n) for n in out_shape)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Apply the adjoint to a measurement, ``(..., *out_shape)`` to ``(..., *in_shape)``."""
+        self._check(y, self.out_shape, "adjoint", "measurement")
+        leading = y.shape[: y.ndim - len(self.out_shape)]
+        with torch.enable_grad():
+            x = torch.zeros(*leading, *self.in_shape, dtype=y.dtype, device=y.device, requires_grad=True)
+            (product,) = torch.autograd.grad(self(x), x, y, create_graph=y.requires_grad)
+        return product
+
+    @property
+    def field_of_view(self) -> tuple[slice, ...]:
+        """The part of the object's grid that lies under the measurement's pixels (all of it by default)."""
+        return tuple(slice(0, n) for n in self.in_shape)
+
+    @property
+    def H(self) -> LinearOperator:
+        """The adjoint as an operator of its own."""
+        return Adjoint(self)
+
+    @overload
+    def __matmul__(self, other: LinearOperator) -> LinearOperator: ...
+    @overload
+    def __matmul__(self, other: Tensor) -> Tensor: ...
+    def __matmul__(self, other: LinearOperator | Tensor) -> LinearOperator | Tensor:
+        if isinstance(other, Tensor):
+            return self(other)
+        if isinstance(other, LinearOperator):
+            return Composition(self, other)
+        return NotImplemented
+
+    def __rmul__(self, scale: float) -> LinearOperator:
+        return Scaled(scale, self) if isinstance(scale, int | float) else NotImplemented
+
+    __mul__ = __rmul__
+
+    def __neg__(self) -> LinearOperator:
+        return Scaled(-1.0, self)
+
+    def _check(self, tensor: Tensor, shape: Shape, verb: str, noun: str) -> None:
+        if tuple(tensor.shape[max(tensor.ndim - len(shape), 0) :]) != shape:
+            raise InputError(
+                f"{type(self).__name__}.{verb} expects a {noun} whose last axes are {shape}, "
+                f"got the shape {tuple(tensor.shape)}"
+            )
+
+
+class Adjoint(LinearOperator):
+    """The adjoint of an operator, with the roles of `forward` and `adjoint` exchanged."""
+
+    def __init__(self, operator: LinearOperator) -> None:
+        super().__init__(operator.out_shape, operator.in_shape)
+        self.operator = operator
+
+    def forward(self, y: Tensor) -> Tensor:
+        return self.operator.adjoint(y)
+
+    def adjoint(self, x: Tensor) -> Tensor:
+        return self.operator(x)
+
+    @property
+    def H(self) -> LinearOperator:
+        return self.operator
+
+
+class Composition(LinearOperator):
+    """The product ``outer @ inner``: first ``inner``, then ``outer``."""
+
+    def __init__(self, outer: LinearOperator, inner: LinearOperator) -> None:
+        if inner.out_shape != outer.in_shape:
+            raise InputError(
+                f"cannot compose {type(outer).__name__} @ {type(inner).__name__}: the inner operator gives "
+                f"the shape {inner.out_shape} but the outer one takes {outer.in_shape}"
+            )
+        super().__init__(inner.in_shape, outer.out_shape)
+        self.outer = outer
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(self.inner(x))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.inner.adjoint(self.outer.adjoint(y))
+
+    @property
+    def field_of_view(self) -> tuple[slice, ...]:
+        inner, outer = self.inner.field_of_view, self.outer.field_of_view
+        return tuple(slice(i.start + o.start, i.start + o.stop) for i, o in zip(inner, outer, strict=True))
+
+
+class Scaled(LinearOperator):
+    """An operator times a real number."""
+
+    def __init__(self, scale: float, operator: LinearOperator) -> None:
+        super().__init__(operator.in_shape, operator.out_shape)
+        self.scale = float(scale)
+        self.operator = operator
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.operator(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.scale * self.operator.adjoint(y)
+
+    @property
+    def field_of_view(self) -> tuple[slice, ...]:
+        return self.operator.field_of_view
+
+
+def _random_like(operator: LinearOperator, shape: Shape, dtype: torch.dtype, seed: int) -> Tensor:
+    device = next((b.device for b in operator.buffers()), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=dtype).to(device)
+
+
+def norm(
+    operator: LinearOperator,
+    *,
+    margin: float = 0.01,
+    rtol: float = 1e-4,
+    max_steps: int = 300,
+    dtype: torch.dtype = torch.float32,
+) -> float:
+    r"""The operator norm :math:`\|A\|_2` by power iteration on :math:`A^\top A`, enlarged by ``margin``.
+
+    Power iteration approaches the norm from below, and step sizes taken from too small a norm diverge: hence
+    the margin.
+    """
+    x = _random_like(operator, operator.in_shape, dtype, seed=0)
+    estimate = 0.0
+    with torch.no_grad():
+        for _ in range(max_steps):
+            x = x / x.norm()
+            image = operator(x)
+            previous, estimate = estimate, float(image.norm())
+            if estimate == 0.0:
+                return 0.0
+            if abs(estimate - previous) <= rtol * estimate:
+                break
+            x = operator.adjoint(image)
+    return estimate * (1.0 + margin)
+
+
+def dot_test(operator: LinearOperator, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> float:
+    r"""The relative mismatch between :math:`\langle Ax, y\rangle` and :math:`\langle x, A^\top y\rangle`.
+
+    Rounding alone gives less than 1e-10 in float64 and 1e-5 in float32; more means that `adjoint` is not the
+    adjoint of `forward`.
+    """
+    x = _random_like(operator, operator.in_shape, dtype, seed)
+    y = _random_like(operator, operator.out_shape, dtype, seed + 1)
+    with torch.no_grad():
+        ax, ahy = operator(x), operator.adjoint(y)
+    left, right = float((ax * y).sum()), float((x * ahy).sum())
+    scale = math.sqrt(float(ax.norm() * y.norm()) * float(x.norm() * ahy.norm()))
+    return abs(left - right) / scale if scale else 0.0

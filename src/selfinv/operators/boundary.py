@@ -1,0 +1,36 @@
+"""Reflection of an image beyond its edges, and the adjoint of that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def reflected_index(n: int, before: int, after: int, device: torch.device | None = None) -> Tensor:
+    """Which of the ``n`` samples stands at each place of an axis extended by ``before`` and ``after``.
+
+    Half-sample symmetric (``c b a | a b c | c b a``), as often as needed: SciPy's ``mode="reflect"``.
+    """
+    index = torch.arange(-before, n + after, device=device) % (2 * n)
+    return torch.minimum(index, 2 * n - 1 - index)
+
+
+def reflect(x: Tensor, pads: Sequence[tuple[int, int]]) -> Tensor:
+    """Extend the trailing axes of ``x`` by reflection, by ``(before, after)`` samples each."""
+    for axis, (before, after) in enumerate(pads, start=x.ndim - len(pads)):
+        if before or after:
+            x = x.index_select(axis, reflected_index(x.shape[axis], before, after, x.device))
+    return x
+
+
+def reflect_adjoint(y: Tensor, shape: Sequence[int], pads: Sequence[tuple[int, int]]) -> Tensor:
+    """The adjoint of `reflect`: fold the extension of each trailing axis back onto ``shape``."""
+    for axis, ((before, after), n) in enumerate(zip(pads, shape, strict=True), start=y.ndim - len(pads)):
+        if before or after:
+            folded = list(y.shape)
+            folded[axis] = n
+            index = reflected_index(n, before, after, y.device)
+            y = y.new_zeros(folded).index_add(axis, index, y)
+    return y

@@ -1,0 +1,94 @@
+"""What holds for every operator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from registry import OPERATORS, asymmetric_kernel
+
+from selfinv.operators import Convolution, Identity, LinearOperator, dot_test, norm
+from selfinv.types import InputError
+
+
+def dense(operator: LinearOperator) -> torch.Tensor:
+    """The operator's matrix, column by column."""
+    n = int(np.prod(operator.in_shape))
+    basis = torch.eye(n, dtype=torch.float64).reshape(n, *operator.in_shape)
+    return torch.stack([operator(b).reshape(-1) for b in basis], dim=1)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_adjoint_is_the_adjoint_of_forward(name, dtype, limit):
+    operator = OPERATORS[name]()
+    if name == "kernel-per-channel":  # one object seen through three kernels at once
+        x, y = torch.randn(2, 3, 9, 8, dtype=dtype), torch.randn(2, 3, 9, 8, dtype=dtype)
+        left, right = (operator(x) * y).sum(), (x * operator.adjoint(y)).sum()
+        assert abs(left - right) <= limit * x.norm() * y.norm()
+        return
+    assert dot_test(operator.to(dtype), dtype=dtype) < limit
+    assert dot_test(operator.to(dtype).H, dtype=dtype) < limit
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_adjoint_equals_the_vector_jacobian_product(name):
+    operator = OPERATORS[name]()
+    leading = (2, 3)
+    y = torch.randn(*leading, *operator.out_shape, dtype=torch.float64)
+    by_autograd = LinearOperator.adjoint(operator, y)
+    assert torch.allclose(operator.adjoint(y), by_autograd, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_batches_are_handled_one_by_one_and_dtype_is_kept(name):
+    operator = OPERATORS[name]()
+    x = torch.randn(2, 3, *operator.in_shape, dtype=torch.float32)
+    out = operator(x)
+    assert out.dtype == torch.float32
+    assert out.shape == (2, 3, *operator.out_shape)
+    if name != "kernel-per-channel":
+        assert torch.allclose(out[1, 2], operator(x[1, 2]), atol=1e-5)
+
+
+def test_dot_test_finds_a_wrong_adjoint():
+    class Wrong(Convolution):
+        def adjoint(self, y):  # the forward operator in the place of the adjoint
+            return self(y)
+
+    assert dot_test(Wrong(asymmetric_kernel((5, 5)), (16, 16), "periodic")) > 1e-3
+
+
+def test_norm_is_not_below_the_largest_singular_value_and_close_to_it():
+    operator = Convolution(asymmetric_kernel((5, 4)) - 0.03, (12, 10), "zero")
+    truth = float(torch.linalg.matrix_norm(dense(operator), 2))
+    estimate = norm(operator, dtype=torch.float64)
+    assert truth <= estimate <= 1.02 * truth
+    assert norm(-3 * Identity((4, 4))) == pytest.approx(3 * 1.01)
+
+
+def test_algebra_matches_matrices():
+    inner = Convolution(asymmetric_kernel((3, 2)), (7, 6), "reflect")
+    outer = Convolution(asymmetric_kernel((2, 3)), (6, 4), "unknown")
+    product = 0.5 * (outer @ inner)
+    assert torch.allclose(dense(product), 0.5 * dense(outer) @ dense(inner), atol=1e-12)
+    assert torch.allclose(dense(product.H), dense(product).T, atol=1e-12)
+    x = torch.randn(7, 6, dtype=torch.float64)
+    assert torch.equal(inner @ x, inner(x))
+
+
+def test_field_of_view_of_a_product_lies_under_the_measurement():
+    spike = torch.zeros(3, 3, dtype=torch.float64)
+    spike[1, 1] = 1
+    inner = Convolution(spike, (12, 12), "unknown")
+    outer = Convolution(torch.nn.functional.pad(spike, (1, 1)), (10, 8), "unknown")
+    product = outer @ inner
+    x = torch.randn(product.in_shape, dtype=torch.float64)
+    assert torch.allclose(x[product.field_of_view], product(x), atol=1e-12)
+
+
+def test_shapes_that_do_not_fit_are_named():
+    with pytest.raises(InputError, match=r"inner operator gives the shape \(8, 8\).*takes \(9, 9\)"):
+        Identity((9, 9)) @ Identity((8, 8))
+    with pytest.raises(InputError, match=r"last axes are \(9, 9\).*\(8, 9\)"):
+        Identity((9, 9))(torch.zeros(8, 9))
