@@ -1,3 +1,62 @@
-"""Noise-tolerant self-supervised inversion of one noisy, indirectly measured image."""
+"""Noise-tolerant self-supervised inversion of one noisy, indirectly measured image.
+
+>>> import selfinv
+>>> result = selfinv.restore(image, psf)  # doctest: +SKIP
+>>> result.image, result.status, result.model  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from selfinv.types import InputError, SelfinvWarning
+
+if TYPE_CHECKING:
+    from selfinv import io, learning, metrics, noise, operators, psf, solvers
+    from selfinv.learning.model import TrainedModel
+    from selfinv.restoration import Result, load_model, restore
+    from selfinv.solvers import Progress, Status
 
 __version__ = "0.1.0"
+
+# Everything that needs torch is imported when it is first asked for, so `import selfinv` stays fast.
+_NAMES = {
+    "Progress": "selfinv.solvers",
+    "Result": "selfinv.restoration",
+    "Status": "selfinv.solvers",
+    "TrainedModel": "selfinv.learning.model",
+    "load_model": "selfinv.restoration",
+    "restore": "selfinv.restoration",
+}
+_MODULES = ("io", "learning", "metrics", "noise", "operators", "psf", "solvers")
+
+__all__ = [
+    "InputError",
+    "Progress",
+    "Result",
+    "SelfinvWarning",
+    "Status",
+    "TrainedModel",
+    "io",
+    "learning",
+    "load_model",
+    "metrics",
+    "noise",
+    "operators",
+    "psf",
+    "restore",
+    "solvers",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"selfinv.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    raise AttributeError(f"module 'selfinv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -7,7 +7,7 @@ Axes are named by single letters, in the order in which an array stores them: ``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,11 @@ class AxisLayout:
         keep = [i for i, a in enumerate("tc") if a in self.axes] + list(range(2, array.ndim))
         squeezed = array.reshape([array.shape[i] for i in keep])
         return np.transpose(squeezed, [inner.index(a) for a in self.axes])
+
+
+def spatial_index(slices: Iterable[slice]) -> tuple[Any, ...]:
+    """An index that applies one slice to each trailing axis and leaves the others whole."""
+    return (..., *slices)
 
 
 def parse_axes(axes: str, ndim: int) -> AxisLayout:
@@ -160,3 +165,12 @@ def check_image(image: Any, *, name: str = "image", allow_nan: bool = False) -> 
         if infinite + nan == array.size:
             raise InputError(f"{name} has no finite value at all")
     return array
+
+
+def same_layout(axes: str, ndim: int) -> str:
+    """The axes of another image like one with these ``axes``, with or without the time axis."""
+    if len(axes) != ndim and len(axes.replace("t", "")) == ndim:
+        return axes.replace("t", "")
+    if len(axes) + 1 == ndim and "t" not in axes:
+        return "t" + axes
+    return axes

@@ -1,0 +1,29 @@
+"""The learned solver and its parts."""
+
+from selfinv.learning.inverter import Head, Inverter
+from selfinv.learning.losses import MaskedLoss
+from selfinv.learning.masks import ComplementaryPairs, Decaying, Grid, RandomPixels
+from selfinv.learning.model import TrainedModel
+from selfinv.learning.presets import METHODS, ssi, ssi_paper, ssi_unmasked
+from selfinv.learning.ssi import SSI, Hiding, Training
+from selfinv.learning.unet import UNet, UNetSettings
+
+__all__ = [
+    "METHODS",
+    "SSI",
+    "ComplementaryPairs",
+    "Decaying",
+    "Grid",
+    "Head",
+    "Hiding",
+    "Inverter",
+    "MaskedLoss",
+    "RandomPixels",
+    "TrainedModel",
+    "Training",
+    "UNet",
+    "UNetSettings",
+    "ssi",
+    "ssi_paper",
+    "ssi_unmasked",
+]

@@ -1,0 +1,96 @@
+"""The trainable inverse: a network, its bounded output, and its average over symmetries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from selfinv.learning.masks import FILLS
+from selfinv.learning.random import generator_for
+from selfinv.learning.symmetry import Symmetry
+from selfinv.learning.unet import UNet, UNetSettings
+from selfinv.operators.boundary import reflect
+from selfinv.types import InputError
+
+
+@dataclass(frozen=True)
+class Head:
+    """How the network's last layer becomes an object, in normalised units.
+
+    Parameters
+    ----------
+    kind
+        ``"range"``: a sigmoid between two bounds that are learned too. ``"clamp"``: cut to [0, 1] with the
+        gradient passed through (the paper's range; a clamp that also stops the gradient makes failed runs).
+    overshoot
+        With ``"clamp"``, weight of the squared mean overshoot in the loss.
+    """
+
+    kind: Literal["range", "clamp"] = "range"
+    overshoot: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("range", "clamp"):
+            raise InputError(f"head {self.kind!r} is unknown; use 'range' or 'clamp'")
+
+
+class Inverter(nn.Module):
+    """From a filled, normalised measurement on the object's grid to the object.
+
+    Parameters
+    ----------
+    start
+        A typical value of the image in [0, 1]; the untrained network answers about this.
+    """
+
+    def __init__(self, network: UNetSettings, head: Head, start: float = 0.5) -> None:
+        super().__init__()
+        self.network = UNet(network)
+        self.head = head
+        if head.kind == "range":
+            self.bounds = nn.Parameter(torch.tensor([0.0, 1.0]))
+            p = min(max(start, 0.05), 0.95)
+            nn.init.constant_(self.network.last.get_parameter("bias"), math.log(p / (1 - p)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.with_penalty(x)[0]
+
+    def with_penalty(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The object, and what leaving the range costs."""
+        raw = self.network(x)
+        if self.head.kind == "range":
+            low, high = self.bounds
+            return low + (high - low) * torch.sigmoid(raw), raw.new_zeros(())
+        clamped = raw.clamp(0.0, 1.0)
+        overshoot = (raw - clamped).abs().mean().square()
+        return raw + (clamped - raw).detach(), self.head.overshoot * overshoot
+
+
+@torch.no_grad()
+def invert(
+    model: Inverter,
+    y: Tensor,
+    missing: Tensor,
+    pads: Sequence[tuple[int, int]],
+    symmetries: Sequence[Symmetry],
+    fill: str,
+    *,
+    most: int = 8,
+) -> Tensor:
+    """Apply a trained inverse to a normalised measurement and average over (at most ``most``) symmetries.
+
+    What the operator suppresses the loss never sees; it differs between transformed copies, and averages out.
+    """
+    shown = FILLS[fill](y, missing, generator_for(0)) if missing.any() else y
+    lifted = reflect(shown, pads)
+    chosen = symmetries[:: max(1, math.ceil(len(symmetries) / most))]
+    total = torch.zeros_like(lifted)
+    for frame, target in zip(lifted.split(1), total.split(1), strict=True):  # frames one by one: less memory
+        for symmetry in chosen:
+            target += symmetry.inverse(model(symmetry(frame)))
+    return total / len(chosen)

@@ -1,0 +1,98 @@
+"""What a prediction of hidden values costs, and what weights cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from selfinv.types import InputError
+
+
+@dataclass(frozen=True)
+class MaskedLoss:
+    r"""Mean cost over the scored values only, :math:`\frac{1}{|J|}\sum_{i\in J}\rho(\hat y_i - y_i)`.
+
+    Dividing by the number of scored values keeps the loss on one scale whatever the mask's density.
+
+    Parameters
+    ----------
+    kind
+        ``"l2"`` (:math:`\rho(r)=r^2`, aims at the mean), ``"l1"`` (:math:`|r|`, aims at the median: unmoved
+        by clipping and outliers) or ``"huber"`` (quadratic below ``delta``, linear above; Huber 1964,
+        doi:10.1214/aoms/1177703732).
+    delta
+        Huber's threshold, in the units of the data it is given.
+    """
+
+    kind: Literal["l2", "l1", "huber"] = "l2"
+    delta: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("l2", "l1", "huber"):
+            raise InputError(f"loss {self.kind!r} is unknown; use 'l2', 'l1' or 'huber'")
+        if self.kind == "huber" and not self.delta > 0:
+            raise InputError(f"Huber's delta must be positive, got {self.delta}")
+
+    def each(self, residual: Tensor) -> Tensor:
+        """The cost of every residual by itself."""
+        if self.kind == "l2":
+            return residual.square()
+        if self.kind == "l1":
+            return residual.abs()
+        size = residual.abs()
+        return torch.where(size < self.delta, 0.5 * residual.square() / self.delta, size - 0.5 * self.delta)
+
+    def __call__(self, prediction: Tensor, target: Tensor, scored: Tensor) -> Tensor:
+        """The mean cost over the values where the boolean ``scored`` is True (all tensors of one shape)."""
+        # `where` before the cost, so that an unscored value (it may be NaN) has neither value nor gradient.
+        residual = torch.where(scored, prediction - target, torch.zeros((), device=target.device))
+        return self.each(residual).sum() / scored.sum().clamp_min(1)
+
+
+def weight_penalty(model: nn.Module, l1: float, l2: float) -> Tensor:
+    """L1 and L2 regularisation of the weights of every convolution (biases and norms are left free)."""
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    penalty = weights[0].new_zeros(())
+    for weight in weights:
+        if l1:
+            penalty = penalty + l1 * weight.abs().sum()
+        if l2:
+            penalty = penalty + l2 * weight.square().sum()
+    return penalty
+
+
+def kernel_roughness(model: nn.Module) -> Tensor:
+    """Mean squared difference between neighbouring taps of the last spatial kernels of a network.
+
+    Added to the loss it favours smooth kernels where the output is made: less checkerboard, less sharpness.
+    """
+    kernels = [p for p in model.parameters() if p.ndim > 2 and max(p.shape[2:]) > 1]
+    if not kernels:
+        raise InputError("kernel continuity needs a network with a convolution wider than one sample")
+    last = kernels[-1]
+    roughness = [last.diff(dim=axis).square().mean() for axis in range(2, last.ndim) if last.shape[axis] > 1]
+    return torch.stack(roughness).sum()
+
+
+def choose_loss(y: Tensor) -> MaskedLoss:
+    """L1, unless the noise spans only a few quantisation steps: then L2.
+
+    The median survives clipping and outliers. But where noise moves a value by a step or two (photon counts),
+    the median of what was measured is itself quantised, and only the mean is right. ``y`` is
+    ``batch channel *space`` in any units; NaN marks missing values.
+    """
+    values = y[torch.isfinite(y)]
+    levels = torch.unique(values[:: max(1, values.numel() // 200_000)])
+    if levels.numel() < 2:
+        return MaskedLoss("l1")
+    step = float(levels.diff().median())
+    along = y.movedim(-1, 0)
+    # Second differences cancel smooth signal; independent noise of deviation s gives them sqrt(6) s, and a
+    # Gaussian's mean absolute value is sqrt(2 / pi) of its deviation.
+    second = along[2:] - 2 * along[1:-1] + along[:-2]
+    noise = float(second[torch.isfinite(second)].abs().mean()) / math.sqrt(6 * 2 / math.pi)
+    return MaskedLoss("l2" if noise < 4 * step else "l1")

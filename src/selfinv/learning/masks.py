@@ -1,0 +1,149 @@
+"""Which measured values to hide in a training step, and what to put in their place.
+
+A scheme answers ``hidden(shape, step, seed)`` with a boolean tensor, True where a value is hidden; it keeps
+no state, so any step can be made again. A fill replaces hidden values *without looking at them*: this is what
+makes the masked prediction J-invariant (Batson & Royer 2019, arXiv:1901.11365).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from selfinv.learning.random import generator_for
+from selfinv.types import InputError, spatial_index
+
+
+class MaskScheme(Protocol):
+    """Chooses the hidden values of one step."""
+
+    def hidden(self, shape: Sequence[int], step: int, seed: int) -> Tensor:
+        """A boolean tensor of this ``shape`` (``batch channel *space``), True where a value is hidden."""
+        ...
+
+
+@dataclass(frozen=True)
+class Decaying:
+    """A density that starts at ``start`` and closes ``rate`` of the distance to ``end`` in every step."""
+
+    start: float = 0.5
+    end: float = 0.01
+    rate: float = 0.005
+
+    def __call__(self, step: int) -> float:
+        return self.end + (self.start - self.end) * (1.0 - self.rate) ** step
+
+
+@dataclass(frozen=True)
+class RandomPixels:
+    """Every value is hidden independently with a probability ``density``, a number or a schedule."""
+
+    density: float | Decaying = 0.5
+
+    def hidden(self, shape: Sequence[int], step: int, seed: int) -> Tensor:
+        density = self.density(step) if callable(self.density) else self.density
+        _check_density(density)
+        return torch.rand(tuple(shape), generator=generator_for(seed, step)) < density
+
+
+@dataclass(frozen=True)
+class ComplementaryPairs:
+    """Random halves in pairs: what an even step hides, the next step shows, and the other way round."""
+
+    density: float = 0.5
+
+    def hidden(self, shape: Sequence[int], step: int, seed: int) -> Tensor:
+        _check_density(self.density)
+        hidden = torch.rand(tuple(shape), generator=generator_for(seed, step // 2)) < self.density
+        return hidden if step % 2 == 0 else ~hidden
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A partition into regular grids: each step hides every ``period``-th value along each spatial axis.
+
+    ``period ** ndim`` successive steps hide every value exactly once, in an order drawn from the seed.
+    """
+
+    period: int = 4
+
+    def hidden(self, shape: Sequence[int], step: int, seed: int) -> Tensor:
+        if self.period < 2:
+            raise InputError(f"Grid(period={self.period}) would hide everything; use 2 or more")
+        space = tuple(shape[2:])
+        cells = list(itertools.product(range(self.period), repeat=len(space)))
+        cycle, place = divmod(step, len(cells))
+        order = torch.randperm(len(cells), generator=generator_for(seed, cycle))
+        cell = cells[int(order[place])]
+        hidden = torch.zeros(tuple(shape), dtype=torch.bool)
+        hidden[spatial_index(slice(offset, None, self.period) for offset in cell)] = True
+        return hidden
+
+
+def _check_density(density: float) -> None:
+    if not 0.0 < density < 1.0:
+        raise InputError(f"a mask density of {density} hides everything or nothing; use a value in (0, 1)")
+
+
+Fill = Callable[[Tensor, Tensor, torch.Generator], Tensor]
+
+
+def zero_fill(y: Tensor, hidden: Tensor, generator: torch.Generator) -> Tensor:
+    """Replace hidden values by zero (the paper's choice)."""
+    return y.masked_fill(hidden, 0.0)
+
+
+def random_fill(y: Tensor, hidden: Tensor, generator: torch.Generator) -> Tensor:
+    """Replace each hidden value by a visible one drawn at random from the same image and channel."""
+    filled = y.clone()
+    for image, mask in zip(filled.flatten(0, 1), hidden.flatten(0, 1), strict=True):
+        visible = image[~mask]
+        n = int(mask.sum())
+        if n and visible.numel():
+            image[mask] = visible[torch.randint(visible.numel(), (n,), generator=generator).to(y.device)]
+        elif n:
+            image[mask] = 0.0
+    return filled
+
+
+def neighbour_fill(y: Tensor, hidden: Tensor, generator: torch.Generator, *, sigma: float = 0.8) -> Tensor:
+    """Replace hidden values by the Gaussian-weighted mean of the *visible* values around them.
+
+    Where a whole neighbourhood is hidden the Gaussian is widened until something visible comes into reach.
+    """
+    visible = (~hidden).to(y.dtype)
+    shown = y.masked_fill(hidden, 0.0)
+    filled, missing = shown, hidden
+    largest = max(y.shape[2:])
+    while True:
+        total = _smooth(shown, sigma)
+        weight = _smooth(visible, sigma)
+        reached = missing & (weight > 1e-3)
+        filled = torch.where(reached, total / weight.clamp_min(1e-12), filled)
+        missing = missing & ~reached
+        if not missing.any() or sigma > 2 * largest:
+            return filled
+        sigma *= 3.0
+
+
+FILLS: dict[str, Fill] = {"zero": zero_fill, "random": random_fill, "neighbours": neighbour_fill}
+
+
+def _smooth(x: Tensor, sigma: float) -> Tensor:
+    """Gaussian smoothing of the spatial axes, zeros outside."""
+    radius = max(1, math.ceil(2.5 * sigma))
+    t = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
+    kernel = torch.exp(-0.5 * (t / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    for axis in range(2, x.ndim):
+        moved = x.movedim(axis, -1)
+        rows = moved.reshape(-1, 1, moved.shape[-1])
+        x = F.conv1d(rows, kernel[None, None], padding=radius).reshape(moved.shape).movedim(-1, axis)
+    return x

@@ -1,0 +1,170 @@
+"""One measurement made ready for training: normalised, validation values set apart, cut into windows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from selfinv.learning.normalisation import Normalisation
+from selfinv.learning.random import generator_for
+from selfinv.learning.symmetry import Symmetry
+from selfinv.operators import LinearOperator
+from selfinv.solvers.base import Forward
+from selfinv.types import InputError, Shape
+
+Pads = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measurement and all that does not change while a network is trained on it.
+
+    Parameters
+    ----------
+    y
+        ``batch channel *space``, normalised; missing values are 0.
+    missing, validation
+        Boolean, of the same shape.
+    operator
+        Object to measurement.
+    pads
+        How far the object's grid reaches beyond the measurement's, before and after, per spatial axis.
+    normalisation
+        From the caller's units to those of ``y``.
+    symmetries
+        Grid symmetries to train on and average over, the identity first.
+    """
+
+    y: Tensor
+    missing: Tensor
+    validation: Tensor
+    operator: Forward
+    pads: Pads
+    normalisation: Normalisation
+    symmetries: tuple[Symmetry, ...]
+
+    @property
+    def object_shape(self) -> Shape:
+        """Spatial shape of the object's grid."""
+        return tuple(n + a + b for n, (a, b) in zip(self.y.shape[2:], self.pads, strict=True))
+
+    @property
+    def validated(self) -> Tensor:
+        """Where there is a value to validate against."""
+        return self.validation & ~self.missing
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of a measurement that one training step looks at.
+
+    Parameters
+    ----------
+    frames
+        Which of the batch.
+    region
+        What the network sees: the core and its surroundings, as far as they were measured.
+    pads
+        How far the window's object reaches beyond the region, where it sticks out of the image.
+    core
+        What is predicted and scored, relative to the region.
+    operator
+        From the window's object to the core.
+    """
+
+    frames: slice
+    region: tuple[slice, ...]
+    pads: Pads
+    core: tuple[slice, ...]
+    operator: Forward
+
+    def see(self, tensor: Tensor) -> Tensor:
+        """Cut the region out of ``batch channel *space``."""
+        return tensor[(self.frames, slice(None), *self.region)]
+
+    def score(self, tensor: Tensor) -> Tensor:
+        """Cut the core out of a region."""
+        return tensor[(slice(None), slice(None), *self.core)]
+
+
+def draw_window(data: Measurement, size: int | None, multiple: Sequence[int], seed: int, step: int) -> Window:
+    """The whole measurement, or a random part of about ``size`` values of its object if it is larger.
+
+    Parameters
+    ----------
+    multiple
+        The window's object has a multiple of this many samples along each axis (the network would pad).
+    """
+    batch, space = data.y.shape[0], data.y.shape[2:]
+    voxels = math.prod(data.object_shape)
+    generator = generator_for(seed, step)
+    frames = slice(0, batch)
+    if size is not None and batch > 1 and batch * voxels > size:
+        count = max(1, size // voxels)
+        first = int(torch.randint(batch - count + 1, (1,), generator=generator))
+        frames = slice(first, first + count)
+    whole = tuple(slice(0, n) for n in space)
+    if size is None or voxels <= size or not isinstance(data.operator, LinearOperator):
+        return Window(frames, whole, data.pads, whole, data.operator)
+    cores = _core_shape(data.object_shape, space, data.pads, size, multiple)
+    operator = data.operator.window(cores)
+    if operator is None:
+        return Window(frames, whole, data.pads, whole, data.operator)
+    region, pads, core = [], [], []
+    for n, w, (a, b) in zip(space, cores, data.pads, strict=True):
+        start = int(torch.randint(n - w + 1, (1,), generator=generator))
+        first, last = max(0, start - a), min(n, start + w + b)
+        region.append(slice(first, last))
+        pads.append((first - (start - a), start + w + b - last))
+        core.append(slice(start - first, start - first + w))
+    return Window(frames, tuple(region), tuple(pads), tuple(core), operator)
+
+
+def _core_shape(
+    whole: Sequence[int], space: Sequence[int], pads: Pads, size: int, multiple: Sequence[int]
+) -> Shape:
+    """As near to a cube of ``size`` values as the object's shape allows."""
+    sides = [0] * len(whole)
+    left, axes = float(size), list(range(len(whole)))
+    while axes:  # short axes are taken whole, the rest of the budget is shared by the long ones
+        side = left ** (1 / len(axes))
+        short = [a for a in axes if whole[a] <= side]
+        for a in short or axes:
+            sides[a] = whole[a] if short else max(multiple[a], int(side) // multiple[a] * multiple[a])
+            left /= sides[a]
+            axes = [other for other in axes if other != a]
+    return tuple(max(1, min(n, s - a - b)) for n, s, (a, b) in zip(space, sides, pads, strict=True))
+
+
+def object_pads(operator: Forward, shape: Sequence[int]) -> Pads:
+    """How far an operator's object reaches beyond a measurement of this spatial shape.
+
+    Raises
+    ------
+    InputError
+        If the operator does not measure this shape, or not on the object's pixel grid.
+    """
+    if not isinstance(operator, LinearOperator):
+        return tuple((0, 0) for _ in shape)
+    if operator.out_shape != tuple(shape):
+        raise InputError(
+            f"the operator gives measurements of the shape {operator.out_shape} "
+            f"but the image has the spatial shape {tuple(shape)}"
+        )
+    view = operator.field_of_view
+    if tuple(s.stop - s.start for s in view) != tuple(shape):
+        raise InputError("this method needs an operator whose measured values lie on the object's pixel grid")
+    return tuple((s.start, n - s.stop) for s, n in zip(view, operator.in_shape, strict=True))
+
+
+def draw_validation(shape: Sequence[int], fraction: float, seed: int, *, joint_channels: bool) -> Tensor:
+    """A fixed random set of values to validate on, at least one."""
+    drawn = (shape[0], 1, *shape[2:]) if joint_channels else tuple(shape)
+    chosen = torch.rand(drawn, generator=generator_for(seed)) < fraction
+    if not chosen.any():
+        chosen.view(-1)[chosen.numel() // 2] = True
+    return chosen.expand(tuple(shape))

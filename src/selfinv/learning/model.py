@@ -1,0 +1,193 @@
+"""A trained inverse on its own: apply it to more images, save it, load it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfinv.atomic import written_beside
+from selfinv.learning.inverter import Head, Inverter, invert
+from selfinv.learning.measurement import Pads
+from selfinv.learning.normalisation import Normalisation
+from selfinv.learning.symmetry import Symmetry
+from selfinv.learning.unet import UNetSettings
+from selfinv.types import Array, InputError, check_image, parse_axes, same_layout, spatial_index
+
+FORMAT = "selfinv-model"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network trained to invert one forward operator, with all that is needed to use it again.
+
+    Parameters
+    ----------
+    inverter
+        Network and head, in evaluation mode.
+    normalisation
+        The intensity scale it was trained on, also used for further images.
+    pads
+        How far the object's grid reaches beyond the measurement's.
+    symmetries
+        What its answers are averaged over.
+    fill
+        What stands in for missing values.
+    axes
+        Axes of the image it was trained on.
+    psf
+        The point spread function it inverts, or None for another operator.
+    origin
+        How it was made: method, seed, versions, steps, held-out score.
+    """
+
+    inverter: Inverter
+    normalisation: Normalisation
+    pads: Pads
+    symmetries: tuple[Symmetry, ...]
+    fill: str
+    axes: str
+    psf: Tensor | None = None
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def apply(
+        self, image: Any, *, axes: str | None = None, mask_nan: bool = False, device: str | None = None
+    ) -> Array:
+        """Restore another image of the same instrument.
+
+        Parameters
+        ----------
+        image
+            Any size; as many channels as in training; the same intensity units.
+        axes
+            Its axes; by default those of the training image.
+        mask_nan
+            Treat NaN and infinite values as missing.
+
+        Returns
+        -------
+        array
+            The restored image, float32, same shape and units.
+
+        Raises
+        ------
+        InputError
+            If the image's axes or channels are not those the model was trained for.
+        """
+        array = check_image(image, allow_nan=mask_nan)
+        layout = parse_axes(axes or same_layout(self.axes, array.ndim), array.ndim)
+        batch = layout.to_batch(array)
+        settings = self.inverter.network.settings
+        if batch.ndim - 2 != settings.ndim or batch.shape[1] != settings.channels:
+            raise InputError(
+                f"the model was trained on {settings.channels} channel(s) and {settings.ndim} spatial axes "
+                f"({self.axes}); this image has {batch.shape[1]} and {batch.ndim - 2} ({layout.axes})"
+            )
+        y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
+        missing = ~torch.isfinite(y)
+        y = self.normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
+        place = torch.device(device) if device else next(self.inverter.parameters()).device
+        inverter = self.inverter.to(place)
+        x = invert(inverter, y.to(place), missing.to(place), self.pads, self.symmetries, self.fill)
+        x = self.normalisation.undo(x)[self.field_of_view(y.shape[2:])]
+        return layout.from_batch(x.cpu().numpy())
+
+    def field_of_view(self, shape: Sequence[int]) -> tuple[Any, ...]:
+        """Where the measurement of this spatial shape lies on the object's grid."""
+        return spatial_index(slice(a, a + n) for (a, _), n in zip(self.pads, shape, strict=True))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights and description to one ``.safetensors`` file (written beside, then renamed)."""
+        from safetensors.torch import save
+
+        tensors = {f"inverter.{k}": v.cpu().contiguous() for k, v in self.inverter.state_dict().items()}
+        if self.psf is not None:
+            tensors["psf"] = self.psf.detach().cpu().contiguous()
+        description = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "architecture": self.inverter.network.settings.to_dict(),
+            "head": asdict(self.inverter.head),
+            "normalisation": asdict(self.normalisation),
+            "pads": self.pads,
+            "symmetries": [asdict(s) for s in self.symmetries],
+            "fill": self.fill,
+            "axes": self.axes,
+            "origin": self.origin,
+        }
+        data = save(tensors, metadata={"selfinv": json.dumps(description)})
+        with written_beside(Path(path)) as beside:
+            beside.write_bytes(data)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TrainedModel:
+        """Read a model written by `save`.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, damaged, or not such a model.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        file = Path(path)
+        if not file.is_file():
+            raise InputError(f"{file}: no such model file")
+        try:
+            with safe_open(str(file), framework="pt") as opened:
+                words = (opened.metadata() or {}).get("selfinv")
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{file}: not a readable model file ({error})") from None
+        if words is None:
+            raise InputError(f"{file}: a safetensors file, but not one written by selfinv")
+        description = json.loads(words)
+        if description["format_version"] > FORMAT_VERSION:
+            raise InputError(
+                f"{file}: model format {description['format_version']} is newer than this program's "
+                f"({FORMAT_VERSION}); update selfinv"
+            )
+        inverter = Inverter(UNetSettings.from_dict(description["architecture"]), Head(**description["head"]))
+        weights = {k.removeprefix("inverter."): v for k, v in tensors.items() if k.startswith("inverter.")}
+        inverter.load_state_dict(weights)
+        return cls(
+            inverter=inverter.eval(),
+            normalisation=Normalisation(**description["normalisation"]),
+            pads=tuple((int(a), int(b)) for a, b in description["pads"]),
+            symmetries=tuple(
+                Symmetry(tuple(s["order"]), tuple(s["flipped"])) for s in description["symmetries"]
+            ),
+            fill=description["fill"],
+            axes=description["axes"],
+            psf=tensors.get("psf"),
+            origin=description["origin"],
+        )
+
+    def described(self, **origin: Any) -> TrainedModel:
+        """The same model with more said about its origin."""
+        return replace(self, origin={**self.origin, **origin})
+
+
+def versions() -> dict[str, str]:
+    """The versions a result depends on."""
+    import scipy
+
+    from selfinv import __version__
+
+    return {
+        "selfinv": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }

@@ -1,0 +1,354 @@
+r"""Self-supervised inversion: a network trained on one image to predict what was hidden from it.
+
+In every step some measured values :math:`J` are hidden, the network :math:`f` reconstructs the object from
+the rest, the forward operator :math:`g` turns that into a prediction of the measurement, and only the hidden
+values are compared (Kobayashi et al. 2020, arXiv:2006.06156, Eq. 3):
+
+.. math:: \mathcal L(f) = \mathbb E \sum_J \rho\bigl( (g \circ f \circ m_J)(y)_J - y_J \bigr)
+
+A fixed set of validation values is hidden from the network's input in *every* step and never trained on:
+their score says when to stop and which weights to keep.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from selfinv.learning.artefacts import has_checkerboard
+from selfinv.learning.inverter import Head, Inverter, invert
+from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
+from selfinv.learning.masks import FILLS, MaskScheme, RandomPixels
+from selfinv.learning.measurement import Measurement, draw_validation, draw_window, object_pads
+from selfinv.learning.normalisation import Normalisation
+from selfinv.learning.optimiser import NoisyAdam, WeightAverage
+from selfinv.learning.random import generator_for
+from selfinv.learning.symmetry import Symmetry, operator_symmetries
+from selfinv.learning.unet import UNetSettings
+from selfinv.operators.boundary import reflect
+from selfinv.solvers.base import Forward, Status
+from selfinv.types import InputError
+
+
+@dataclass(frozen=True)
+class Hiding:
+    """What is hidden from the network's input.
+
+    Parameters
+    ----------
+    scheme
+        Which values each training step hides; None hides none (the paper's control, not blind).
+    fill
+        What stands in their place: ``"zero"``, ``"random"`` or ``"neighbours"``.
+    joint_channels
+        Hide all channels of a pixel together: right where noise is shared between channels.
+    validation
+        Fraction of the values kept for validation.
+    """
+
+    scheme: MaskScheme | None = field(default_factory=RandomPixels)
+    fill: Literal["zero", "random", "neighbours"] = "neighbours"
+    joint_channels: bool = False
+    validation: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.fill not in FILLS:
+            raise InputError(f"fill {self.fill!r} is unknown; use one of {', '.join(FILLS)}")
+        if not 0.0 < self.validation < 0.5:
+            raise InputError(f"the validation fraction must lie in (0, 0.5), got {self.validation}")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the network is trained.
+
+    Parameters
+    ----------
+    optimiser
+        ``"noisy-adam"`` (the paper's) or ``"adamw"``.
+    schedule
+        ``"plateau"``: the rate falls by 0.9 after 150 steps without a better score; ``"one-cycle"``: up and
+        down once (Smith 2018, arXiv:1803.09820).
+    max_steps, patience
+        Planned steps, and after how many without a better score to stop (None: never).
+    weight_decay, l1, kernel_continuity
+        Regularisation: L2 and L1 of the weights, and smoothness of the last kernels.
+    input_noise
+        Noise added to the input, ``0.1 / (1 + 10000 * progress)``, the paper's.
+    average
+        Decay of the moving average of the weights; 0 keeps the weights as they are.
+    check_every
+        Look at the validation values after so many steps; 0 means 20 times in all.
+    """
+
+    optimiser: Literal["noisy-adam", "adamw"] = "adamw"
+    schedule: Literal["plateau", "one-cycle"] = "one-cycle"
+    learning_rate: float = 5e-3
+    max_steps: int = 600
+    patience: int | None = None
+    weight_decay: float = 1e-4
+    l1: float = 0.0
+    kernel_continuity: float = 0.0
+    input_noise: bool = False
+    average: float = 0.98
+    check_every: int = 0
+
+
+@dataclass
+class SSIState:
+    """A run in progress (changed in place by `SSI.step`)."""
+
+    data: Measurement
+    model: Inverter
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler | torch.optim.lr_scheduler.ReduceLROnPlateau
+    average: WeightAverage | None
+    loss_function: MaskedLoss
+    seed: int
+    start_score: float
+    best_score: float = math.inf
+    best_step: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    step: int = 0
+    loss: float = math.nan
+    score: float = math.nan
+    history: list[tuple[int, float, float]] = field(default_factory=list)
+    failure: Status | None = None
+    cached: tuple[int, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class SSI:
+    """Self-supervised inversion with one network per image.
+
+    Parameters
+    ----------
+    network
+        The architecture.
+    hiding, training, head
+        See there.
+    loss
+        The masked loss; None chooses L1 or L2 by the data (`choose_loss`).
+    augment
+        Train on, and average over, the flips and quarter turns that the operator does not notice.
+    window
+        Train on random windows of about this many values when the image is larger; None always takes the
+        whole image, as do operators that cannot look at a window.
+    """
+
+    network: UNetSettings
+    hiding: Hiding = field(default_factory=Hiding)
+    training: Training = field(default_factory=Training)
+    head: Head = field(default_factory=Head)
+    loss: MaskedLoss | None = None
+    augment: bool = True
+    window: int | None = None
+
+    def planned_steps(self) -> int:
+        """The largest number of training steps."""
+        return self.training.max_steps
+
+    # ---- the solver contract ----
+
+    def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> SSIState:
+        """Normalise the data, set validation values apart and build the network."""
+        if y.ndim - 2 != self.network.ndim or y.shape[1] != self.network.channels:
+            raise InputError(
+                f"the network takes batch channel *space with {self.network.channels} channels and "
+                f"{self.network.ndim} spatial axes, got the shape {tuple(y.shape)}"
+            )
+        data = self._prepare(y, operator, seed)
+        loss = self.loss or choose_loss(y)
+        typical = float(data.y[~(data.missing | data.validation)].median())
+        with torch.random.fork_rng(devices=[]):  # torch's initialisers know only the global generator
+            torch.manual_seed(seed)
+            model = Inverter(self.network, self.head, start=typical).to(y.device)
+        optimiser, schedule = self._optimiser(model, seed)
+        return SSIState(
+            data=data,
+            model=model,
+            optimiser=optimiser,
+            schedule=schedule,
+            average=WeightAverage(model, self.training.average) if self.training.average else None,
+            loss_function=loss,
+            seed=seed,
+            start_score=float(loss(torch.full_like(data.y, typical), data.y, data.validated)),
+            best_weights=_copy(model.state_dict()),
+        )
+
+    def step(self, state: SSIState) -> SSIState:
+        """One training step, and now and then a look at the validation values."""
+        if state.failure is not None:
+            return state
+        loss = self._loss(state)
+        state.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        state.optimiser.step()
+        state.step += 1
+        state.loss = float(loss.detach())
+        if state.average is not None:
+            state.average.update(state.model)
+        if not math.isfinite(state.loss):
+            state.failure = Status.NONFINITE
+            return state
+        max_steps = self.training.max_steps
+        check_every = self.training.check_every or max(1, max_steps // 20)
+        if state.step % check_every == 0 or state.step == max_steps:
+            self._check(state)
+        if isinstance(state.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            state.schedule.step(state.score)
+        else:
+            state.schedule.step()
+        if self._ended(state) and state.failure is None:
+            state.failure = self._failure(state)
+        return state
+
+    def status(self, state: SSIState) -> Status:
+        """Running, converged, out of steps, or failed and how."""
+        if state.failure is not None:
+            return state.failure
+        if self._out_of_patience(state):
+            return Status.CONVERGED
+        return Status.MAX_STEPS if self._ended(state) else Status.RUNNING
+
+    def estimate(self, state: SSIState) -> Tensor:
+        """The object from the whole measurement with the best weights so far, in the measurement's units."""
+        if state.cached is None or state.cached[0] != state.best_step:
+            data = state.data
+            model = self.best_model(state)
+            x = invert(model, data.y, data.missing, data.pads, data.symmetries, self.hiding.fill)
+            state.cached = (state.best_step, data.normalisation.undo(x))
+        return state.cached[1]
+
+    def best_model(self, state: SSIState) -> Inverter:
+        """The network with the weights of the best held-out score."""
+        return self._model_with(state.best_weights).to(state.data.y.device)
+
+    # ---- blind predictions ----
+
+    def predict(
+        self, state: SSIState, y: Tensor, hidden: Tensor, pads: Any, operator: Forward, symmetry: Symmetry
+    ) -> tuple[Tensor, Tensor]:
+        """The measurement as predicted without its ``hidden`` values, and the head's penalty.
+
+        Every value that is ever scored is predicted here; it depends on ``y`` only where ``hidden`` is False.
+        """
+        shown = y
+        if self.hiding.scheme is not None:  # the control sees everything
+            shown = FILLS[self.hiding.fill](y, hidden, generator_for(state.seed + 4, state.step))
+        if self.training.input_noise and state.model.training:
+            amplitude = 0.1 / (1.0 + 10_000.0 * state.step / self.training.max_steps)
+            noise = torch.randn(shown.shape, generator=generator_for(state.seed + 1, state.step))
+            shown = shown + amplitude * noise.to(shown)
+        x, penalty = state.model.with_penalty(symmetry(reflect(shown, pads)))
+        return operator(symmetry.inverse(x)), penalty
+
+    def _loss(self, state: SSIState) -> Tensor:
+        data, training = state.data, self.training
+        state.model.train()
+        window = draw_window(data, self.window, self.network.multiple(), state.seed + 6, state.step)
+        y, missing, validation = (window.see(t) for t in (data.y, data.missing, data.validation))
+        drawn = self._hidden(y.shape, state).to(y.device)
+        symmetry = data.symmetries[
+            int(
+                torch.randint(len(data.symmetries), (1,), generator=generator_for(state.seed + 5, state.step))
+            )
+        ]
+        prediction, penalty = self.predict(
+            state, y, drawn | validation | missing, window.pads, window.operator, symmetry
+        )
+        scored = (drawn if self.hiding.scheme is not None else ~drawn) & ~validation & ~missing
+        loss = state.loss_function(prediction, window.score(y), window.score(scored)) + penalty
+        l2 = training.weight_decay if training.optimiser == "noisy-adam" else 0.0  # AdamW decays by itself
+        if training.l1 or l2:
+            loss = loss + weight_penalty(state.model, training.l1, l2)
+        if training.kernel_continuity:
+            loss = loss + training.kernel_continuity * kernel_roughness(state.model.network)
+        return loss
+
+    @torch.no_grad()
+    def _check(self, state: SSIState) -> None:
+        """Score the (averaged) weights on the validation values and keep them if they are the best."""
+        data, current = state.data, state.model
+        weights = current.state_dict() if state.average is None else state.average.average
+        state.model = self._model_with(weights).to(data.y.device) if state.average else current.eval()
+        prediction, _ = self.predict(
+            state, data.y, data.validation | data.missing, data.pads, data.operator, data.symmetries[0]
+        )
+        state.model = current
+        state.score = float(state.loss_function(prediction, data.y, data.validated))
+        state.history.append((state.step, state.loss, state.score))
+        if not math.isfinite(state.score):
+            state.failure = Status.NONFINITE
+        elif state.score < state.best_score:
+            state.best_score, state.best_step = state.score, state.step
+            state.best_weights = _copy(weights)
+
+    # ---- preparation and ending ----
+
+    def _prepare(self, y: Tensor, operator: Forward, seed: int) -> Measurement:
+        y = y.detach()
+        missing = ~torch.isfinite(y)
+        normalisation = Normalisation.of(y)
+        symmetries = operator_symmetries(operator, y.ndim - 2)
+        fraction, joint = self.hiding.validation, self.hiding.joint_channels
+        return Measurement(
+            y=normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32),
+            missing=missing,
+            validation=draw_validation(y.shape, fraction, seed + 2, joint_channels=joint).to(y.device),
+            operator=operator,
+            pads=object_pads(operator, y.shape[2:]),
+            normalisation=normalisation,
+            symmetries=tuple(symmetries if self.augment else symmetries[:1]),
+        )
+
+    def _optimiser(self, model: Inverter, seed: int) -> tuple[torch.optim.Optimizer, Any]:
+        training, optim = self.training, torch.optim
+        optimiser: torch.optim.Optimizer
+        if training.optimiser == "noisy-adam":
+            generator = generator_for(seed + 3)
+            optimiser = NoisyAdam(model.parameters(), lr=training.learning_rate, generator=generator)
+        else:
+            optimiser = optim.AdamW(
+                model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+            )
+        if training.schedule == "plateau":
+            return optimiser, optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.9, patience=150)
+        return optimiser, optim.lr_scheduler.OneCycleLR(
+            optimiser, training.learning_rate, total_steps=training.max_steps + 1, pct_start=0.2
+        )
+
+    def _model_with(self, weights: dict[str, Tensor]) -> Inverter:
+        model = Inverter(self.network, self.head)
+        model.load_state_dict(weights)
+        return model.eval()
+
+    def _hidden(self, shape: Sequence[int], state: SSIState) -> Tensor:
+        if self.hiding.scheme is None:
+            return torch.zeros(tuple(shape), dtype=torch.bool)
+        drawn = (shape[0], 1, *shape[2:]) if self.hiding.joint_channels else shape
+        return self.hiding.scheme.hidden(drawn, state.step, state.seed).expand(tuple(shape))
+
+    def _out_of_patience(self, state: SSIState) -> bool:
+        patience = self.training.patience
+        return patience is not None and state.step - state.best_step >= patience
+
+    def _ended(self, state: SSIState) -> bool:
+        return state.step >= self.training.max_steps or self._out_of_patience(state)
+
+    def _failure(self, state: SSIState) -> Status | None:
+        if not state.best_score < state.start_score:
+            return Status.WORSE_THAN_START
+        estimate = self.estimate(state)
+        if not bool(torch.isfinite(estimate).all()):
+            return Status.NONFINITE
+        return Status.CHECKERBOARD if has_checkerboard(estimate) else None
+
+
+def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in weights.items()}

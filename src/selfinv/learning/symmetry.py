@@ -1,0 +1,76 @@
+"""Flips and quarter turns of an image grid, and which of them a forward operator does not notice."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from selfinv.operators import Convolution, Identity
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """A signed permutation of the trailing ``ndim`` axes.
+
+    Parameters
+    ----------
+    order
+        Which spatial axis comes to each place.
+    flipped
+        Which axes are reversed after that.
+    """
+
+    order: tuple[int, ...]
+    flipped: tuple[bool, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Transform the trailing axes of ``x``."""
+        lead = x.ndim - len(self.order)
+        x = x.permute(*range(lead), *(lead + axis for axis in self.order))
+        return x.flip([lead + i for i, flip in enumerate(self.flipped) if flip])
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Undo the transformation."""
+        lead = x.ndim - len(self.order)
+        x = x.flip([lead + i for i, flip in enumerate(self.flipped) if flip])
+        back = [self.order.index(axis) for axis in range(len(self.order))]
+        return x.permute(*range(lead), *(lead + place for place in back))
+
+
+def grid_symmetries(ndim: int) -> list[Symmetry]:
+    """All flips and axis exchanges of an ``ndim``-dimensional grid, the identity first (2, 8 or 48)."""
+    return [
+        Symmetry(order, flipped)
+        for order in itertools.permutations(range(ndim))
+        for flipped in itertools.product((False, True), repeat=ndim)
+    ]
+
+
+def operator_symmetries(
+    operator: Callable[[Tensor], Tensor], ndim: int, *, rtol: float = 0.02
+) -> list[Symmetry]:
+    """The grid symmetries that commute with ``operator`` to within ``rtol``.
+
+    For a convolution these are the symmetries of its kernel; the identity has them all; of an operator
+    about which nothing is known only the identity transformation is sure.
+    """
+    everything = grid_symmetries(ndim)
+    if isinstance(operator, Identity):
+        return everything
+    if not isinstance(operator, Convolution):
+        return everything[:1]
+    # An even kernel's centre n // 2 is not its middle: one zero sample makes it so.
+    psf = operator.psf
+    for axis in range(psf.ndim - ndim, psf.ndim):
+        if psf.shape[axis] % 2 == 0:
+            psf = torch.cat([psf, psf.new_zeros(psf.narrow(axis, 0, 1).shape)], dim=axis)
+    size = psf.norm()
+    return [
+        s
+        for s in everything
+        if s(psf).shape == psf.shape and float((s(psf) - psf).norm()) <= rtol * float(size)
+    ]

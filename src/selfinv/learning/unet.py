@@ -1,0 +1,177 @@
+"""The UNet that inverts: the paper's (Fig. 2) and ours are two settings of one architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from selfinv.operators.boundary import reflect
+from selfinv.types import InputError, spatial_index
+
+
+@dataclass(frozen=True)
+class UNetSettings:
+    """The architecture of a `UNet`, all that is needed to build it again.
+
+    Parameters
+    ----------
+    ndim
+        Number of spatial axes, 1 to 3.
+    channels
+        Channels of the image, in and out.
+    widths
+        Channels of each level, finest first; the decoder mirrors them.
+    kernels
+        Sizes of the successive convolutions of a level.
+    pool
+        ``"max"`` or ``"average"``.
+    slope
+        Negative slope of the (leaky) rectifier; 0 is ReLU.
+    fold
+        Work on a grid coarser by this factor: neighbouring samples become channels on the way in
+        and channels become samples on the way out (Shi et al. 2016, arXiv:1609.05158).
+    pooled_axes
+        For each pooling, which spatial axes are halved; thin axes stay whole. None halves all.
+    """
+
+    ndim: int = 2
+    channels: int = 1
+    widths: tuple[int, ...] = (8, 16, 32, 64, 64)
+    kernels: tuple[int, ...] = (5, 3)
+    pool: Literal["max", "average"] = "max"
+    slope: float = 0.0
+    fold: int = 1
+    pooled_axes: tuple[tuple[bool, ...], ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any]) -> UNetSettings:
+        """Undo `to_dict`, also after a passage through JSON."""
+        values = dict(settings)
+        values["widths"] = tuple(values["widths"])
+        values["kernels"] = tuple(values["kernels"])
+        if values.get("pooled_axes") is not None:
+            values["pooled_axes"] = tuple(tuple(axes) for axes in values["pooled_axes"])
+        return cls(**values)
+
+    def factors(self) -> list[tuple[int, ...]]:
+        """The pooling factor of every axis, for each pooling."""
+        axes = self.pooled_axes or ((True,) * self.ndim,) * (len(self.widths) - 1)
+        return [tuple(2 if halved else 1 for halved in level) for level in axes]
+
+    def multiple(self) -> tuple[int, ...]:
+        """The input's size must be a multiple of this along each axis; `UNet` pads up to it."""
+        product = [self.fold] * self.ndim
+        for level in self.factors():
+            product = [p * f for p, f in zip(product, level, strict=True)]
+        return tuple(product)
+
+
+def pooled_axes_for(
+    shape: Sequence[int], levels: int, *, fold: int = 1, smallest: int = 4
+) -> tuple[tuple[bool, ...], ...]:
+    """Which axes to halve between ``levels`` levels so that none gets shorter than ``smallest`` samples."""
+    sizes = [max(1, n // fold) for n in shape]
+    pattern: list[tuple[bool, ...]] = []
+    for _ in range(levels - 1):
+        halved = tuple(n >= 2 * smallest for n in sizes)
+        pattern.append(halved)
+        sizes = [n // 2 if h else n for n, h in zip(sizes, halved, strict=True)]
+    return tuple(pattern)
+
+
+POOLS: dict[str, tuple[Callable[..., Tensor], ...]] = {
+    "max": (F.max_pool1d, F.max_pool2d, F.max_pool3d),
+    "average": (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
+}
+
+
+class UNet(nn.Module):
+    """A UNet for ``batch channel *space`` of any spatial size (Ronneberger et al. 2015, arXiv:1505.04597).
+
+    Every level is a few convolutions, each with batch normalisation and a rectifier; nearest-neighbour
+    upsampling and concatenation on the way up; a convolution of one sample makes the output.
+    """
+
+    def __init__(self, settings: UNetSettings) -> None:
+        super().__init__()
+        if not 1 <= settings.ndim <= 3:
+            raise InputError(f"a UNet works on 1 to 3 spatial axes, got {settings.ndim}")
+        self.settings = settings
+        unfolded = settings.channels * settings.fold**settings.ndim
+        widths = settings.widths
+        self.down = nn.ModuleList()
+        previous = unfolded
+        for width in widths:
+            self.down.append(self._block(previous, width))
+            previous = width
+        self.up = nn.ModuleList()
+        for width in reversed(widths[:-1]):
+            self.up.append(self._block(previous + width, width))
+            previous = width
+        self.last = self._conv(previous, unfolded, 1, bias=True)
+
+    def _conv(self, inputs: int, outputs: int, kernel: int, bias: bool) -> Any:
+        conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[self.settings.ndim - 1]
+        return conv(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+
+    def _block(self, inputs: int, outputs: int) -> nn.Sequential:
+        norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[self.settings.ndim - 1]
+        layers: list[nn.Module] = []
+        for kernel in self.settings.kernels:
+            layers += [
+                self._conv(inputs, outputs, kernel, bias=False),
+                norm(outputs),
+                nn.LeakyReLU(self.settings.slope, inplace=True),
+            ]
+            inputs = outputs
+        return nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        settings = self.settings
+        shape = x.shape[2:]
+        pads = [(0, -n % m) for n, m in zip(shape, settings.multiple(), strict=True)]
+        x = reflect(x, pads)
+        if settings.fold > 1:
+            x = fold(x, settings.fold)
+        pool: Callable[..., Tensor] = POOLS[settings.pool][settings.ndim - 1]
+        skips = []
+        factors = settings.factors()
+        for level, block in enumerate(self.down):
+            x = block(x)
+            if level < len(factors):
+                skips.append(x)
+                x = pool(x, factors[level])
+        for block, factor in zip(self.up, reversed(factors), strict=True):
+            x = F.interpolate(x, scale_factor=tuple(float(f) for f in factor), mode="nearest")
+            x = block(torch.cat([x, skips.pop()], dim=1))
+        x = self.last(x)
+        if settings.fold > 1:
+            x = unfold(x, settings.fold)
+        return x[spatial_index(slice(0, n) for n in shape)]
+
+
+def fold(x: Tensor, factor: int) -> Tensor:
+    """Turn each ``factor``-sized neighbourhood into channels, for any number of spatial axes."""
+    batch, channels, *space = x.shape
+    ndim = len(space)
+    split = x.reshape(batch, channels, *(n for size in space for n in (size // factor, factor)))
+    order = [0, 1, *range(3, 3 + 2 * ndim, 2), *range(2, 2 + 2 * ndim, 2)]
+    return split.permute(order).reshape(batch, channels * factor**ndim, *(n // factor for n in space))
+
+
+def unfold(x: Tensor, factor: int) -> Tensor:
+    """Undo `fold`."""
+    batch, channels, *space = x.shape
+    ndim = len(space)
+    split = x.reshape(batch, channels // factor**ndim, *([factor] * ndim), *space)
+    order = [0, 1] + [axis for i in range(ndim) for axis in (2 + ndim + i, 2 + i)]
+    return split.permute(order).reshape(batch, -1, *(n * factor for n in space))

@@ -1,0 +1,265 @@
+"""The front door: one noisy image and what is known of the instrument in, the restored image out."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfinv.learning.measurement import object_pads
+from selfinv.learning.model import TrainedModel, versions
+from selfinv.learning.presets import METHODS
+from selfinv.learning.ssi import SSI, SSIState
+from selfinv.operators import Boundary, Convolution, Identity
+from selfinv.psf import check_psf, normalise
+from selfinv.solvers.base import Callback, Forward, Progress, Status, run
+from selfinv.types import (
+    Array,
+    AxisLayout,
+    InputError,
+    SelfinvWarning,
+    Shape,
+    check_image,
+    guess_axes,
+    parse_axes,
+    spatial_index,
+)
+
+SMALLEST = 16
+
+
+@dataclass(frozen=True)
+class Result:
+    """A restored image and how it came about.
+
+    Parameters
+    ----------
+    image
+        Same shape, axes and intensity units as the input, float32.
+    status
+        How the run ended; ``status.failed`` says not to use it, ``status.advice`` what to do.
+    stats
+        Method, seed, steps, seconds, held-out scores, versions, device.
+    model
+        The trained inverse, to save or to apply to more images of the same instrument.
+    """
+
+    image: Array
+    status: Status
+    stats: dict[str, Any] = field(default_factory=dict)
+    model: TrainedModel | None = None
+
+
+def restore(
+    image: Any,
+    psf: Any = None,
+    *,
+    operator: Forward | None = None,
+    method: str | SSI = "ssi",
+    axes: str | None = None,
+    boundary: Boundary = "unknown",
+    mask_nan: bool = False,
+    device: str = "auto",
+    seed: int = 0,
+    max_steps: int | None = None,
+    callback: Callback | None = None,
+) -> Result:
+    r"""Restore a noisy, blurred image from itself and its point spread function alone.
+
+    Parameters
+    ----------
+    image
+        The measurement :math:`y`, 2-D or 3-D space, with channels and time if ``axes`` says so.
+    psf
+        Point spread function with one axis per spatial axis of the image (centre at ``n // 2``), or one more
+        in front for a PSF per channel; used as given, divided by its sum. None without an ``operator``:
+        nothing but noise is to be removed.
+    operator
+        The forward operator :math:`g` instead of a ``psf``: a `LinearOperator` or any differentiable callable
+        from ``batch channel *space`` to the same shape.
+    method
+        ``"ssi"`` (our best), ``"ssi-paper"`` (Kobayashi et al. 2020, arXiv:2006.06156), ``"ssi-unmasked"``
+        (its control), or an `SSI` with settings of your own.
+    axes
+        One letter per axis of the image: ``t`` time, ``c`` channel, ``z``, ``y``, ``x``.
+    boundary
+        With ``psf``: what lies outside the image (see `Convolution`).
+    mask_nan
+        Treat NaN and infinite values as missing instead of refusing them.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
+    seed
+        Of every random draw: the same seed on the same machine gives the same image.
+    max_steps
+        Train for this many steps instead of the method's own number.
+    callback
+        Called after every step with a `Progress` (its ``estimate()`` gives the present image); returning
+        False, or Ctrl-C, ends the run and keeps the best so far.
+
+    Raises
+    ------
+    InputError
+        If something passed cannot be used; the message says what to do.
+
+    Examples
+    --------
+    >>> import numpy as np, selfinv
+    >>> image = np.random.default_rng(0).poisson(50, (32, 32))
+    >>> psf = selfinv.psf.gaussian(1.0, (7, 7))
+    >>> selfinv.restore(image, psf, max_steps=2).image.shape
+    (32, 32)
+    """
+    start = time.monotonic()
+    array = check_image(image, allow_nan=mask_nan)
+    kernel = None if psf is None else np.asarray(psf)
+    layout = _layout(array, axes, kernel)
+    shape = layout.spatial_shape(array.shape)
+    _check_size(shape, layout.spatial)
+    if psf is not None and operator is not None:
+        raise InputError("both psf and operator were given; pass one of them")
+    forward = operator if operator is not None else psf_operator(kernel, shape, layout, boundary)
+    place = choose_device(device)
+    if isinstance(forward, torch.nn.Module):
+        forward = forward.to(place)
+    batch = np.ascontiguousarray(layout.to_batch(array), dtype=np.float64)
+    y = torch.from_numpy(batch)
+    y = (y if place.type != "mps" else y.float()).to(place)
+    pads = object_pads(forward, shape)
+    name, solver = _solver(method, [n + a + b for n, (a, b) in zip(shape, pads, strict=True)], y.shape[1])
+    if max_steps is not None:
+        if max_steps < 1:
+            raise InputError(f"max_steps must be at least 1, got {max_steps}")
+        solver = replace(solver, training=replace(solver.training, max_steps=max_steps))
+
+    def to_image(x: Tensor) -> Array:
+        view = tuple(slice(a, a + n) for (a, _), n in zip(pads, shape, strict=True))
+        return layout.from_batch(x[spatial_index(view)].to(torch.float32).cpu().numpy())
+
+    state, status = run(solver, y, forward, seed=seed, callback=_with_images(callback, to_image))
+    restored = to_image(solver.estimate(state))
+    seconds = time.monotonic() - start
+    stats = _stats(solver, state, name, str(place), seconds)
+    if status.failed:
+        warnings.warn(str(status), SelfinvWarning, stacklevel=2)
+    return Result(restored, status, stats, _model(solver, state, layout, forward, stats))
+
+
+def psf_operator(psf: Array | None, shape: Shape, layout: AxisLayout, boundary: Boundary) -> Forward:
+    """The convolution with a PSF that has been checked and divided by its sum; the identity without one."""
+    if psf is None:
+        return Identity(shape)
+    ndim = len(shape)
+    kernels = list(psf) if psf.ndim == ndim + 1 and "c" in layout.axes else [psf]
+    for kernel in kernels:
+        for warning in check_psf(kernel, ndim, shape):
+            warnings.warn(warning, SelfinvWarning, stacklevel=3)
+    normalised = [torch.from_numpy(normalise(kernel)).to(torch.float32) for kernel in kernels]
+    return Convolution(torch.stack(normalised) if len(kernels) > 1 else normalised[0], shape, boundary)
+
+
+def choose_device(device: str) -> torch.device:
+    """The device meant by a name; ``"auto"`` is the fastest one there is.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown or the device is not there.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"device={device!r} is unknown; use 'auto', 'cpu', 'cuda' or 'mps'") from None
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("device='cuda' was asked for but torch finds no CUDA GPU; use 'auto' or 'cpu'")
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device={device!r} is not there; torch finds {torch.cuda.device_count()} GPU(s)")
+    if place.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device='mps' was asked for but torch finds no Apple GPU; use 'auto' or 'cpu'")
+    if place.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"device={device!r} is not supported; use 'auto', 'cpu', 'cuda' or 'mps'")
+    return place
+
+
+def load_model(path: Any) -> TrainedModel:
+    """Read a trained model written by ``result.model.save(path)``."""
+    return TrainedModel.load(path)
+
+
+def _layout(array: Array, axes: str | None, psf: Array | None) -> AxisLayout:
+    if axes is not None:
+        return parse_axes(axes, array.ndim)
+    return parse_axes(guess_axes(array.shape, None if psf is None else psf.ndim), array.ndim)
+
+
+def _check_size(shape: Shape, spatial: str) -> None:
+    small = {a: n for a, n in zip(spatial, shape, strict=True) if a != "z" and n < SMALLEST}
+    if small:
+        raise InputError(
+            f"the image has only {', '.join(f'{n} samples along {a}' for a, n in small.items())}; at least "
+            f"{SMALLEST} are needed, because fewer hold too little to learn from"
+        )
+
+
+def _solver(method: str | SSI, shape: list[int], channels: int) -> tuple[str, SSI]:
+    if isinstance(method, SSI):
+        return "custom", method
+    if method not in METHODS:
+        raise InputError(f"method={method!r} is unknown; use one of {', '.join(METHODS)}")
+    return method, METHODS[method](shape, channels)
+
+
+def _with_images(callback: Callback | None, to_image: Callable[[Tensor], Array]) -> Callback | None:
+    """Let a callback's `estimate` give an image like the result instead of a tensor on the object's grid."""
+    if callback is None:
+        return None
+    return lambda progress: callback(
+        replace(progress, estimate=cast(Any, lambda: to_image(progress.estimate())))
+    )
+
+
+def _stats(solver: SSI, state: SSIState, name: str, device: str, seconds: float) -> dict[str, Any]:
+    unit = state.data.normalisation.scale ** (2 if state.loss_function.kind == "l2" else 1)
+    return {
+        "method": name,
+        "seed": state.seed,
+        "device": device,
+        "steps": state.step,
+        "best_step": state.best_step,
+        "seconds": seconds,
+        "loss": state.loss_function.kind,
+        "held_out_score": state.best_score * unit,
+        "held_out_score_of_a_constant": state.start_score * unit,
+        "parameters": sum(p.numel() for p in state.model.parameters()),
+        "symmetries": len(state.data.symmetries),
+        "history": [(step, loss * unit, score * unit) for step, loss, score in state.history],
+        "versions": versions(),
+    }
+
+
+def _model(
+    solver: SSI, state: SSIState, layout: AxisLayout, forward: Forward, stats: dict[str, Any]
+) -> TrainedModel:
+    psf = forward.psf if isinstance(forward, Convolution) else None
+    return TrainedModel(
+        inverter=solver.best_model(state),
+        normalisation=state.data.normalisation,
+        pads=state.data.pads,
+        symmetries=state.data.symmetries,
+        fill=solver.hiding.fill,
+        axes=layout.axes,
+        psf=psf,
+        origin={k: v for k, v in stats.items() if k != "history"},
+    )
+
+
+__all__ = ["Progress", "Result", "choose_device", "load_model", "psf_operator", "restore"]

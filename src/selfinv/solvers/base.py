@@ -1,0 +1,227 @@
+"""The one contract and the one loop of everything that gets better step by step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+
+Forward = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run stands or ended; two are equal if their ``name`` is.
+
+    Parameters
+    ----------
+    name
+        One word, for programs.
+    message
+        What happened, for people.
+    advice
+        What to do about it; empty where nothing need be done.
+    failed_attempts
+        What went wrong in earlier attempts of the same run, each started again with another seed.
+    """
+
+    name: str
+    message: str = field(default="", compare=False)
+    advice: str = field(default="", compare=False)
+    failed_attempts: tuple[str, ...] = field(default=(), compare=False)
+
+    RUNNING: ClassVar[Status]
+    CONVERGED: ClassVar[Status]
+    MAX_STEPS: ClassVar[Status]
+    CANCELLED: ClassVar[Status]
+    NONFINITE: ClassVar[Status]
+    CHECKERBOARD: ClassVar[Status]
+    WORSE_THAN_START: ClassVar[Status]
+
+    @property
+    def failed(self) -> bool:
+        """Whether the result should not be used."""
+        return self.name in ("nonfinite", "checkerboard", "worse-than-start")
+
+    def after(self, *failed_attempts: str) -> Status:
+        """The same status, telling of attempts that failed before it."""
+        return replace(self, failed_attempts=failed_attempts)
+
+    def __str__(self) -> str:
+        words = self.message + (f"; {self.advice}" if self.advice else "")
+        if self.failed_attempts:
+            words += f" (after {len(self.failed_attempts)} failed: {'; '.join(self.failed_attempts)})"
+        return words
+
+
+Status.RUNNING = Status("running", "still running")
+Status.CONVERGED = Status("converged", "converged: the held-out score stopped getting better")
+Status.MAX_STEPS = Status("max-steps", "finished the planned number of steps")
+Status.CANCELLED = Status("cancelled", "stopped on request", "this is the best result so far")
+Status.NONFINITE = Status(
+    "nonfinite",
+    "failed: the numbers became NaN or infinite",
+    "use a lower learning rate, and look for extreme values in the image",
+)
+Status.CHECKERBOARD = Status(
+    "checkerboard",
+    "failed: the result has a checkerboard pattern that the measurement cannot see",
+    "use another seed, more steps, or the kernel-continuity option",
+)
+Status.WORSE_THAN_START = Status(
+    "worse-than-start",
+    "failed: the held-out values are predicted no better than at the start",
+    "check that the psf belongs to this image; if it does, the image may hold no signal above its noise",
+)
+
+
+class State(Protocol):
+    """What every solver's state shows of itself."""
+
+    step: int
+    loss: float
+    score: float
+
+
+class Solver(Protocol):
+    """A frozen dataclass of hyper-parameters; the data come in the call."""
+
+    def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> Any:
+        """The state before the first step. ``y`` is ``batch channel *space``; NaN marks missing values."""
+        ...
+
+    def step(self, state: Any) -> Any:
+        """The state one iteration later."""
+        ...
+
+    def status(self, state: Any) -> Status:
+        """Whether to go on, and if not, why."""
+        ...
+
+    def estimate(self, state: Any) -> Tensor:
+        """The object as estimated now, in the measurement's units, on the object's grid."""
+        ...
+
+    def planned_steps(self) -> int:
+        """The largest number of steps that will be taken."""
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback is told after every step.
+
+    Parameters
+    ----------
+    step, max_steps
+        Steps taken and planned.
+    loss, score
+        The present loss and held-out score (NaN where there is none).
+    seconds, seconds_left
+        Time spent and, if the plan is carried out in full, still to be spent.
+    attempt
+        1 for the first seed, 2 after a failed run, and so on.
+    estimate
+        Call it for the present reconstruction; it costs time only when called.
+    """
+
+    step: int
+    max_steps: int
+    loss: float
+    score: float
+    seconds: float
+    seconds_left: float
+    attempt: int
+    estimate: Callable[[], Tensor]
+
+
+Callback = Callable[[Progress], bool | None]
+
+
+def iterate(
+    solver: Solver,
+    y: Tensor,
+    operator: Forward,
+    *,
+    seed: int = 0,
+    max_steps: int | None = None,
+    callback: Callback | None = None,
+    attempt: int = 1,
+) -> Iterator[Any]:
+    """Yield the state after every step until the solver, ``max_steps`` or a callback ends the run.
+
+    Parameters
+    ----------
+    callback
+        Called with a `Progress` after every step; returning False stops the loop.
+    """
+    start = time.monotonic()
+    state = solver.init(y, operator, seed=seed)
+    planned = min(solver.planned_steps(), max_steps or solver.planned_steps())
+    yield state
+    while solver.status(state) == Status.RUNNING and state.step < planned:
+        state = solver.step(state)
+        if callback is not None:
+            seconds = time.monotonic() - start
+            current = state
+            progress = Progress(
+                step=state.step,
+                max_steps=planned,
+                loss=state.loss,
+                score=state.score,
+                seconds=seconds,
+                seconds_left=seconds / max(state.step, 1) * (planned - state.step),
+                attempt=attempt,
+                estimate=lambda: solver.estimate(current),  # noqa: B023 (meant: the state of this call)
+            )
+            if callback(progress) is False:
+                yield state
+                return
+        yield state
+
+
+def run(
+    solver: Solver,
+    y: Tensor,
+    operator: Forward,
+    *,
+    seed: int = 0,
+    max_steps: int | None = None,
+    callback: Callback | None = None,
+    restarts: int = 2,
+) -> tuple[Any, Status]:
+    """Iterate to the end, start failed runs again with another seed, and keep the best so far on Ctrl-C.
+
+    Returns
+    -------
+    state, status
+        The last state, and how it was reached (with what failed before). A run that fails with every seed is
+        returned as it is, with its failed status.
+    """
+    failures: list[str] = []
+    for attempt in range(1, restarts + 2):
+        state = None
+        cancelled = False
+        used_seed = seed + 7919 * (attempt - 1)
+        try:
+            states = iterate(
+                solver, y, operator, seed=used_seed, max_steps=max_steps, callback=callback, attempt=attempt
+            )
+            for latest in states:
+                state = latest
+        except KeyboardInterrupt:
+            if state is None or state.step == 0:
+                raise
+            cancelled = True
+        assert state is not None
+        status = solver.status(state)
+        if status == Status.RUNNING:
+            planned = min(solver.planned_steps(), max_steps or solver.planned_steps())
+            status = Status.MAX_STEPS if state.step >= planned and not cancelled else Status.CANCELLED
+        if not status.failed or cancelled or attempt > restarts:
+            return state, status.after(*failures)
+        failures.append(f"seed {used_seed}: {status.message.removeprefix('failed: ')}")
+    raise AssertionError("unreachable")
