@@ -1,0 +1,106 @@
+"""An image as it is kept in a file, and what a file format has to offer."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selfinv.types import Array, InputError, SelfinvWarning, Shape
+
+Metadata = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Image:
+    """An array with the names of its axes, its voxel sizes and what else its file said.
+
+    Parameters
+    ----------
+    data
+        The values, in storage order and native byte order.
+    axes
+        One letter of ``tczyx`` per axis of ``data``, in storage order; None where nothing names them.
+    voxel_size
+        Micrometres per spatial axis letter, only where known, e.g. ``{"z": 0.3, "y": 0.1, "x": 0.1}``.
+    metadata
+        Carried over to the output: ``"channel_names"`` (list), ``"time_interval"`` (seconds), ``"imagej"``
+        (ImageJ's own tags) and ``"fits_header"`` (text), each only where known.
+
+    Examples
+    --------
+    >>> Image(np.zeros((5, 6)), "yx", {"y": 0.1, "x": 0.1}).axes
+    'yx'
+    """
+
+    data: Array
+    axes: str | None = None
+    voxel_size: dict[str, float] = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format: how to recognise, read and write it, and what it cannot hold.
+
+    ``check(path, dtype, shape, axes)`` raises `InputError` for what ``write`` could not store; None stands
+    for what is not known yet.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    magic: tuple[bytes, ...]
+    read: Callable[[Path], Image]
+    write: Callable[[Path, Image], None]
+    check: Callable[[Path, np.dtype[Any] | None, Shape | None, str | None], None]
+
+
+_MICROMETRES = {
+    **dict.fromkeys(("µm", "um", "micron", "microns", "micrometer", "micrometre"), 1.0),
+    **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-3),
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e3),
+    **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e4),
+    **dict.fromkeys(("in", "inch", "inches"), 25400.0),
+    **dict.fromkeys(("å", "angstrom"), 1e-4),
+    "pm": 1e-6,
+    "m": 1e6,
+}
+
+
+def micrometres(size: Any, unit: Any) -> float | None:
+    """``size`` in µm; None where the unit is no length ("pixel") or the size no positive number."""
+    # ImageJ escapes the micro sign, and some programs write the Greek letter in its place.
+    name = str(unit).replace("\\u00B5", "µ").replace("\u03bc", "µ").strip().lower()
+    try:
+        value = abs(float(size)) * _MICROMETRES[name]
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return value if 0 < value < math.inf else None
+
+
+def drop_alpha(data: Array, axis: int, path: Path) -> Array:
+    """Remove the last entry of the channel ``axis``, an alpha channel; warn unless it is opaque."""
+    alpha = np.take(data, -1, axis)
+    opaque = np.iinfo(data.dtype).max if data.dtype.kind in "ui" else 1
+    if (alpha != opaque).any():
+        warnings.warn(f"{path} has transparent pixels; transparency is ignored", SelfinvWarning, stacklevel=2)
+    colour = np.take(data, range(data.shape[axis] - 1), axis)
+    return colour.squeeze(axis) if colour.shape[axis] == 1 else colour
+
+
+def numeric(data: Array, name: str) -> Array:
+    """``data`` in native byte order; raise `InputError` unless it is a non-empty array of real numbers."""
+    if data.dtype == bool:
+        return data.astype(np.uint8)
+    if data.dtype.kind == "c":
+        raise InputError(f"{name} is complex ({data.dtype}); expected real intensities, e.g. the magnitude")
+    if data.dtype.kind not in "uif" or data.dtype.itemsize > 8:
+        raise InputError(f"{name} has the type {data.dtype}; expected integers or floats of 8 to 64 bits")
+    if data.size == 0 or data.ndim == 0:
+        raise InputError(f"{name} is empty or a single number (shape {data.shape}); expected an image")
+    return np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("="))
