@@ -9,7 +9,7 @@ from selfinv import io, metrics, noise, psf
 from selfinv.report import preview
 from selfinv.restoration import Result, restore
 from selfinv.solvers.base import Callback
-from selfinv.types import Array
+from selfinv.types import Array, InputError
 
 STEPS = 400
 
@@ -55,7 +55,10 @@ def run_demo(
     folder: Path, *, steps: int = STEPS, seed: int = 0, device: str = "auto", callback: Callback | None = None
 ) -> Demo:
     """Degrade, restore, score, and write ``demo.png`` and the images to ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {folder} could not be made: {error.strerror}") from error
     picture = folder / "demo.png"
     for name in ("truth.tif", "noisy.tif", "psf.tif", "restored.tif"):
         io.check_output(folder / name)

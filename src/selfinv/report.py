@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from selfinv.atomic import written_beside
-from selfinv.types import Array, AxisLayout
+from selfinv.types import Array, AxisLayout, InputError
 
 CROP = 80
+PICTURES = ("png", "pdf", "svg")
 
 
-def preview(
-    path: str | os.PathLike[str], images: Mapping[str, Array], axes: str, *, title: str = ""
-) -> None:
+def preview(path: str | os.PathLike[str], images: Mapping[str, Array], axes: str, *, title: str = "") -> None:
     """Write a picture that compares images: the whole, a zoomed crop, and the spectrum of each.
 
     Parameters
@@ -28,9 +27,17 @@ def preview(
         Title to image, in the order shown; all with the same ``axes`` and shape. The last one sets the grey
         scale and where to zoom. Of a time series the first frame is shown, of a volume its plane with most
         contrast and a section across it.
+
+    Raises
+    ------
+    InputError
+        If the extension is another, or the file cannot be written.
     """
     from matplotlib.figure import Figure
 
+    suffix = Path(path).suffix.lower().lstrip(".")
+    if suffix not in PICTURES:
+        raise InputError(f"{path} has the extension {Path(path).suffix!r}; use .{', .'.join(PICTURES)}")
     panels = {name: _panels(image, axes) for name, image in images.items()}
     reference = list(panels.values())[-1]
     plane, row, column, height, width = _where_to_look(reference)
@@ -59,7 +66,6 @@ def preview(
             axis.set_axis_off()
     if title:
         figure.suptitle(title, fontsize=11)
-    suffix = Path(path).suffix.lstrip(".") or "png"
     with written_beside(path) as beside:
         figure.savefig(beside, format=suffix, dpi=110)
 
@@ -68,7 +74,9 @@ def _panels(image: Array, axes: str) -> Array:
     """The first frame as ``plane y x``, with a last axis of 3 where the image is RGB."""
     layout = AxisLayout(axes)
     frame = layout.to_batch(np.asarray(image, dtype=np.float64))[0]
-    frame = np.where(np.isfinite(frame), frame, np.nanmedian(frame[np.isfinite(frame)]))
+    finite = np.isfinite(frame)
+    if not finite.all():
+        frame = np.where(finite, frame, np.median(frame[finite]) if finite.any() else 0.0)
     while frame.ndim < 4:
         frame = frame[:, None]
     return np.moveaxis(frame, 0, -1) if frame.shape[0] == 3 else frame[0]

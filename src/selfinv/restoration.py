@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from torch import Tensor
 from selfinv.learning.measurement import object_pads
 from selfinv.learning.model import TrainedModel, versions
 from selfinv.learning.presets import METHODS
-from selfinv.learning.ssi import SSI, SSIState
-from selfinv.operators import Boundary, Convolution, Identity
+from selfinv.learning.solver import SSI, SSIState
+from selfinv.operators import Boundary, Convolution, Identity, LinearOperator, choose_boundary
 from selfinv.psf import check_psf, normalise
 from selfinv.solvers.base import Callback, Forward, Progress, Status, run
 from selfinv.types import (
@@ -63,7 +63,7 @@ def restore(
     operator: Forward | None = None,
     method: str | SSI = "ssi",
     axes: str | None = None,
-    boundary: Boundary = "unknown",
+    boundary: Boundary | Literal["auto"] = "auto",
     mask_nan: bool = False,
     device: str = "auto",
     seed: int = 0,
@@ -89,7 +89,8 @@ def restore(
     axes
         One letter per axis of the image: ``t`` time, ``c`` channel, ``z``, ``y``, ``x``.
     boundary
-        With ``psf``: what lies outside the image (see `Convolution`).
+        With ``psf``: what lies outside the image (see `Convolution`). ``"auto"``: ``"zero"`` if the image
+        fades at its edges as only an empty surrounding makes it (`choose_boundary`), else ``"unknown"``.
     mask_nan
         Treat NaN and infinite values as missing instead of refusing them.
     device
@@ -123,14 +124,18 @@ def restore(
     _check_size(shape, layout.spatial)
     if psf is not None and operator is not None:
         raise InputError("both psf and operator were given; pass one of them")
-    forward = operator if operator is not None else psf_operator(kernel, shape, layout, boundary)
+    y = torch.from_numpy(np.ascontiguousarray(layout.to_batch(array), dtype=np.float64))
+    y = y.masked_fill(~torch.isfinite(y), torch.nan)
+    forward = operator if operator is not None else psf_operator(kernel, shape, layout, boundary, y)
     place = choose_device(device)
     if isinstance(forward, torch.nn.Module):
         forward = forward.to(place)
-    batch = np.ascontiguousarray(layout.to_batch(array), dtype=np.float64)
-    y = torch.from_numpy(batch)
+    elif not callable(forward):
+        raise InputError(f"operator is a {type(forward).__name__}; pass a LinearOperator or a function")
     y = (y if place.type != "mps" else y.float()).to(place)
     pads = object_pads(forward, shape)
+    if not isinstance(forward, LinearOperator):
+        _probe(forward, y)
     name, solver = _solver(method, [n + a + b for n, (a, b) in zip(shape, pads, strict=True)], y.shape[1])
     if max_steps is not None:
         if max_steps < 1:
@@ -150,17 +155,32 @@ def restore(
     return Result(restored, status, stats, _model(solver, state, layout, forward, stats))
 
 
-def psf_operator(psf: Array | None, shape: Shape, layout: AxisLayout, boundary: Boundary) -> Forward:
-    """The convolution with a PSF that has been checked and divided by its sum; the identity without one."""
+def psf_operator(
+    psf: Array | None,
+    shape: Shape,
+    layout: AxisLayout,
+    boundary: Boundary | Literal["auto"],
+    y: Tensor | None = None,
+) -> Forward:
+    """The convolution with a PSF that has been checked and divided by its sum; the identity without one.
+
+    ``boundary="auto"`` is decided by the measurement ``y``.
+    """
     if psf is None:
         return Identity(shape)
     ndim = len(shape)
     kernels = list(psf) if psf.ndim == ndim + 1 and "c" in layout.axes else [psf]
+    if y is not None and len(kernels) not in (1, y.shape[1]):
+        raise InputError(f"psf has {len(kernels)} channels but the image has {y.shape[1]}; give one for each")
     for kernel in kernels:
         for warning in check_psf(kernel, ndim, shape):
             warnings.warn(warning, SelfinvWarning, stacklevel=3)
     normalised = [torch.from_numpy(normalise(kernel)).to(torch.float32) for kernel in kernels]
-    return Convolution(torch.stack(normalised) if len(kernels) > 1 else normalised[0], shape, boundary)
+    if boundary == "auto":
+        boundary = "unknown" if y is None else choose_boundary(y, torch.stack(normalised).mean(dim=0))
+    kernel = torch.stack(normalised) if len(kernels) > 1 else normalised[0]
+    # Light from further away than an eighth of the image is too spread out to say where it came from.
+    return Convolution(kernel, shape, boundary, margin=[max(8, n // 8) for n in shape])
 
 
 def choose_device(device: str) -> torch.device:
@@ -198,6 +218,8 @@ def load_model(path: Any) -> TrainedModel:
 def _layout(array: Array, axes: str | None, psf: Array | None) -> AxisLayout:
     if axes is not None:
         return parse_axes(axes, array.ndim)
+    if psf is not None and psf.ndim == array.ndim == 3 and psf.shape[0] == array.shape[-1] in (3, 4):
+        return parse_axes("yxc", 3)  # colour, with one psf per channel in front
     return parse_axes(guess_axes(array.shape, None if psf is None else psf.ndim), array.ndim)
 
 
@@ -218,6 +240,22 @@ def _solver(method: str | SSI, shape: list[int], channels: int) -> tuple[str, SS
     return method, METHODS[method](shape, channels)
 
 
+def _probe(forward: Forward, y: Tensor) -> None:
+    """Make sure that a function can serve as a forward model of this measurement."""
+    x = torch.zeros_like(y, dtype=torch.float32).requires_grad_()
+    try:
+        predicted = forward(x)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f"the operator failed on an object of the shape {tuple(x.shape)}: {error}") from None
+    if not isinstance(predicted, Tensor) or predicted.shape != y.shape:
+        found = tuple(predicted.shape) if isinstance(predicted, Tensor) else type(predicted).__name__
+        raise InputError(f"the operator gives {found} for the measurement's shape {tuple(y.shape)}")
+    if not predicted.requires_grad:
+        raise InputError(
+            "the operator is not differentiable: its output does not depend on its input in torch"
+        )
+
+
 def _with_images(callback: Callback | None, to_image: Callable[[Tensor], Array]) -> Callback | None:
     """Let a callback's `estimate` give an image like the result instead of a tensor on the object's grid."""
     if callback is None:
@@ -233,6 +271,7 @@ def _stats(solver: SSI, state: SSIState, name: str, device: str, seconds: float)
         "method": name,
         "seed": state.seed,
         "device": device,
+        "boundary": getattr(state.data.operator, "boundary", None),
         "steps": state.step,
         "best_step": state.best_step,
         "seconds": seconds,
@@ -253,6 +292,7 @@ def _model(
     return TrainedModel(
         inverter=solver.best_model(state),
         normalisation=state.data.normalisation,
+        object_normalisation=state.data.object_normalisation,
         pads=state.data.pads,
         symmetries=state.data.symmetries,
         fill=solver.hiding.fill,

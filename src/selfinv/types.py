@@ -123,7 +123,9 @@ def guess_axes(shape: Sequence[int], spatial_ndim: int | None = None) -> str:
     ('yx', 'yxc', 'zyx')
     """
     ndim = len(shape)
-    if ndim <= 2 and spatial_ndim in (None, ndim):
+    if ndim == 0:
+        raise InputError("the image is a single number; expected an array with the axes yx, zyx, ...")
+    if ndim <= 2:  # whether the psf fits is another question
         return SPACE[-ndim:]
     if ndim == 3 and spatial_ndim == 3:
         return "zyx"

@@ -33,6 +33,10 @@ OPERATORS: dict[str, Callable[[], LinearOperator]] = {
     )
 }
 OPERATORS |= {
+    "convolution-2d-margin-fft": lambda: Convolution(asymmetric_kernel((9, 6)), (12, 9), "unknown", "fft", 2),
+    "convolution-2d-margin-direct": lambda: Convolution(
+        asymmetric_kernel((9, 6)), (12, 9), "unknown", "direct", (1, 4)
+    ),
     "identity": lambda: Identity((5, 6)),
     "scaled": lambda: -2.5 * Convolution(asymmetric_kernel((3, 4)), (9, 8), "reflect"),
     "adjoint": lambda: Convolution(asymmetric_kernel((3, 4)), (9, 8), "unknown").H,

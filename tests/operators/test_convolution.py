@@ -80,6 +80,19 @@ def test_a_point_becomes_the_psf_centred_on_it(size, boundary, method):
     assert torch.allclose(operator(x), expected, atol=1e-12)
 
 
+def test_a_margin_keeps_the_objects_grid_small_and_mirrors_what_is_beyond():
+    kernel, shape = asymmetric_kernel((9, 8)), (12, 10)
+    limited = Convolution(kernel, shape, "unknown", margin=(2, 3))
+    assert limited.in_shape == (12 + 2 + 2, 10 + 3 + 3)
+    x = np.random.default_rng(0).normal(size=limited.in_shape)
+    wide = np.pad(x, ((2, 2), (0, 1)), mode="symmetric")  # up to the kernel's reach of 4, 4 and 3, 4
+    expected = Convolution(kernel, shape, "unknown")(torch.from_numpy(wide))
+    assert torch.allclose(limited(torch.from_numpy(x)), expected, atol=1e-12)
+    assert limited.window((5, 5)) is None
+    with pytest.raises(InputError, match="margin"):
+        Convolution(kernel, shape, "unknown", margin=(1, 2, 3))
+
+
 def test_transfer_function_follows_the_data_to_another_precision():
     operator = Convolution(asymmetric_kernel((5, 5)), (32, 32), "zero", "fft")
     x = torch.randn(32, 32, dtype=torch.float64)

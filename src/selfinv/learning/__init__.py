@@ -5,7 +5,7 @@ from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.masks import ComplementaryPairs, Decaying, Grid, RandomPixels
 from selfinv.learning.model import TrainedModel
 from selfinv.learning.presets import METHODS, ssi, ssi_paper, ssi_unmasked
-from selfinv.learning.ssi import SSI, Hiding, Training
+from selfinv.learning.solver import SSI, Hiding, Training
 from selfinv.learning.unet import UNet, UNetSettings
 
 __all__ = [

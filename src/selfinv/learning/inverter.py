@@ -53,7 +53,8 @@ class Inverter(nn.Module):
         self.network = UNet(network)
         self.head = head
         if head.kind == "range":
-            self.bounds = nn.Parameter(torch.tensor([0.0, 1.0]))
+            self.low = nn.Parameter(torch.zeros(()))
+            self.growth = nn.Parameter(torch.zeros(()))
             p = min(max(start, 0.05), 0.95)
             nn.init.constant_(self.network.last.get_parameter("bias"), math.log(p / (1 - p)))
 
@@ -64,11 +65,33 @@ class Inverter(nn.Module):
         """The object, and what leaving the range costs."""
         raw = self.network(x)
         if self.head.kind == "range":
-            low, high = self.bounds
-            return low + (high - low) * torch.sigmoid(raw), raw.new_zeros(())
+            # Stars are many times brighter than their blurred images: the span must be able to grow fast,
+            # though an optimiser moves every parameter by no more than the learning rate in a step.
+            span = torch.exp(5.0 * self.growth)
+            return self.low + span * torch.sigmoid(raw), raw.new_zeros(())
         clamped = raw.clamp(0.0, 1.0)
         overshoot = (raw - clamped).abs().mean().square()
         return raw + (clamped - raw).detach(), self.head.overshoot * overshoot
+
+
+def build_inverter(network: UNetSettings, head: Head, *, start: float = 0.5, seed: int = 0) -> Inverter:
+    """An untrained inverter whose weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):  # torch's initialisers know only the global generator
+        torch.manual_seed(seed)
+        return Inverter(network, head, start=start)
+
+
+def lift(y: Tensor, pads: Sequence[tuple[int, int]], marks: int) -> Tensor:
+    """Extend a measurement to the object's grid by reflection, and mark (1, 0) what was measured.
+
+    Without the mark a network cannot know where the image ends, and what lies beyond is not a mirror image.
+    """
+    lifted = reflect(y, pads)
+    if not marks:
+        return lifted
+    mark = y.new_ones(y.shape[0], 1, *y.shape[2:])
+    mark = nn.functional.pad(mark, [p for pair in reversed(list(pads)) for p in pair])
+    return torch.cat([lifted, mark.expand(-1, marks, *mark.shape[2:])], dim=1)
 
 
 @torch.no_grad()
@@ -87,9 +110,10 @@ def invert(
     What the operator suppresses the loss never sees; it differs between transformed copies, and averages out.
     """
     shown = FILLS[fill](y, missing, generator_for(0)) if missing.any() else y
-    lifted = reflect(shown, pads)
+    settings = model.network.settings
+    lifted = lift(shown, pads, settings.marks)
     chosen = symmetries[:: max(1, math.ceil(len(symmetries) / most))]
-    total = torch.zeros_like(lifted)
+    total = torch.zeros_like(lifted[:, : settings.channels])
     for frame, target in zip(lifted.split(1), total.split(1), strict=True):  # frames one by one: less memory
         for symmetry in chosen:
             target += symmetry.inverse(model(symmetry(frame)))

@@ -102,15 +102,12 @@ def zero_fill(y: Tensor, hidden: Tensor, generator: torch.Generator) -> Tensor:
 
 def random_fill(y: Tensor, hidden: Tensor, generator: torch.Generator) -> Tensor:
     """Replace each hidden value by a visible one drawn at random from the same image and channel."""
-    filled = y.clone()
-    for image, mask in zip(filled.flatten(0, 1), hidden.flatten(0, 1), strict=True):
-        visible = image[~mask]
-        n = int(mask.sum())
-        if n and visible.numel():
-            image[mask] = visible[torch.randint(visible.numel(), (n,), generator=generator).to(y.device)]
-        elif n:
-            image[mask] = 0.0
-    return filled
+    replaced = []
+    for image, mask in zip(y.flatten(0, 1), hidden.flatten(0, 1), strict=True):
+        visible = image[~mask] if not mask.all() else image.new_zeros(1)
+        donors = torch.randint(visible.numel(), (int(mask.sum()),), generator=generator)
+        replaced.append(image.masked_scatter(mask, visible[donors.to(y.device)]))
+    return torch.stack(replaced).reshape(y.shape)
 
 
 def neighbour_fill(y: Tensor, hidden: Tensor, generator: torch.Generator, *, sigma: float = 0.8) -> Tensor:

@@ -35,6 +35,8 @@ class Measurement:
         How far the object's grid reaches beyond the measurement's, before and after, per spatial axis.
     normalisation
         From the caller's units to those of ``y``.
+    object_normalisation
+        From the object's units to the network's.
     symmetries
         Grid symmetries to train on and average over, the identity first.
     """
@@ -45,6 +47,7 @@ class Measurement:
     operator: Forward
     pads: Pads
     normalisation: Normalisation
+    object_normalisation: Normalisation
     symmetries: tuple[Symmetry, ...]
 
     @property
@@ -116,7 +119,9 @@ def draw_window(data: Measurement, size: int | None, multiple: Sequence[int], se
         return Window(frames, whole, data.pads, whole, data.operator)
     region, pads, core = [], [], []
     for n, w, (a, b) in zip(space, cores, data.pads, strict=True):
-        start = int(torch.randint(n - w + 1, (1,), generator=generator))
+        # Drawn beyond the ends and pushed back, so that edges are seen about as often as the rest.
+        start = int(torch.randint(-(w // 2), n - w + w // 2 + 1, (1,), generator=generator))
+        start = min(max(start, 0), n - w)
         first, last = max(0, start - a), min(n, start + w + b)
         region.append(slice(first, last))
         pads.append((first - (start - a), start + w + b - last))
@@ -159,6 +164,17 @@ def object_pads(operator: Forward, shape: Sequence[int]) -> Pads:
     if tuple(s.stop - s.start for s in view) != tuple(shape):
         raise InputError("this method needs an operator whose measured values lie on the object's pixel grid")
     return tuple((s.start, n - s.stop) for s, n in zip(view, operator.in_shape, strict=True))
+
+
+@torch.no_grad()
+def gain(operator: Forward) -> float:
+    """What an operator makes of a constant object of 1, on average; 1 if that is nothing or not known."""
+    if not isinstance(operator, LinearOperator):
+        return 1.0
+    device = next((b.device for b in operator.buffers()), None)
+    one = operator(torch.ones(1, 1, *operator.in_shape, device=device))
+    mean = float(one.double().mean())
+    return mean if abs(mean) > 1e-6 else 1.0
 
 
 def draw_validation(shape: Sequence[int], fraction: float, seed: int, *, joint_channels: bool) -> Tensor:

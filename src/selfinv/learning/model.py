@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import platform
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from selfinv.atomic import written_beside
-from selfinv.learning.inverter import Head, Inverter, invert
+from selfinv.learning.inverter import Head, Inverter, build_inverter, invert
 from selfinv.learning.measurement import Pads
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.symmetry import Symmetry
@@ -34,8 +35,8 @@ class TrainedModel:
     ----------
     inverter
         Network and head, in evaluation mode.
-    normalisation
-        The intensity scale it was trained on, also used for further images.
+    normalisation, object_normalisation
+        The intensity scales of measurement and object it was trained on, also used for further images.
     pads
         How far the object's grid reaches beyond the measurement's.
     symmetries
@@ -52,6 +53,7 @@ class TrainedModel:
 
     inverter: Inverter
     normalisation: Normalisation
+    object_normalisation: Normalisation
     pads: Pads
     symmetries: tuple[Symmetry, ...]
     fill: str
@@ -98,7 +100,7 @@ class TrainedModel:
         place = torch.device(device) if device else next(self.inverter.parameters()).device
         inverter = self.inverter.to(place)
         x = invert(inverter, y.to(place), missing.to(place), self.pads, self.symmetries, self.fill)
-        x = self.normalisation.undo(x)[self.field_of_view(y.shape[2:])]
+        x = self.object_normalisation.undo(x)[self.field_of_view(y.shape[2:])]
         return layout.from_batch(x.cpu().numpy())
 
     def field_of_view(self, shape: Sequence[int]) -> tuple[Any, ...]:
@@ -118,6 +120,7 @@ class TrainedModel:
             "architecture": self.inverter.network.settings.to_dict(),
             "head": asdict(self.inverter.head),
             "normalisation": asdict(self.normalisation),
+            "object_normalisation": asdict(self.object_normalisation),
             "pads": self.pads,
             "symmetries": [asdict(s) for s in self.symmetries],
             "fill": self.fill,
@@ -150,18 +153,30 @@ class TrainedModel:
             raise InputError(f"{file}: not a readable model file ({error})") from None
         if words is None:
             raise InputError(f"{file}: a safetensors file, but not one written by selfinv")
-        description = json.loads(words)
-        if description["format_version"] > FORMAT_VERSION:
-            raise InputError(
-                f"{file}: model format {description['format_version']} is newer than this program's "
-                f"({FORMAT_VERSION}); update selfinv"
-            )
-        inverter = Inverter(UNetSettings.from_dict(description["architecture"]), Head(**description["head"]))
+        try:
+            description = json.loads(words)
+            if description["format_version"] > FORMAT_VERSION:
+                raise InputError(
+                    f"{file}: model format {description['format_version']} is newer than this program's "
+                    f"({FORMAT_VERSION}); update selfinv"
+                )
+            return cls._from_description(description, tensors)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{file}: the model's description is damaged ({error!r})") from None
+
+    @classmethod
+    def _from_description(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> TrainedModel:
+        inverter = build_inverter(
+            UNetSettings.from_dict(description["architecture"]), Head(**description["head"])
+        )
         weights = {k.removeprefix("inverter."): v for k, v in tensors.items() if k.startswith("inverter.")}
         inverter.load_state_dict(weights)
         return cls(
             inverter=inverter.eval(),
             normalisation=Normalisation(**description["normalisation"]),
+            object_normalisation=Normalisation(**description["object_normalisation"]),
             pads=tuple((int(a), int(b)) for a, b in description["pads"]),
             symmetries=tuple(
                 Symmetry(tuple(s["order"]), tuple(s["flipped"])) for s in description["symmetries"]
@@ -181,10 +196,8 @@ def versions() -> dict[str, str]:
     """The versions a result depends on."""
     import scipy
 
-    from selfinv import __version__
-
     return {
-        "selfinv": __version__,
+        "selfinv": importlib.metadata.version("selfinv"),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "scipy": scipy.__version__,

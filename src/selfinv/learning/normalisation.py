@@ -48,6 +48,10 @@ class Normalisation:
             low, high = float(smooth.min()), float(smooth.max())
         return cls(low, high - low)
 
+    def divided_by(self, gain: float) -> Normalisation:
+        """The map for an object that an operator of this gain turns into such a measurement."""
+        return Normalisation(self.offset / gain, self.scale / gain)
+
     def apply(self, y: Tensor) -> Tensor:
         """To the network's units."""
         return (y - self.offset) / self.scale

@@ -8,7 +8,7 @@ from dataclasses import replace
 from selfinv.learning.inverter import Head
 from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.masks import Decaying, RandomPixels
-from selfinv.learning.ssi import SSI, Hiding, Training
+from selfinv.learning.solver import SSI, Hiding, Training
 from selfinv.learning.unet import UNetSettings, pooled_axes_for
 
 
@@ -18,6 +18,7 @@ def ssi(shape: Sequence[int], channels: int, *, steps: int | None = None) -> SSI
     network = UNetSettings(
         ndim=len(shape),
         channels=channels,
+        marks=1,
         widths=widths,
         kernels=(3, 3),
         pool="average",
@@ -25,7 +26,8 @@ def ssi(shape: Sequence[int], channels: int, *, steps: int | None = None) -> SSI
         fold=fold,
         pooled_axes=pooled_axes_for(shape, len(widths), fold=fold),
     )
-    return SSI(network=network, training=Training(max_steps=steps or 600), window=384 * 384)
+    training = Training(max_steps=steps or (600 if len(shape) < 3 else 300), learning_rate=1e-2)
+    return SSI(network=network, training=training, window=384 * 384)
 
 
 def ssi_paper(shape: Sequence[int], channels: int, *, steps: int | None = None) -> SSI:

@@ -24,6 +24,8 @@ class UNetSettings:
         Number of spatial axes, 1 to 3.
     channels
         Channels of the image, in and out.
+    marks
+        Further input channels that carry no intensities (see `lift`).
     widths
         Channels of each level, finest first; the decoder mirrors them.
     kernels
@@ -41,6 +43,7 @@ class UNetSettings:
 
     ndim: int = 2
     channels: int = 1
+    marks: int = 0
     widths: tuple[int, ...] = (8, 16, 32, 64, 64)
     kernels: tuple[int, ...] = (5, 3)
     pool: Literal["max", "average"] = "max"
@@ -106,10 +109,10 @@ class UNet(nn.Module):
         if not 1 <= settings.ndim <= 3:
             raise InputError(f"a UNet works on 1 to 3 spatial axes, got {settings.ndim}")
         self.settings = settings
-        unfolded = settings.channels * settings.fold**settings.ndim
+        samples = settings.fold**settings.ndim
         widths = settings.widths
         self.down = nn.ModuleList()
-        previous = unfolded
+        previous = (settings.channels + settings.marks) * samples
         for width in widths:
             self.down.append(self._block(previous, width))
             previous = width
@@ -117,7 +120,7 @@ class UNet(nn.Module):
         for width in reversed(widths[:-1]):
             self.up.append(self._block(previous + width, width))
             previous = width
-        self.last = self._conv(previous, unfolded, 1, bias=True)
+        self.last = self._conv(previous, settings.channels * samples, 1, bias=True)
 
     def _conv(self, inputs: int, outputs: int, kernel: int, bias: bool) -> Any:
         conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[self.settings.ndim - 1]

@@ -2,6 +2,7 @@
 
 from selfinv.operators.base import Adjoint, Composition, LinearOperator, Scaled, dot_test, norm
 from selfinv.operators.convolution import Boundary, Convolution
+from selfinv.operators.edges import choose_boundary
 from selfinv.operators.sampling import Identity
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Identity",
     "LinearOperator",
     "Scaled",
+    "choose_boundary",
     "dot_test",
     "norm",
 ]

@@ -46,6 +46,14 @@ class LinearOperator(nn.Module):
         """The part of the object's grid that lies under the measurement's pixels (all of it by default)."""
         return tuple(slice(0, n) for n in self.in_shape)
 
+    def window(self, shape: Sequence[int]) -> LinearOperator | None:
+        """The same operator for a window of the measurement, or None if it differs from place to place.
+
+        The window's object reaches as far beyond it as the whole object does beyond the whole measurement, so
+        training can go window by window with real surroundings.
+        """
+        return None
+
     @property
     def H(self) -> LinearOperator:
         """The adjoint as an operator of its own."""

@@ -34,10 +34,15 @@ class Convolution(LinearOperator):
         Spatial shape of the measurement, 1 to 3 axes.
     boundary
         What the object is outside the measured field. ``"unknown"``: it goes on, and is part of what is
-        sought; the object's grid is larger by the kernel less one (a camera frame). ``"zero"``: nothing is
-        there. ``"reflect"``: it is mirrored (half-sample, SciPy's ``"reflect"``). ``"periodic"``: it repeats.
+        sought, as in a camera frame; the object's grid is larger by the kernel less one (see ``margin``).
+        ``"zero"``: nothing is there. ``"reflect"``: it is mirrored (half-sample, SciPy's ``"reflect"``).
+        ``"periodic"``: it repeats.
     method
         ``"fft"``, ``"direct"``, or ``"auto"``: whichever is faster for these sizes.
+    margin
+        With ``"unknown"``, how many samples at most the object's grid reaches beyond the image on each side,
+        one number or one per axis; further out the object is taken to be mirrored. None: as far as the kernel
+        reaches. Kernels as large as the image would make the object's grid many times larger than the image.
 
     Raises
     ------
@@ -58,6 +63,7 @@ class Convolution(LinearOperator):
         shape: Sequence[int],
         boundary: Boundary = "unknown",
         method: Literal["auto", "fft", "direct"] = "auto",
+        margin: int | Sequence[int] | None = None,
     ) -> None:
         kernel = torch.as_tensor(psf)
         if not kernel.is_floating_point():
@@ -79,10 +85,25 @@ class Convolution(LinearOperator):
         # The object's sample at the measurement's pixel m is multiplied by the kernel's centre n // 2, so the
         # kernel reaches n - 1 - n // 2 samples to the left of m and n // 2 to the right.
         pads = [(k - 1 - k // 2, k // 2) for k in self.kernel_shape]
-        grown = tuple(n + k - 1 for n, k in zip(shape, self.kernel_shape, strict=True))
-        super().__init__(grown if boundary == "unknown" else shape, shape)
+        if boundary != "unknown":
+            margins: list[int] = [0] * ndim
+        elif margin is None:
+            margins = [max(pad) for pad in pads]
+        else:
+            margins = [int(margin)] * ndim if isinstance(margin, int) else [int(m) for m in margin]
+        if len(margins) != ndim or min(margins) < 0:
+            raise InputError(
+                f"margin={margin!r} does not fit {ndim} spatial axes; give one number, or one each"
+            )
+        # What of the kernel's reach is on the object's grid, and what lies beyond it.
+        own = [(min(a, m), min(b, m)) for (a, b), m in zip(pads, margins, strict=True)]
+        super().__init__([n + a + b for n, (a, b) in zip(shape, own, strict=True)], shape)
         self.boundary = boundary
+        self.margin = margin
         self.pads = pads
+        self.own = own
+        self.mirrored = [(a - c, b - d) for (a, b), (c, d) in zip(pads, own, strict=True)]
+        self.chosen: Literal["auto", "fft", "direct"] = method
         if method == "auto":
             work = kernel[(0,) * (kernel.ndim - ndim)].numel() * torch.Size(shape).numel()
             method = "direct" if work <= DIRECT_LIMIT and kernel.ndim == ndim else "fft"
@@ -95,15 +116,19 @@ class Convolution(LinearOperator):
 
     @property
     def field_of_view(self) -> tuple[slice, ...]:
-        starts = [before if self.boundary == "unknown" else 0 for before, _ in self.pads]
-        return tuple(slice(s, s + n) for s, n in zip(starts, self.out_shape, strict=True))
+        return tuple(slice(a, a + n) for (a, _), n in zip(self.own, self.out_shape, strict=True))
+
+    def window(self, shape: Sequence[int]) -> LinearOperator | None:
+        if self.boundary != "unknown" or self.own != self.pads:
+            return None
+        return Convolution(self.psf, shape, "unknown", self.chosen)
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x, self.in_shape, "forward", "object")
         if self.method == "direct":
             return self._valid_direct(self._extend(x))
-        if self.boundary == "reflect":
-            x = reflect(x, self.pads)
+        if self.boundary in ("reflect", "unknown"):
+            x = reflect(x, self.mirrored)
         spectrum = torch.fft.rfftn(x, s=self._fft_shape, dim=self._dims) * self._otf(x)
         return self._window(torch.fft.irfftn(spectrum, s=self._fft_shape, dim=self._dims))
 
@@ -113,9 +138,9 @@ class Convolution(LinearOperator):
             return self._extend_adjoint(self._valid_direct_adjoint(y))
         spectrum = torch.fft.rfftn(self._window_adjoint(y), s=self._fft_shape, dim=self._dims)
         x = torch.fft.irfftn(spectrum * self._otf(y).conj(), s=self._fft_shape, dim=self._dims)
-        if self.boundary == "reflect":
+        if self.boundary in ("reflect", "unknown"):
             grown = [n + sum(p) for n, p in zip(self.out_shape, self.pads, strict=True)]
-            return reflect_adjoint(self._head(x, grown), self.in_shape, self.pads)
+            return reflect_adjoint(self._head(x, grown), self.in_shape, self.mirrored)
         return self._head(x, self.in_shape)
 
     # ---- Fourier route: the object starts at 0, the measurement at `_starts` of the periodic domain ----
@@ -199,8 +224,8 @@ class Convolution(LinearOperator):
     def _extend(self, x: Tensor) -> Tensor:
         if self.boundary == "zero":
             return F.pad(x, [p for pair in reversed(self.pads) for p in pair])
-        if self.boundary == "reflect":
-            return reflect(x, self.pads)
+        if self.boundary in ("reflect", "unknown"):
+            return reflect(x, self.mirrored)
         if self.boundary == "periodic":
             for axis, n, (before, after) in zip(self._dims, self.out_shape, self.pads, strict=True):
                 x = x.index_select(axis, torch.arange(-before, n + after, device=x.device) % n)
@@ -210,8 +235,8 @@ class Convolution(LinearOperator):
         if self.boundary == "zero":
             for axis, n, (before, _) in zip(self._dims, self.in_shape, self.pads, strict=True):
                 y = y.narrow(axis, before, n)
-        elif self.boundary == "reflect":
-            y = reflect_adjoint(y, self.in_shape, self.pads)
+        elif self.boundary in ("reflect", "unknown"):
+            y = reflect_adjoint(y, self.in_shape, self.mirrored)
         elif self.boundary == "periodic":
             for axis, n, (before, after) in zip(self._dims, self.out_shape, self.pads, strict=True):
                 folded = list(y.shape)

@@ -23,6 +23,9 @@ class Identity(LinearOperator):
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__(shape, shape)
 
+    def window(self, shape: Sequence[int]) -> LinearOperator:
+        return Identity(shape)
+
     def forward(self, x: Tensor) -> Tensor:
         self._check(x, self.in_shape, "forward", "object")
         return x

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
@@ -69,12 +70,12 @@ Status.NONFINITE = Status(
 Status.CHECKERBOARD = Status(
     "checkerboard",
     "failed: the result has a checkerboard pattern that the measurement cannot see",
-    "use another seed, more steps, or the kernel-continuity option",
+    "use more steps or another seed",
 )
 Status.WORSE_THAN_START = Status(
     "worse-than-start",
     "failed: the held-out values are predicted no better than at the start",
-    "check that the psf belongs to this image; if it does, the image may hold no signal above its noise",
+    "use more steps; check that the psf belongs to this image; there may be no signal above the noise",
 )
 
 
@@ -166,7 +167,6 @@ def iterate(
         state = solver.step(state)
         if callback is not None:
             seconds = time.monotonic() - start
-            current = state
             progress = Progress(
                 step=state.step,
                 max_steps=planned,
@@ -175,7 +175,7 @@ def iterate(
                 seconds=seconds,
                 seconds_left=seconds / max(state.step, 1) * (planned - state.step),
                 attempt=attempt,
-                estimate=lambda: solver.estimate(current),  # noqa: B023 (meant: the state of this call)
+                estimate=partial(solver.estimate, state),
             )
             if callback(progress) is False:
                 yield state

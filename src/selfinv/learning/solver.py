@@ -21,16 +21,15 @@ import torch
 from torch import Tensor
 
 from selfinv.learning.artefacts import has_checkerboard
-from selfinv.learning.inverter import Head, Inverter, invert
+from selfinv.learning.inverter import Head, Inverter, build_inverter, invert, lift
 from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
 from selfinv.learning.masks import FILLS, MaskScheme, RandomPixels
-from selfinv.learning.measurement import Measurement, draw_validation, draw_window, object_pads
+from selfinv.learning.measurement import Measurement, draw_validation, draw_window, gain, object_pads
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.optimiser import NoisyAdam, WeightAverage
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry, operator_symmetries
 from selfinv.learning.unet import UNetSettings
-from selfinv.operators.boundary import reflect
 from selfinv.solvers.base import Forward, Status
 from selfinv.types import InputError
 
@@ -81,7 +80,7 @@ class Training:
     input_noise
         Noise added to the input, ``0.1 / (1 + 10000 * progress)``, the paper's.
     average
-        Decay of the moving average of the weights; 0 keeps the weights as they are.
+        Length of the moving average of the weights as a fraction of the run; 0 keeps the weights as they are.
     check_every
         Look at the validation values after so many steps; 0 means 20 times in all.
     """
@@ -95,7 +94,7 @@ class Training:
     l1: float = 0.0
     kernel_continuity: float = 0.0
     input_noise: bool = False
-    average: float = 0.98
+    average: float = 0.03
     check_every: int = 0
 
 
@@ -111,6 +110,8 @@ class SSIState:
     loss_function: MaskedLoss
     seed: int
     start_score: float
+    lowest_score: float = math.inf
+    lowest_costs: Tensor = field(default_factory=lambda: torch.empty(0))
     best_score: float = math.inf
     best_step: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -165,16 +166,15 @@ class SSI:
         data = self._prepare(y, operator, seed)
         loss = self.loss or choose_loss(y)
         typical = float(data.y[~(data.missing | data.validation)].median())
-        with torch.random.fork_rng(devices=[]):  # torch's initialisers know only the global generator
-            torch.manual_seed(seed)
-            model = Inverter(self.network, self.head, start=typical).to(y.device)
+        model = build_inverter(self.network, self.head, start=typical, seed=seed).to(y.device)
         optimiser, schedule = self._optimiser(model, seed)
+        length = self.training.average * self.training.max_steps
         return SSIState(
             data=data,
             model=model,
             optimiser=optimiser,
             schedule=schedule,
-            average=WeightAverage(model, self.training.average) if self.training.average else None,
+            average=WeightAverage(model, 1 - 1 / max(1.0, length)) if length else None,
             loss_function=loss,
             seed=seed,
             start_score=float(loss(torch.full_like(data.y, typical), data.y, data.validated)),
@@ -217,12 +217,14 @@ class SSI:
         return Status.MAX_STEPS if self._ended(state) else Status.RUNNING
 
     def estimate(self, state: SSIState) -> Tensor:
-        """The object from the whole measurement with the best weights so far, in the measurement's units."""
+        """The object from the whole measurement with the best weights so far, in the caller's units."""
+        if state.best_step == 0 < state.step and state.failure is None:
+            self._check(state)  # cancelled before the first look
         if state.cached is None or state.cached[0] != state.best_step:
             data = state.data
             model = self.best_model(state)
             x = invert(model, data.y, data.missing, data.pads, data.symmetries, self.hiding.fill)
-            state.cached = (state.best_step, data.normalisation.undo(x))
+            state.cached = (state.best_step, data.object_normalisation.undo(x))
         return state.cached[1]
 
     def best_model(self, state: SSIState) -> Inverter:
@@ -245,8 +247,9 @@ class SSI:
             amplitude = 0.1 / (1.0 + 10_000.0 * state.step / self.training.max_steps)
             noise = torch.randn(shown.shape, generator=generator_for(state.seed + 1, state.step))
             shown = shown + amplitude * noise.to(shown)
-        x, penalty = state.model.with_penalty(symmetry(reflect(shown, pads)))
-        return operator(symmetry.inverse(x)), penalty
+        x, penalty = state.model.with_penalty(symmetry(lift(shown, pads, self.network.marks)))
+        object_units = state.data.object_normalisation.undo(symmetry.inverse(x))
+        return state.data.normalisation.apply(operator(object_units)), penalty
 
     def _loss(self, state: SSIState) -> Tensor:
         data, training = state.data, self.training
@@ -281,13 +284,30 @@ class SSI:
             state, data.y, data.validation | data.missing, data.pads, data.operator, data.symmetries[0]
         )
         state.model = current
-        state.score = float(state.loss_function(prediction, data.y, data.validated))
+        costs = state.loss_function.each((prediction - data.y)[data.validated])
+        state.score = float(costs.mean())
         state.history.append((state.step, state.loss, state.score))
         if not math.isfinite(state.score):
             state.failure = Status.NONFINITE
-        elif state.score < state.best_score:
+            return
+        better = state.score < state.lowest_score
+        if better or self._no_worse(costs, state.lowest_costs):
             state.best_score, state.best_step = state.score, state.step
             state.best_weights = _copy(weights)
+        if better:
+            state.lowest_score, state.lowest_costs = state.score, costs
+
+    def _no_worse(self, costs: Tensor, lowest: Tensor) -> bool:
+        """Whether later weights are to be kept although earlier ones had a (slightly) lower score.
+
+        A one-cycle schedule ends in finer weights than it passes through, and what the operator hides from
+        the score gains from them too: so the latest are kept unless the same validation values, compared one
+        by one, tell them from the best by more than a standard error.
+        """
+        if self.training.schedule != "one-cycle":
+            return False
+        worse = costs - lowest
+        return float(worse.mean()) <= float(worse.std()) / math.sqrt(worse.numel())
 
     # ---- preparation and ending ----
 
@@ -304,6 +324,7 @@ class SSI:
             operator=operator,
             pads=object_pads(operator, y.shape[2:]),
             normalisation=normalisation,
+            object_normalisation=normalisation.divided_by(gain(operator)),
             symmetries=tuple(symmetries if self.augment else symmetries[:1]),
         )
 
@@ -319,12 +340,13 @@ class SSI:
             )
         if training.schedule == "plateau":
             return optimiser, optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.9, patience=150)
+        total = max(training.max_steps, 10) + 1  # the schedule needs a step or two for each of its phases
         return optimiser, optim.lr_scheduler.OneCycleLR(
-            optimiser, training.learning_rate, total_steps=training.max_steps + 1, pct_start=0.2
+            optimiser, training.learning_rate, total_steps=total, pct_start=0.2
         )
 
     def _model_with(self, weights: dict[str, Tensor]) -> Inverter:
-        model = Inverter(self.network, self.head)
+        model = build_inverter(self.network, self.head)
         model.load_state_dict(weights)
         return model.eval()
 

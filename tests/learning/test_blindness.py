@@ -1,0 +1,129 @@
+"""No value reaches the prediction that is scored on it: the gradient is exactly zero.
+
+Through fill, network, symmetry, window and operator; for training and validation values; every scheme.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from selfinv.learning.losses import MaskedLoss
+from selfinv.learning.masks import ComplementaryPairs, Decaying, Grid, RandomPixels
+from selfinv.learning.measurement import draw_window
+from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
+from selfinv.learning.solver import Hiding
+from selfinv.operators import Convolution, Identity
+from selfinv.psf import gaussian
+
+SCHEMES = {
+    "random": RandomPixels(0.5),
+    "decaying": RandomPixels(Decaying()),
+    "pairs": ComplementaryPairs(),
+    "grid": Grid(4),
+}
+
+
+def small(recipe, channels=1, ndim=2):
+    widths = (4, 4)
+    network = replace(recipe.network, ndim=ndim, channels=channels, widths=widths, pooled_axes=None)
+    return replace(recipe, network=network)
+
+
+def leak(solver, state, y, hidden, window, symmetry, scored) -> float:
+    """The largest gradient of a scored prediction with respect to the value it is scored against."""
+    y = y.clone().requires_grad_()
+    prediction, _ = solver.predict(state, y, hidden, window.pads, window.operator, symmetry)
+    # Random signs, so that contributions cannot cancel by chance.
+    signs = torch.randn(prediction.shape, generator=torch.Generator().manual_seed(1))
+    places = window.score(scored)
+    (gradient,) = torch.autograd.grad((prediction * signs * places).sum(), y)
+    assert gradient.abs().max() > 0, "the prediction must depend on something"
+    return float(gradient[scored].abs().max())
+
+
+@pytest.mark.parametrize("fill", ["zero", "random", "neighbours"])
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+@pytest.mark.parametrize("boundary", ["unknown", "zero", "reflect", "periodic", "denoise"])
+def test_neither_training_nor_validation_values_reach_their_own_prediction(fill, scheme, boundary):
+    shape = (40, 36)
+    operator = (
+        Identity(shape) if boundary == "denoise" else Convolution(gaussian((1.2, 1.2)), shape, boundary)
+    )
+    solver = small(ssi(operator.in_shape, 1))
+    solver = replace(solver, hiding=Hiding(scheme, fill, validation=0.1), window=24 * 24)
+    y = torch.rand(1, 1, *shape)
+    state = solver.init(y, operator.float(), seed=0)
+    data = state.data
+    for step in (0, 5):
+        window = draw_window(data, solver.window, solver.network.multiple(), 6, step)
+        region, validation = window.see(data.y), window.see(data.validation)
+        drawn = solver._hidden(region.shape, state)
+        symmetry = data.symmetries[-1]
+        hidden = drawn | validation
+        outside = torch.zeros_like(hidden)  # only the window's core is scored
+        window.score(outside)[...] = True
+        scored = hidden & outside
+        assert scored.any()
+        assert leak(solver, state, region, hidden, window, symmetry, scored) == 0.0
+
+
+@pytest.mark.parametrize("recipe", [ssi, ssi_paper])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_validation_values_are_hidden_in_training_and_in_checks(recipe, channels):
+    """Whatever the validation values are, training and its held-out predictions come out the same."""
+    shape = (32, 32)
+    operator = Convolution(gaussian((1.2, 1.2)), shape, "unknown").float()
+    solver = small(recipe(operator.in_shape, channels, steps=3), channels)
+    if recipe is ssi:
+        solver = replace(solver, loss=MaskedLoss("l1"))
+    y = torch.rand(1, channels, *shape)
+    y[..., :2, :2], y[..., -2:, -2:] = 2.0, -1.0  # fix the range that the normalisation reads off
+    states = []
+    for change in (0.0, 0.3):
+        state = solver.init(y, operator, seed=0)
+        state.data.y[state.data.validation] += change
+        before = state.data.y.clone()
+        for _ in range(3):
+            state = solver.step(state)
+        assert torch.equal(state.data.y, before)
+        prediction, _ = solver.predict(
+            state,
+            state.data.y,
+            state.data.validation,
+            state.data.pads,
+            operator,
+            state.data.symmetries[0],
+        )
+        states.append((state, prediction))
+    (one, predicted_one), (other, predicted_other) = states
+    for name, weight in one.model.state_dict().items():
+        assert torch.equal(weight, other.model.state_dict()[name]), f"{name} saw a validation value"
+    assert torch.equal(predicted_one, predicted_other)
+    assert one.score != other.score  # but the score, of course, looks at them
+
+
+def test_channels_hidden_together_leave_no_way_around():
+    shape = (24, 24)
+    operator = Identity(shape)
+    solver = small(ssi(shape, 3), 3)
+    solver = replace(solver, hiding=Hiding(joint_channels=True))
+    state = solver.init(torch.rand(1, 3, *shape), operator, seed=0)
+    hidden = solver._hidden((1, 3, *shape), state)
+    assert torch.equal(hidden[:, 0], hidden[:, 1])
+    assert torch.equal(hidden[:, 0], hidden[:, 2])
+    assert torch.equal(state.data.validation[:, 0], state.data.validation[:, 2])
+
+
+def test_the_control_is_not_blind():
+    """The test must be able to fail: without masking, a value does reach its own prediction."""
+    shape = (32, 32)
+    operator = Convolution(gaussian((1.2, 1.2)), shape, "zero").float()
+    solver = small(ssi_unmasked(shape, 1))
+    state = solver.init(torch.rand(1, 1, *shape), operator, seed=0)
+    data = state.data
+    window = draw_window(data, None, solver.network.multiple(), 0, 0)
+    everything = torch.ones_like(data.validation)
+    assert leak(solver, state, data.y, everything, window, data.symmetries[0], everything) > 0

@@ -1,0 +1,111 @@
+"""Masked losses: their scale, what they aim at, and the identity they rest on (Eq. 5)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
+from selfinv.learning.unet import UNet, UNetSettings
+from selfinv.operators import Convolution
+from selfinv.psf import gaussian
+from selfinv.types import InputError
+
+
+@pytest.mark.parametrize("kind", ["l2", "l1", "huber"])
+def test_the_loss_does_not_depend_on_how_many_values_are_scored(kind):
+    loss = MaskedLoss(kind, delta=0.5)
+    y, prediction = torch.zeros(1, 1, 100, 100), torch.full((1, 1, 100, 100), 0.7)
+    few, many = torch.zeros(1, 1, 100, 100, dtype=torch.bool), torch.ones(1, 1, 100, 100, dtype=torch.bool)
+    few[..., :3] = True
+    assert loss(prediction, y, few) == pytest.approx(float(loss(prediction, y, many)))
+
+
+def test_values_that_are_not_scored_have_neither_value_nor_gradient_even_as_nan():
+    y = torch.tensor([[[1.0, float("nan"), 3.0]]])
+    prediction = torch.zeros(1, 1, 3, requires_grad=True)
+    loss = MaskedLoss("l2")(prediction, y, torch.tensor([[[True, False, False]]]))
+    loss.backward()
+    assert loss.item() == 1.0
+    assert prediction.grad.tolist() == [[[-2.0, 0.0, 0.0]]]
+
+
+def test_huber_agrees_with_torch():
+    r = torch.linspace(-2, 2, 401)
+    ours = MaskedLoss("huber", delta=0.3).each(r)
+    theirs = torch.nn.functional.huber_loss(r, torch.zeros_like(r), reduction="none", delta=0.3) / 0.3
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "aim"), [("l2", np.mean), ("l1", np.median)])
+def test_each_loss_is_least_at_its_statistic(kind, aim):
+    values = torch.from_numpy(np.random.default_rng(0).exponential(size=4001))
+    candidates = torch.linspace(0.3, 1.5, 241, dtype=torch.float64)
+    costs = [float(MaskedLoss(kind).each(c - values).mean()) for c in candidates]
+    assert candidates[int(np.argmin(costs))].item() == pytest.approx(float(aim(values.numpy())), abs=0.006)
+
+
+def test_the_masked_loss_is_the_true_error_plus_the_noise_variance():
+    """Eq. 5 by simulation: many noise draws, a reconstruction that is blind to what it is scored on."""
+    rng = torch.Generator().manual_seed(0)
+    shape, noise = (1, 1, 96, 96), 0.2
+    grid = torch.linspace(0, 6, 96, dtype=torch.float64)
+    truth = torch.outer(grid.sin(), grid.cos()).expand(shape)
+    operator = Convolution(gaussian((1.5, 1.5)), (96, 96), "periodic")
+    clean = operator(truth)
+    inverse = Convolution(gaussian((0.8, 0.8)), (96, 96), "periodic")  # any fixed reconstruction will do
+
+    def losses(blind: bool) -> tuple[float, float]:
+        measured, true = [], []
+        for _ in range(20):
+            y = clean + noise * torch.randn(shape, generator=rng, dtype=torch.float64)
+            hidden = torch.rand(shape, generator=rng) < 0.1
+            shown = y.masked_fill(hidden, 0.0) if blind else y
+            prediction = operator(inverse(shown))
+            measured.append(float(MaskedLoss("l2")(prediction, y, hidden)))
+            true.append(float(MaskedLoss("l2")(prediction, clean, hidden)))
+        return float(np.mean(measured)), float(np.mean(true))
+
+    # 20 draws of about 900 values: the mean square of the noise is known to 1.1 % (one standard deviation).
+    measured, true = losses(blind=True)
+    assert measured == pytest.approx(true + noise**2, abs=0.04 * noise**2)
+    measured, true = losses(blind=False)
+    assert measured < true + 0.95 * noise**2  # seeing the noise, the loss is too good to be true
+
+
+def test_photon_counts_take_the_mean_and_clipped_camera_noise_the_median():
+    rng = np.random.default_rng(0)
+    scene = np.clip(np.add.outer(np.sin(np.arange(64) / 9), np.cos(np.arange(64) / 7)) / 4 + 0.4, 0, 1)
+    counts = rng.poisson(3 * scene)[None, None].astype(float)
+    camera = np.clip(np.round((scene + 0.1 * rng.normal(size=scene.shape)) * 1023) / 1023, 0, 1)[None, None]
+    assert choose_loss(torch.from_numpy(counts)).kind == "l2"
+    assert choose_loss(torch.from_numpy(7.0 * counts + 100)).kind == "l2"  # whatever the units
+    assert choose_loss(torch.from_numpy(camera)).kind == "l1"
+    assert choose_loss(torch.from_numpy(camera).float()).kind == "l1"
+
+
+def test_weight_penalty_counts_convolutions_only():
+    model = UNet(UNetSettings(widths=(2, 2), kernels=(3,)))
+    weights = [p.detach() for p in model.parameters() if p.ndim > 1]
+    expected = sum(0.1 * p.abs().sum() + 0.2 * p.square().sum() for p in weights)
+    assert weight_penalty(model, 0.1, 0.2).item() == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_kernel_roughness_is_zero_for_flat_kernels_and_falls_when_minimised():
+    model = UNet(UNetSettings(widths=(2, 2), kernels=(3,)))
+    rough = kernel_roughness(model)
+    assert rough > 0
+    rough.backward()
+    kernels = [p for p in model.parameters() if p.ndim > 2 and max(p.shape[2:]) > 1]
+    assert kernels[-1].grad is not None
+    with torch.no_grad():
+        kernels[-1].fill_(0.3)
+    assert kernel_roughness(model) == 0
+
+
+def test_unknown_losses_are_refused():
+    with pytest.raises(InputError, match="'l3' is unknown"):
+        MaskedLoss("l3")
+    with pytest.raises(InputError, match="delta must be positive"):
+        MaskedLoss("huber", delta=0)

@@ -1,0 +1,49 @@
+"""Which flips and turns an operator does not notice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from selfinv.learning.symmetry import grid_symmetries, operator_symmetries
+from selfinv.operators import Convolution, Identity
+from selfinv.psf import gaussian
+
+
+@pytest.mark.parametrize(("ndim", "count"), [(1, 2), (2, 8), (3, 48)])
+def test_all_symmetries_are_different_and_invertible(ndim, count):
+    x = torch.randn(2, 3, *range(4, 4 + ndim))
+    cube = torch.randn(*(4,) * ndim)
+    symmetries = grid_symmetries(ndim)
+    assert len({tuple(s(cube).flatten().tolist()) for s in symmetries}) == count
+    for s in symmetries:
+        assert torch.equal(s.inverse(s(x)), x)
+    assert torch.equal(symmetries[0](x), x)
+
+
+@pytest.mark.parametrize(
+    ("psf", "count"),
+    [
+        (gaussian((1.5, 1.5)), 8),
+        (gaussian((1.1, 1.1), (8, 8)), 8),  # even, centred at n // 2
+        (gaussian((1.5, 2.5)), 4),
+        (gaussian((2.0, 1.2, 1.2), (9, 7, 7)), 16),
+        (np.triu(np.ones((5, 5))), 2),
+        (np.arange(1.0, 26.0).reshape(5, 5), 1),
+    ],
+    ids=["round", "even", "anisotropic", "3-D", "triangle", "none"],
+)
+def test_a_convolution_has_the_symmetries_of_its_kernel(psf, count):
+    shape = (32,) * psf.ndim
+    operator = Convolution(psf / psf.sum(), shape, "periodic")
+    symmetries = operator_symmetries(operator, psf.ndim)
+    assert len(symmetries) == count
+    x = torch.randn(shape, dtype=torch.float64)
+    for s in symmetries:  # the definition: transforming and blurring commute
+        assert torch.allclose(operator(s(x)), s(operator(x)), atol=0.02 if psf.shape == (8, 8) else 1e-9)
+
+
+def test_the_identity_has_all_and_an_unknown_operator_none():
+    assert len(operator_symmetries(Identity((8, 8)), 2)) == 8
+    assert len(operator_symmetries(lambda x: x, 2)) == 1

@@ -1,0 +1,348 @@
+"""The front door: an image in, an image out, in the same shape and units, and what happened said truly."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import selfinv
+from selfinv import psf
+from selfinv.learning import METHODS
+from selfinv.learning.solver import SSI
+from selfinv.operators import Identity
+from selfinv.types import InputError, SelfinvWarning
+
+# Most runs here are too short to pass their own checks with every recipe.
+pytestmark = pytest.mark.filterwarnings("ignore:failed:selfinv.types.SelfinvWarning")
+
+KERNEL = psf.gaussian(1.0, (7, 7))
+RNG = np.random.default_rng
+SSI_MODULE = sys.modules[SSI.__module__]  # the package has a function of the same name
+
+
+def scene(*shape, seed=0):
+    """Smooth waves with photon noise, about 100 to 300."""
+    rng = RNG(seed)
+    y, x = (np.sin(np.arange(n) / rng.uniform(3, 5) + rng.uniform(0, 6)) for n in shape[-2:])
+    waves = np.outer(y, x)
+    return rng.poisson(np.broadcast_to(200 + 90 * waves, shape)).astype(np.float64)
+
+
+IMAGE = scene(40, 36)
+
+
+def restore(image=IMAGE, kernel=KERNEL, **options):
+    return selfinv.restore(image, kernel, **{"max_steps": 10, **options})
+
+
+# ---- what comes back ----
+
+
+def test_importing_the_package_does_not_wait_for_torch():
+    code = (
+        "import sys, selfinv; print('torch' in sys.modules, selfinv.restore.__name__, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "restore", "True"]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", ">i4", "float32", "float64"])
+def test_every_type_comes_back_as_float32_of_the_same_shape(dtype):
+    image = (IMAGE / 2).astype(dtype)
+    before = image.copy()
+    result = restore(image, max_steps=1)
+    assert result.image.dtype == np.float32
+    assert result.image.shape == image.shape
+    np.testing.assert_array_equal(image, before)
+
+
+def test_intensities_and_flux_come_back_in_the_callers_units():
+    rng = RNG(1)
+    waves = np.sin(np.arange(48) / 5)[:, None] * np.cos(np.arange(48) / 6)
+    image = 1000 + 500 * (0.5 + 0.5 * waves) + rng.normal(0, 25, (48, 48))
+    result = restore(image, max_steps=120)
+    assert not result.status.failed
+    signal, restored = image - 1000, result.image - 1000
+    assert restored.mean() == pytest.approx(signal.mean(), rel=0.05)
+    assert np.percentile(restored, [2, 98]) == pytest.approx([0, 500], abs=120)
+    assert np.corrcoef(restored.ravel(), waves.ravel())[0, 1] > 0.97
+
+
+def test_another_unit_gives_the_same_image_in_that_unit():
+    np.testing.assert_array_equal(restore(IMAGE * 4).image, restore().image * 4)
+
+
+def test_the_psf_is_divided_by_its_sum():
+    np.testing.assert_array_equal(restore(kernel=KERNEL * 8).image, restore().image)
+
+
+def test_the_same_seed_gives_the_same_image_and_another_another():
+    first, again, other = (restore(seed=seed).image for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_the_callers_random_numbers_are_left_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    restore(max_steps=1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_statistics_tell_how_it_came_about():
+    stats = restore(max_steps=3, seed=9).stats
+    assert (stats["method"], stats["steps"], stats["seed"], stats["device"]) == ("ssi", 3, 9, "cpu")
+    assert stats["versions"]["selfinv"] == selfinv.__version__
+    assert stats["versions"]["torch"] == torch.__version__
+    # In the caller's units: the constant image's L1 score is the waves' mean deviation.
+    if stats["loss"] == "l1":
+        deviation = np.abs(IMAGE - np.median(IMAGE)).mean()
+        assert stats["held_out_score_of_a_constant"] == pytest.approx(deviation, rel=0.5)
+
+
+@pytest.mark.parametrize("method", ["ssi-paper", "ssi-unmasked"])
+def test_the_other_methods_run(method):
+    result = restore(scene(32, 32), method=method, max_steps=2)
+    assert result.stats["method"] == method
+    assert np.isfinite(result.image).all()
+
+
+# ---- models ----
+
+
+@pytest.mark.parametrize("kernel", [KERNEL, None], ids=["psf", "denoising"])
+def test_a_saved_model_gives_the_same_image_bit_for_bit(tmp_path, kernel):
+    result = restore(kernel=kernel)
+    np.testing.assert_array_equal(result.model.apply(IMAGE), result.image)
+    result.model.save(tmp_path / "m.safetensors")
+    loaded = selfinv.load_model(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(loaded.apply(IMAGE), result.image)
+    assert loaded.origin["seed"] == 0
+
+
+def test_a_model_takes_another_size_and_a_series_but_not_other_channels():
+    model = restore().model
+    other = scene(52, 44, seed=3)
+    alone = model.apply(other)
+    assert alone.shape == other.shape
+    np.testing.assert_allclose(model.apply(np.stack([other, other]))[1], alone, rtol=1e-4)
+    with pytest.raises(InputError, match=r"trained on 1 channel.* this image has 3"):
+        model.apply(np.stack([other] * 3), axes="cyx")
+
+
+# ---- axes ----
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [("tyx", (2, 32, 36)), ("yxc", (32, 36, 3)), ("cyx", (2, 32, 36)), ("tcyx", (2, 2, 32, 36))],
+)
+def test_time_and_channels_come_back_where_they_were(axes, shape):
+    space = [axes.index(a) for a in "yx"]
+    frames = [scene(32, 36, seed=i) for i in range(int(np.prod(shape)) // (32 * 36))]
+    leading = [shape[i] for i in range(len(shape)) if i not in space]
+    image = np.moveaxis(np.reshape(frames, (*leading, 32, 36)), (-2, -1), space)
+    result = restore(image, axes=axes, max_steps=20)
+    assert result.image.shape == shape
+    restored = np.moveaxis(result.image, space, (-2, -1)).reshape(len(frames), -1)
+    likeness = np.corrcoef(restored, np.reshape(frames, (len(frames), -1)))[: len(frames), len(frames) :]
+    np.testing.assert_array_equal(likeness.argmax(axis=0), range(len(frames)))
+    assert likeness.diagonal().min() > 0.6
+
+
+def test_a_volume_and_its_psf():
+    image = scene(6, 24, 20)
+    result = restore(image, psf.gaussian((0.7, 0.9, 0.9), (5, 7, 7)), max_steps=3)
+    assert result.model.axes == "zyx"
+    assert result.image.shape == image.shape
+    with pytest.raises(InputError) as error:
+        restore(image, KERNEL, axes="zyx")
+    assert str(error.value) == (
+        "psf has 2 axes but the image has 3 spatial axes (zyx); pass a 3-D psf or axes='cyx'"
+    )
+
+
+def test_the_order_in_which_axes_are_stored_does_not_matter():
+    np.testing.assert_array_equal(restore(IMAGE.T, axes="xy").image, restore().image.T)
+
+
+def test_a_psf_for_each_channel_blurs_its_own_channel():
+    image = np.stack([IMAGE, scene(40, 36, seed=2)])
+    wide = psf.gaussian((0.7, 1.1), (7, 7))
+    one = restore(image, KERNEL, axes="cyx")
+    same = restore(image, np.stack([KERNEL, KERNEL]), axes="cyx")
+    np.testing.assert_allclose(same.image, one.image, rtol=0.05)
+    differing = restore(image, np.stack([KERNEL, wide]), axes="cyx")
+    swapped = restore(image, np.stack([wide, KERNEL]), axes="cyx")
+    assert not np.array_equal(differing.image, swapped.image)
+    assert differing.model.psf.shape == (2, 7, 7)
+    np.testing.assert_allclose(differing.model.psf[1], wide, rtol=1e-6)
+
+
+# ---- operators ----
+
+
+def test_no_psf_means_the_identity():
+    np.testing.assert_array_equal(
+        restore(kernel=None).image, restore(kernel=None, operator=Identity(IMAGE.shape)).image
+    )
+
+
+def test_any_callable_is_an_operator():
+    def sideways(x):
+        return 0.5 * x + 0.5 * torch.roll(x, 1, -1)
+
+    result = restore(kernel=None, operator=sideways, max_steps=60)
+    assert not result.status.failed
+    assert result.image.shape == IMAGE.shape
+    assert result.model.psf is None
+    again = sideways(torch.from_numpy(result.image)).numpy()
+    inner = (slice(4, -4), slice(4, -4))
+    assert np.corrcoef(again[inner].ravel(), IMAGE[inner].ravel())[0, 1] > 0.9
+
+
+# ---- missing values ----
+
+
+def test_missing_values_are_filled_in_only_if_asked_for():
+    holes, infinite = IMAGE.copy(), IMAGE.copy()
+    holes[10:13, 10:14] = np.nan
+    infinite[10:13, 10:14] = np.inf
+    with pytest.raises(InputError, match=r"12 NaN .*mask_nan=True"):
+        restore(holes)
+    result = restore(holes, mask_nan=True)
+    assert np.isfinite(result.image).all()
+    np.testing.assert_array_equal(result.image, restore(infinite, mask_nan=True).image)
+
+
+# ---- mistakes ----
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"operator": Identity((40, 36))}, "both psf and operator"),
+        ({"method": "richardson"}, r"method='richardson' is unknown; use one of ssi, "),
+        ({"image": np.full((32, 32), 7.0)}, "image is constant .every value is 7"),
+        ({"image": IMAGE[:12]}, "only 12 samples along y; at least 16"),
+        ({"image": IMAGE + 1j}, "complex"),
+        ({"image": np.stack([IMAGE] * 5), "kernel": None}, "say which with axes="),
+        ({"image": 3.0}, "single number"),
+        ({"axes": "zyx"}, "names 3 axes but the image has 2"),
+        ({"boundary": "mirror"}, "boundary='mirror' is unknown; use one of unknown"),
+        ({"device": "abacus"}, "device='abacus' is unknown; use 'auto'"),
+        ({"max_steps": 0}, "max_steps must be at least 1"),
+        ({"kernel": KERNEL[None]}, "psf has 3 axes but the image has 2 spatial axes"),
+        ({"kernel": KERNEL * 0}, "psf is zero everywhere"),
+        ({"kernel": KERNEL * np.nan}, "psf has 49 values that are NaN"),
+        ({"kernel": KERNEL - 0.05}, "psf has negative values"),
+        ({"kernel": "psf.tif"}, "psf is .* expected an array of real numbers"),
+        ({"kernel": None, "operator": Identity((9, 9))}, r"the shape \(9, 9\) but the image has"),
+    ],
+)
+def test_a_mistake_is_an_input_error_that_says_what_to_do(options, words):
+    with pytest.raises(InputError, match=words):
+        restore(**options)
+
+
+def test_an_unknown_keyword_is_refused():
+    with pytest.raises(TypeError, match="stepps"):
+        restore(stepps=3)
+
+
+def test_a_psf_that_looks_wrong_is_used_but_not_in_silence():
+    with pytest.warns(SelfinvWarning, match="psf is off-centre"):
+        restore(kernel=np.pad(KERNEL, ((8, 0), (8, 0))), max_steps=1)
+
+
+# ---- progress, stopping, failure ----
+
+
+def test_the_callback_is_told_of_every_step_and_can_look_at_the_image():
+    seen = []
+    restore(callback=lambda progress: seen.append((progress, progress.estimate())), max_steps=3)
+    seen = [(p, image) for p, image in seen if p.attempt == 1]  # so short a run may well be started again
+    assert [p.step for p, _ in seen] == [1, 2, 3]
+    assert {p.max_steps for p, _ in seen} == {3}
+    assert all(np.isfinite(p.loss) and p.seconds > 0 and p.seconds_left >= 0 for p, _ in seen)
+    assert seen[-1][0].seconds_left == 0
+    assert all(image.shape == IMAGE.shape and image.dtype == np.float32 for _, image in seen)
+
+
+class Stop:
+    """A callback that ends the run at a step, and remembers the image that was best until then."""
+
+    def __init__(self, step, how):
+        self.step, self.how, self.best = step, how, None
+
+    def __call__(self, progress):
+        if progress.step < self.step:
+            return None
+        assert progress.step == self.step, "it went on"
+        self.best = progress.estimate()
+        if self.how == "ctrl-c":
+            raise KeyboardInterrupt
+        return False
+
+
+@pytest.mark.parametrize("how", ["return False", "ctrl-c"])
+def test_stopping_early_keeps_the_best_so_far(how):
+    solver = METHODS["ssi"](IMAGE.shape, 1)
+    solver = replace(solver, training=replace(solver.training, check_every=1))
+    stop = Stop(12, how)
+    result = restore(method=solver, max_steps=40, callback=stop)
+    assert result.status == selfinv.Status.CANCELLED
+    assert not result.status.failed
+    assert result.stats["steps"] == 12
+    np.testing.assert_array_equal(result.image, stop.best)
+    np.testing.assert_array_equal(result.model.apply(IMAGE), result.image)
+    scores = {step: score for step, _, score in result.stats["history"]}
+    assert result.stats["held_out_score"] == scores[result.stats["best_step"]]
+
+
+def test_ctrl_c_before_there_is_anything_is_ctrl_c(monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SSI, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        restore()
+
+
+def test_a_failed_run_is_started_again_and_that_is_told(monkeypatch):
+    answers = iter([True, False])
+    monkeypatch.setattr(SSI_MODULE, "has_checkerboard", lambda x: next(answers))
+    attempts = []
+    result = restore(IMAGE, max_steps=25, seed=3, callback=lambda progress: attempts.append(progress.attempt))
+    assert not result.status.failed
+    assert len(result.status.failed_attempts) == 1
+    assert result.status.failed_attempts[0].startswith("seed 3: ")
+    assert "checkerboard" in str(result.status)
+    assert attempts == [1] * 25 + [2] * 25
+    assert result.stats["seed"] != 3  # the one to give for the same image
+
+
+def test_a_run_that_fails_with_every_seed_says_so_and_what_to_do(monkeypatch):
+    monkeypatch.setattr(SSI_MODULE, "has_checkerboard", lambda x: True)
+    with pytest.warns(SelfinvWarning, match=r"checkerboard.*another seed"):
+        result = restore(max_steps=25)
+    assert result.status == selfinv.Status.CHECKERBOARD
+    assert result.status.failed
+    assert [words.split(":")[0] for words in result.status.failed_attempts] == ["seed 0", "seed 7919"]
+    assert result.image.shape == IMAGE.shape
+
+
+def test_a_run_no_better_than_a_constant_has_failed():
+    with pytest.warns(SelfinvWarning, match=r"no better than at the start; check that the psf belongs"):
+        result = restore(kernel=None, operator=lambda x: 0 * x + 100, max_steps=3)
+    assert result.status == selfinv.Status.WORSE_THAN_START
+
+
+def test_values_too_large_to_compute_with_are_a_failure_with_advice():
+    with pytest.warns(SelfinvWarning, match="NaN or infinite"):
+        result = restore(IMAGE * 1e300, max_steps=1)
+    assert result.status == selfinv.Status.NONFINITE
