@@ -315,7 +315,7 @@ def test_ctrl_c_before_there_is_anything_is_ctrl_c(monkeypatch):
 
 def test_a_failed_run_is_started_again_and_that_is_told(monkeypatch):
     answers = iter([True, False])
-    monkeypatch.setattr(SSI_MODULE, "has_checkerboard", lambda x: next(answers))
+    monkeypatch.setattr(SSI_MODULE, "has_checkerboard", lambda x, y: next(answers))
     attempts = []
     result = restore(IMAGE, max_steps=25, seed=3, callback=lambda progress: attempts.append(progress.attempt))
     assert not result.status.failed
@@ -327,7 +327,7 @@ def test_a_failed_run_is_started_again_and_that_is_told(monkeypatch):
 
 
 def test_a_run_that_fails_with_every_seed_says_so_and_what_to_do(monkeypatch):
-    monkeypatch.setattr(SSI_MODULE, "has_checkerboard", lambda x: True)
+    monkeypatch.setattr(SSI_MODULE, "has_checkerboard", lambda x, y: True)
     with pytest.warns(SelfinvWarning, match=r"checkerboard.*another seed"):
         result = restore(max_steps=25)
     assert result.status == selfinv.Status.CHECKERBOARD

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Callable
@@ -129,7 +130,7 @@ def restore(
     forward = operator if operator is not None else psf_operator(kernel, shape, layout, boundary, y)
     place = choose_device(device)
     if isinstance(forward, torch.nn.Module):
-        forward = forward.to(place)
+        forward = copy.deepcopy(forward).to(place)  # the caller's own stays where it is
     elif not callable(forward):
         raise InputError(f"operator is a {type(forward).__name__}; pass a LinearOperator or a function")
     y = (y if place.type != "mps" else y.float()).to(place)

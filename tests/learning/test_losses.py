@@ -74,7 +74,7 @@ def test_the_masked_loss_is_the_true_error_plus_the_noise_variance():
     assert measured < true + 0.95 * noise**2  # seeing the noise, the loss is too good to be true
 
 
-def test_photon_counts_take_the_mean_and_clipped_camera_noise_the_median():
+def test_photon_counts_and_unbroken_noise_take_the_mean_clipped_noise_and_outliers_the_median():
     rng = np.random.default_rng(0)
     scene = np.clip(np.add.outer(np.sin(np.arange(64) / 9), np.cos(np.arange(64) / 7)) / 4 + 0.4, 0, 1)
     counts = rng.poisson(3 * scene)[None, None].astype(float)
@@ -83,6 +83,13 @@ def test_photon_counts_take_the_mean_and_clipped_camera_noise_the_median():
     assert choose_loss(torch.from_numpy(7.0 * counts + 100)).kind == "l2"  # whatever the units
     assert choose_loss(torch.from_numpy(camera)).kind == "l1"
     assert choose_loss(torch.from_numpy(camera).float()).kind == "l1"
+    read = (1000 + 300 * scene + 30 * rng.normal(size=scene.shape))[None, None]
+    assert choose_loss(torch.from_numpy(read)).kind == "l2"
+    assert choose_loss(torch.from_numpy(rng.poisson(2000 * scene)[None, None].astype(float))).kind == "l2"
+    salted = np.where(rng.uniform(size=read.shape) < 0.01, rng.uniform(800, 2000, size=read.shape), read)
+    assert choose_loss(torch.from_numpy(salted)).kind == "l1"
+    salted[0, 0, 5:9, 5:9] = np.nan
+    assert choose_loss(torch.from_numpy(salted)).kind == "l1"
 
 
 def test_weight_penalty_counts_convolutions_only():

@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 
-from selfinv.types import InputError
+from selfinv.types import Array, InputError
 
 
 @dataclass(frozen=True)
@@ -79,20 +81,50 @@ def kernel_roughness(model: nn.Module) -> Tensor:
 
 
 def choose_loss(y: Tensor) -> MaskedLoss:
-    """L1, unless the noise spans only a few quantisation steps: then L2.
+    """L1 where the noise is cut off or has outliers, L2 where it is not, and for photon counts.
 
-    The median survives clipping and outliers. But where noise moves a value by a step or two (photon counts),
-    the median of what was measured is itself quantised, and only the mean is right. ``y`` is
-    ``batch channel *space`` in any units; NaN marks missing values.
+    The mean is what unbroken noise leaves in place, and every value counts for it. The median survives
+    clipping and outliers; but where noise moves a value by a step or two only (photon counts), the median of
+    what was measured is itself quantised. ``y`` is ``batch channel *space`` in any units; NaN marks missing
+    values.
     """
-    values = y[torch.isfinite(y)]
-    levels = torch.unique(values[:: max(1, values.numel() // 200_000)])
-    if levels.numel() < 2:
+    centre = [
+        slice(max(0, n // 2 - side), n // 2 + side) for n in y.shape[2:] for side in (_side(y.ndim - 2),)
+    ]
+    sample = y[(slice(0, 1), slice(None), *centre)].detach().cpu().numpy().astype(np.float64)
+    values = sample[np.isfinite(sample)]
+    levels = np.unique(values)
+    if levels.size < 3:
         return MaskedLoss("l1")
-    step = float(levels.diff().median())
-    along = y.movedim(-1, 0)
     # Second differences cancel smooth signal; independent noise of deviation s gives them sqrt(6) s, and a
     # Gaussian's mean absolute value is sqrt(2 / pi) of its deviation.
-    second = along[2:] - 2 * along[1:-1] + along[:-2]
-    noise = float(second[torch.isfinite(second)].abs().mean()) / math.sqrt(6 * 2 / math.pi)
-    return MaskedLoss("l2" if noise < 4 * step else "l1")
+    noise = float(np.nanmean(np.abs(np.diff(sample, n=2, axis=-1)))) / math.sqrt(6 * 2 / math.pi)
+    if noise < 4 * float(np.median(np.diff(levels))):
+        return MaskedLoss("l2")
+    # Where noise is cut off, values at the limit have neighbours well away from it; true darkness does not.
+    here, beside = sample[..., :-1], sample[..., 1:]
+    apart = np.abs(here - beside) > 0.5 * noise
+    clipped = max(float(np.mean((here == limit) & apart)) for limit in (levels[0], levels[-1]))
+    return MaskedLoss("l1" if clipped > 5e-3 or _outliers(sample) > 5e-4 else "l2")
+
+
+def _side(ndim: int) -> int:
+    """Half the side of a sample that is large enough to judge by and quick to look through."""
+    return {1: 500_000, 2: 512}.get(ndim, 48)
+
+
+def _outliers(sample: Array) -> float:
+    """The fraction of values that leave the range of their 24 to 26 neighbours by more than its width.
+
+    Of Gaussian noise that is less than one in 10 000; blurred structure never does it.
+    """
+    finite = np.isfinite(sample)
+    filled = np.where(finite, sample, np.median(sample[finite]))
+    space = sample.ndim - 2
+    side = {1: 25, 2: 5}.get(space, 3)
+    neighbours = np.ones((1, 1, *(side,) * space), dtype=bool)
+    neighbours[(0, 0, *(side // 2,) * space)] = False
+    high = ndimage.maximum_filter(filled, footprint=neighbours)
+    low = ndimage.minimum_filter(filled, footprint=neighbours)
+    width = high - low
+    return float(np.mean((filled > high + width)[finite] | (filled < low - width)[finite]))

@@ -369,7 +369,7 @@ class SSI:
         estimate = self.estimate(state)
         if not bool(torch.isfinite(estimate).all()):
             return Status.NONFINITE
-        return Status.CHECKERBOARD if has_checkerboard(estimate) else None
+        return Status.CHECKERBOARD if has_checkerboard(estimate, state.data.y) else None
 
 
 def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
