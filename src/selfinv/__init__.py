@@ -10,20 +10,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from selfinv.types import InputError, SelfinvWarning
-
 if TYPE_CHECKING:
     from selfinv import io, learning, metrics, noise, operators, psf, solvers
     from selfinv.learning.model import TrainedModel
     from selfinv.restoration import Result, load_model, restore
     from selfinv.solvers import Progress, Status
+    from selfinv.types import InputError, SelfinvWarning
 
 __version__ = "0.1.0"
 
-# Everything that needs torch is imported when it is first asked for, so `import selfinv` stays fast.
+# Everything is imported when it is first asked for, so `import selfinv` stays fast.
 _NAMES = {
+    "InputError": "selfinv.types",
     "Progress": "selfinv.solvers",
     "Result": "selfinv.restoration",
+    "SelfinvWarning": "selfinv.types",
     "Status": "selfinv.solvers",
     "TrainedModel": "selfinv.learning.model",
     "load_model": "selfinv.restoration",

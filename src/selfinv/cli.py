@@ -599,26 +599,32 @@ def _progress(quiet: bool) -> Iterator[Callback | None]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}  held-out {task.fields[score]:.4f}"),
+        TextColumn("loss {task.fields[loss]}  held-out {task.fields[score]}"),
         TimeRemainingColumn(),
     ]
     with Bar(*columns, console=console) as bar:
         tasks: dict[int, Any] = {}
 
         def show(progress: Progress) -> None:
+            loss, score = _number(progress.loss), _number(progress.score)
             if progress.attempt not in tasks:
                 words = "training" if progress.attempt == 1 else f"training, attempt {progress.attempt}"
                 tasks[progress.attempt] = bar.add_task(
-                    words, total=progress.max_steps, loss=progress.loss, score=progress.score
+                    words, total=progress.max_steps, loss=loss, score=score
                 )
             bar.update(
                 tasks[progress.attempt],
                 completed=progress.step,
-                loss=progress.loss,
-                score=progress.score,
+                loss=loss,
+                score=score,
             )
 
         yield show
+
+
+def _number(value: float) -> str:
+    """Four digits, or a dash before there is a value."""
+    return f"{value:.4f}" if math.isfinite(value) else "-"
 
 
 def _lines() -> Callback:
@@ -631,8 +637,8 @@ def _lines() -> Callback:
         last[0] = now
         attempt = f" (attempt {progress.attempt})" if progress.attempt > 1 else ""
         say(
-            f"step {progress.step}/{progress.max_steps}{attempt}, loss {progress.loss:.4f}, "
-            f"held-out {progress.score:.4f}, {progress.seconds_left:.0f} s left"
+            f"step {progress.step}/{progress.max_steps}{attempt}, loss {_number(progress.loss)}, "
+            f"held-out {_number(progress.score)}, {progress.seconds_left:.0f} s left"
         )
 
     return show
