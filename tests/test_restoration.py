@@ -337,7 +337,7 @@ def test_a_run_that_fails_with_every_seed_says_so_and_what_to_do(monkeypatch):
 
 
 def test_a_run_no_better_than_a_constant_has_failed():
-    with pytest.warns(SelfinvWarning, match=r"no better than at the start; check that the psf belongs"):
+    with pytest.warns(SelfinvWarning, match=r"no better than at the start; use more steps; check that the psf"):
         result = restore(kernel=None, operator=lambda x: 0 * x + 100, max_steps=3)
     assert result.status == selfinv.Status.WORSE_THAN_START
 

@@ -267,7 +267,10 @@ def _with_images(callback: Callback | None, to_image: Callable[[Tensor], Array])
 
 
 def _stats(solver: SSI, state: SSIState, name: str, device: str, seconds: float) -> dict[str, Any]:
-    unit = state.data.normalisation.scale ** (2 if state.loss_function.kind == "l2" else 1)
+    with np.errstate(over="ignore"):
+        unit = float(
+            np.power(state.data.normalisation.scale, 2.0 if state.loss_function.kind == "l2" else 1.0)
+        )
     return {
         "method": name,
         "seed": state.seed,

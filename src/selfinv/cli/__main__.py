@@ -1,0 +1,5 @@
+"""``python -m selfinv.cli``."""
+
+from selfinv.cli import main
+
+main()

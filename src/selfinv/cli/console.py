@@ -1,0 +1,118 @@
+"""What the user sees: lines, progress, interruption."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from selfinv.types import SelfinvWarning
+
+if TYPE_CHECKING:
+    from selfinv.solvers.base import Callback, Progress
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def say(words: str) -> None:
+    """One line on standard error."""
+    print(f"selfinv: {' '.join(words.split())}", file=sys.stderr)
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Callback | None]:
+    """A live bar on a terminal, a line now and then elsewhere."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines()
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}  held-out {task.fields[score]}"),
+        TimeRemainingColumn(),
+    ]
+    with Bar(*columns, console=console) as bar:
+        tasks: dict[int, Any] = {}
+
+        def show(progress: Progress) -> None:
+            loss, score = _number(progress.loss), _number(progress.score)
+            if progress.attempt not in tasks:
+                words = "training" if progress.attempt == 1 else f"training, attempt {progress.attempt}"
+                tasks[progress.attempt] = bar.add_task(
+                    words, total=progress.max_steps, loss=loss, score=score
+                )
+            bar.update(
+                tasks[progress.attempt],
+                completed=progress.step,
+                loss=loss,
+                score=score,
+            )
+
+        yield show
+
+
+def _number(value: float) -> str:
+    """Four digits, or a dash before there is a value."""
+    return f"{value:.4f}" if math.isfinite(value) else "-"
+
+
+def _lines() -> Callback:
+    last = [0.0]
+
+    def show(progress: Progress) -> None:
+        now = time.monotonic()
+        if now - last[0] < 10 and progress.step not in (1, progress.max_steps):
+            return
+        last[0] = now
+        attempt = f" (attempt {progress.attempt})" if progress.attempt > 1 else ""
+        say(
+            f"step {progress.step}/{progress.max_steps}{attempt}, loss {_number(progress.loss)}, "
+            f"held-out {_number(progress.score)}, {progress.seconds_left:.0f} s left"
+        )
+
+    return show
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C and a batch system's request to end wait while files are written."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Interruption:
+    """Ctrl-C, and a batch system's request to end: the first ends the run, only the third abandons it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count == 2:
+            say("already ending, the best so far is being written; once more to abandon it")
+        else:
+            raise KeyboardInterrupt
+
+
+def show_warning(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+    if issubclass(category, SelfinvWarning):
+        say(f"warning: {message}")

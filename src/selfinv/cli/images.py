@@ -1,0 +1,105 @@
+"""Files in and out: everything is checked before any work, and nothing is lost after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from selfinv.cli.console import say
+from selfinv.types import Array, InputError, guess_axes
+
+if TYPE_CHECKING:
+    from selfinv.io import Image
+
+
+def open_image(
+    input: Path,
+    output: Path,
+    axes: str | None,
+    dtype: str | None,
+    clip: bool,
+    *,
+    others: list[Path | None],
+    preview: Path | None,
+) -> tuple[Image, str | None, bool]:
+    """Read the input and make sure, before any work, that the output can be written."""
+    from selfinv import io
+
+    image = io.read(input, axes=axes)
+    inputs = [input, *(other for other in others if other is not None)]
+    if dtype is None:
+        if output.suffix.lower() == ".png" and image.data.dtype in (np.uint8, np.uint16):
+            # The camera's own saturation: what leaves its range is clipped, and counted aloud.
+            dtype, clip = image.data.dtype.name, True
+        else:
+            dtype = "float32"
+    io.check_output(output, inputs=inputs, dtype=dtype, shape=image.data.shape, axes=image.axes)
+    if preview is not None:
+        check_beside(preview, ".png .pdf .svg", inputs, output)
+    return image, dtype, clip
+
+
+def check_beside(path: Path, suffixes: str, inputs: Sequence[Path | None], output: Path) -> None:
+    """Refuse an additional output that cannot be written, or would replace an input or the output."""
+    if path.suffix.lower() not in suffixes.split():
+        raise InputError(f"{path} has the extension {path.suffix!r}; use {' or '.join(suffixes.split())}")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise InputError(f"{path} cannot be written: its folder does not exist, or it is a folder itself")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: its folder is read-only")
+    for other in inputs:
+        if other is not None and path.exists() and other.exists() and path.samefile(other):
+            raise InputError(f"{path} is an input; choose another name")
+    check_different(path, output)
+
+
+def check_different(path: Path, output: Path) -> None:
+    if os.path.realpath(path) == os.path.realpath(output):
+        raise InputError(f"{path} is the output's own name; choose another one")
+
+
+def read_psf(path: Path, image: Image) -> Array:
+    """The PSF's values, once its voxel size is known not to contradict the image's."""
+    from selfinv import io
+
+    kernel = io.read(path)
+    for axis in "zyx":
+        ours, theirs = image.voxel_size.get(axis), kernel.voxel_size.get(axis)
+        if ours and theirs and abs(ours / theirs - 1) > 0.01:
+            raise InputError(
+                f"{path} has {theirs:g} µm per sample along {axis} but the image has {ours:g}; resample it: "
+                f"selfinv psf measured {path} --target-voxel-size ... -o resampled.tif"
+            )
+    return kernel.data
+
+
+def save_image(output: Path, restored: Array, source: Image, dtype: str | None, clip: bool) -> None:
+    """Write the restored image with its source's axes, voxel sizes and metadata; lose it in no case."""
+    from selfinv import io
+
+    image = replace(source, data=restored)
+    if clip and dtype and (outside := io.count_outside(restored, dtype)):
+        say(
+            f"warning: {outside} of {restored.size} values lay outside {dtype} and were clipped; "
+            f"write float32 TIFF to keep them"
+        )
+    try:
+        io.write(output, image, dtype=dtype, clip=clip)
+    except InputError as error:
+        rescue = output.with_name(output.name + ".rescued.npy")
+        try:
+            io.write(rescue, io.Image(restored))
+        except InputError:
+            raise error from None
+        raise InputError(f"{error}; the result itself was kept, as float32, in {rescue}") from error
+
+
+def draw_preview(path: Path, source: Image, restored: Array) -> None:
+    from selfinv.report import preview
+
+    preview(path, {"before": source.data, "after": restored}, source.axes or guess_axes(restored.shape))

@@ -1,0 +1,61 @@
+"""Options that several commands share, and how their words become numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfinv.types import InputError
+
+Input = Annotated[Path, typer.Argument(metavar="INPUT", help="TIFF, OME-TIFF, PNG, NPY or FITS.")]
+Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="The extension says the format.")]
+Axes = Annotated[
+    str | None,
+    typer.Option(help="Axes of INPUT, one letter each (t c z y x), if the file does not name them."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of every random draw.")]
+MaskNan = Annotated[bool, typer.Option("--mask-nan", help="Treat NaN and infinite values as missing pixels.")]
+DType = Annotated[
+    str | None,
+    typer.Option(help="Type of OUTPUT, e.g. uint16; by default float32, or INPUT's integers for PNG."),
+]
+Clip = Annotated[
+    bool, typer.Option("--clip", help="Clip values that do not fit --dtype instead of refusing.")
+]
+Preview = Annotated[
+    Path | None, typer.Option(help="Also write a before/after picture (png, pdf or svg) to this file.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+PSFOutput = Annotated[Path, typer.Option("--output", "-o", help="Where to write the PSF (TIFF or NPY).")]
+
+
+def numbers(option: str, words: str) -> list[float]:
+    """The numbers of a list like ``17,17`` or ``17x17``."""
+    try:
+        return [float(w) for w in words.replace("x", ",").replace("×", ",").split(",")]
+    except ValueError:
+        raise InputError(f"{option} {words!r} is no list of numbers; expected e.g. 17,17") from None
+
+
+def per_axis(option: str, words: str, ndim: int) -> list[float]:
+    """One number for each axis, or one for all."""
+    values = numbers(option, words)
+    if len(values) not in (1, ndim):
+        raise InputError(f"{option} {words!r} has {len(values)} numbers; expected 1 or {ndim}")
+    return values * ndim if len(values) == 1 else values
+
+
+def shape_of(words: str, ndim: int) -> tuple[int, ...]:
+    """What ``--shape`` says."""
+    return whole("--shape", per_axis("--shape", words, ndim))
+
+
+def whole(option: str, values: list[float]) -> tuple[int, ...]:
+    """Pixels from numbers."""
+    if not all(n.is_integer() for n in values):
+        words = ",".join(f"{n:g}" for n in values)
+        raise InputError(f"{option} {words} is no whole number of pixels; expected e.g. 17,17")
+    return tuple(int(n) for n in values)

@@ -1,0 +1,137 @@
+"""``psf gaussian``, ``psf gibson-lanni``, ``psf measured``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from selfinv.cli.console import say
+from selfinv.cli.options import Axes, PSFOutput, numbers, per_axis, shape_of, whole
+from selfinv.types import Array, InputError
+
+psf_app = typer.Typer(help="Make a point spread function: by formula, or from a bead.", no_args_is_help=True)
+
+
+@psf_app.command("gaussian")
+def psf_gaussian(
+    sigma: Annotated[
+        str, typer.Option(help="Standard deviation in pixels, or in µm with --pixel-size; z,y,x.")
+    ],
+    output: PSFOutput,
+    shape: Annotated[
+        str | None, typer.Option(help="Size in pixels, e.g. 17,17; by default ±4 sigma.")
+    ] = None,
+    pixel_size: Annotated[
+        str | None, typer.Option(help="Micrometres per pixel, one number or z,y,x.")
+    ] = None,
+    ndim: Annotated[int, typer.Option(min=1, max=3, help="Axes, if --sigma is one number.")] = 2,
+) -> None:
+    """A Gaussian, averaged over the pixels."""
+    from selfinv import psf
+
+    widths = numbers("--sigma", sigma)
+    widths = widths * ndim if len(widths) == 1 else widths
+    sizes = None if pixel_size is None else per_axis("--pixel-size", pixel_size, len(widths))
+    kernel = psf.gaussian(
+        widths, None if shape is None else shape_of(shape, len(widths)), pixel_size=sizes or 1.0
+    )
+    _write_psf(output, kernel, sizes)
+
+
+@psf_app.command("gibson-lanni")
+def psf_gibson_lanni(
+    na: Annotated[float, typer.Option(help="Numerical aperture.")],
+    wavelength: Annotated[float, typer.Option(help="Emission wavelength, µm.")],
+    pixel_size: Annotated[str, typer.Option(help="Pixel size in the sample, µm; one number or y,x.")],
+    shape: Annotated[str, typer.Option(help="Size in pixels: y,x for a plane, z,y,x for a stack.")],
+    output: PSFOutput,
+    z_step: Annotated[float | None, typer.Option(help="Distance of a stack's planes, µm.")] = None,
+    defocus: Annotated[float, typer.Option(help="Distance from focus of the (middle) plane, µm.")] = 0.0,
+    depth: Annotated[float, typer.Option(help="Of the object under the cover slip, µm.")] = 0.0,
+    immersion: Annotated[float, typer.Option(help="Refractive index: air 1, water 1.33, oil 1.515.")] = 1.33,
+    sample: Annotated[float | None, typer.Option(help="Its refractive index; as the immersion's.")] = None,
+    cover_slip: Annotated[float, typer.Option(help="Its thickness, µm; 0 for none.")] = 170.0,
+    working_distance: Annotated[float, typer.Option(help="Of the objective, µm.")] = 150.0,
+    integrate_pixels: Annotated[bool, typer.Option(help="Average over the pixels' area.")] = False,
+) -> None:
+    """The Gibson-Lanni model of a widefield microscope."""
+    from selfinv import psf
+
+    optics = psf.Objective(
+        na=na,
+        wavelength=wavelength,
+        ni=immersion,
+        ns=sample,
+        tg=cover_slip,
+        working_distance=working_distance,
+    )
+    sides = whole("--shape", numbers("--shape", shape))
+    lateral = per_axis("--pixel-size", pixel_size, 2)
+    kernel = psf.gibson_lanni(
+        sides,
+        optics,
+        pixel_size=lateral,
+        z_step=z_step,
+        defocus=defocus,
+        particle_depth=depth,
+        integrate_pixels=integrate_pixels,
+    )
+    _write_psf(output, kernel, lateral if kernel.ndim == 2 else [z_step or 1.0, *lateral])
+
+
+@psf_app.command("measured")
+def psf_measured(
+    input: Annotated[Path, typer.Argument(metavar="INPUT", help="Image of one bead.")],
+    output: PSFOutput,
+    axes: Axes = None,
+    voxel_size: Annotated[
+        str | None, typer.Option(help="Of INPUT, µm, z,y,x; by default the file's.")
+    ] = None,
+    target_voxel_size: Annotated[
+        str | None, typer.Option(help="Of the image to be restored, µm, z,y,x; by default INPUT's.")
+    ] = None,
+    shape: Annotated[str | None, typer.Option(help="Size of the result, e.g. 33,65,65.")] = None,
+    background: Annotated[str, typer.Option(help="'auto' or a number.")] = "auto",
+    centre: Annotated[bool, typer.Option(help="Move the bead to the middle.")] = True,
+) -> None:
+    """Turn the image of a bead into a PSF: background off, centred, resampled, normalised."""
+    from selfinv import io, psf
+
+    io.check_output(output, inputs=[input])
+    image = io.read(input, axes=axes)
+    ndim = image.data.ndim
+    letters = "zyx"[-ndim:]
+    if image.axes not in (None, letters):
+        raise InputError(f"{input} has the axes {image.axes!r}; a bead's image has 'yx' or 'zyx'")
+    given = None if voxel_size is None else per_axis("--voxel-size", voxel_size, ndim)
+    if given is None and all(a in image.voxel_size for a in letters):
+        given = [image.voxel_size[a] for a in letters]
+    target = None if target_voxel_size is None else per_axis("--target-voxel-size", target_voxel_size, ndim)
+    level = background if background == "auto" else numbers("--background", background)[0]
+    measured = psf.from_bead(
+        image.data,
+        voxel_size=given,
+        target_voxel_size=target,
+        shape=None if shape is None else shape_of(shape, ndim),
+        background=level,  # type: ignore[arg-type]
+        centre=centre,
+    )
+    for words in measured.warnings:
+        say(f"warning: {words}")
+    _write_psf(output, measured.psf, None if measured.voxel_size is None else list(measured.voxel_size))
+    moved = ", ".join(f"{a} {s:+.3f}" for a, s in zip(letters, measured.shift, strict=True))
+    done = "moved back" if centre else "left there"
+    say(f"background {measured.background:.6g} removed; bead off centre by {moved} pixels, {done}")
+
+
+def _write_psf(output: Path, kernel: Array, voxel_size: list[float] | None) -> None:
+    from selfinv import io
+
+    letters = "zyx"[-kernel.ndim :]
+    sizes = dict(zip(letters, voxel_size, strict=True)) if voxel_size else {}
+    io.check_output(output, dtype="float32", shape=kernel.shape, axes=letters)
+    io.write(output, io.Image(kernel.astype(np.float32), letters, sizes))
+    say(f"wrote {output}: {' × '.join(str(n) for n in kernel.shape)}, sum {kernel.sum():.4g}")

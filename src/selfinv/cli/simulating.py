@@ -1,0 +1,115 @@
+"""``simulate`` and ``score``."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from selfinv.cli.console import say
+from selfinv.cli.images import check_different, read_psf
+from selfinv.cli.options import Axes, Input, Output, Seed
+from selfinv.types import InputError, guess_axes, parse_axes
+
+
+def simulate(
+    input: Input,
+    output: Output,
+    psf: Annotated[Path | None, typer.Option(help="Blur by this point spread function first.")] = None,
+    alpha: Annotated[float, typer.Option(help="Variance per intensity (Poisson part).")] = 0.001,
+    sigma: Annotated[float, typer.Option(help="Standard deviation of the Gaussian part.")] = 0.1,
+    salt_pepper: Annotated[float, typer.Option(help="Fraction of pixels replaced at random.")] = 0.01,
+    bits: Annotated[int, typer.Option(min=0, max=32, help="Of the converter; 0 for none.")] = 10,
+    photons: Annotated[
+        float | None, typer.Option(help="Count real photons, so many at intensity 1 (with --alpha 0).")
+    ] = None,
+    saturate: Annotated[bool, typer.Option(help="Cut to the range 0 to 1, as a camera does.")] = True,
+    boundary: Annotated[str, typer.Option(help="Outside INPUT: zero, reflect or periodic.")] = "zero",
+    axes: Axes = None,
+    seed: Seed = 0,
+    benchmark: Annotated[
+        bool,
+        typer.Option("--benchmark", help="Exactly the paper's generator; the noise options are ignored."),
+    ] = False,
+    clean: Annotated[
+        Path | None, typer.Option(help="Also write INPUT as it was degraded (0 to 1), for 'selfinv score'.")
+    ] = None,
+) -> None:
+    """Degrade a clean image (rescaled to 0 to 1) as an instrument would: blur, then noise (Eq. 7)."""
+    import torch
+
+    from selfinv import io, noise
+    from selfinv.psf import check_psf, normalise
+    from selfinv.restoration import psf_operator
+
+    image = io.read(input, axes=axes)
+    inputs = [input] + ([psf] if psf else [])
+    for path in [output] + ([clean] if clean else []):
+        io.check_output(path, inputs=inputs, dtype="float32", shape=image.data.shape, axes=image.axes)
+    if clean is not None:
+        check_different(clean, output)
+    kernel = None if psf is None else read_psf(psf, image)
+    letters = image.axes or guess_axes(image.data.shape, None if kernel is None else kernel.ndim)
+    truth = noise.normalise_minmax(image.data)
+    if benchmark:
+        if kernel is None:
+            raise InputError("--benchmark needs --psf")
+        check_psf(kernel, 2)
+        degraded = noise.benchmark_degradation(truth, normalise(kernel), seed)[1]
+    else:
+        layout = parse_axes(letters, truth.ndim)
+        model = noise.NoiseModel(alpha, sigma, salt_pepper, bits or None, photons, saturate)
+        if boundary not in ("zero", "reflect", "periodic"):
+            raise InputError(f"--boundary {boundary!r} is unknown; use zero, reflect or periodic")
+        forward = psf_operator(kernel, layout.spatial_shape(truth.shape), layout, boundary)  # type: ignore[arg-type]
+        blurred = forward(torch.from_numpy(np.ascontiguousarray(layout.to_batch(truth)))).numpy()
+        degraded = model.apply(layout.from_batch(blurred), seed).astype(np.float32)
+    io.write(output, io.Image(degraded, letters, image.voxel_size))
+    if clean is not None:
+        io.write(clean, io.Image(truth, letters, image.voxel_size))
+    say(f"wrote {output}")
+
+
+def score(
+    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="The truth.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="What to compare with it.")],
+    rescale: Annotated[
+        bool, typer.Option("--rescale", help="Rescale REFERENCE to 0 to 1 first, as 'simulate' does.")
+    ] = False,
+    data_range: Annotated[float | None, typer.Option(help="By default REFERENCE's max less min.")] = None,
+    clip: Annotated[
+        bool, typer.Option(help="Cut each IMAGE to REFERENCE's range first, as the paper does.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare images with the truth: PSNR, SSIM, MI, SMI, spectral concordance, Fourier correlation."""
+    from selfinv import io, metrics, noise
+
+    truth = io.read(reference).data
+    truth = noise.normalise_minmax(truth) if rescale else truth
+    low, high = float(np.min(truth)), float(np.max(truth))
+    rows: dict[str, dict[str, float]] = {}
+    for path in images:
+        values = io.read(path).data
+        if not rescale and high - low > 2 and values.dtype.kind == "f" and np.nanmax(np.abs(values)) < 2:
+            say(
+                f"warning: {reference} spans {low:g} to {high:g} but {path} stays within "
+                f"{float(values.min()):.3g} to {float(values.max()):.3g}; is --rescale meant?"
+            )
+        rows[str(path)] = metrics.scores(
+            truth, values, data_range=data_range, clip=(low, high) if clip and low < high else None
+        )
+    if as_json:
+        # JSON knows no infinity, which is the PSNR of an image with itself.
+        finite = {p: {k: v if math.isfinite(v) else None for k, v in row.items()} for p, row in rows.items()}
+        print(json.dumps(finite, indent=2))
+        return
+    names = list(next(iter(rows.values())))
+    width = max(len(str(path)) for path in rows)
+    print(" " * width, *(f"{name:>11}" for name in names))
+    for path_name, row in rows.items():
+        print(f"{path_name:<{width}}", *(f"{row[name]:11.4f}" for name in names))
