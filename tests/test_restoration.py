@@ -337,7 +337,7 @@ def test_a_run_that_fails_with_every_seed_says_so_and_what_to_do(monkeypatch):
 
 
 def test_a_run_no_better_than_a_constant_has_failed():
-    with pytest.warns(SelfinvWarning, match=r"no better than at the start; use more steps; check that the psf"):
+    with pytest.warns(SelfinvWarning, match=r"no better than at the start; use more steps"):
         result = restore(kernel=None, operator=lambda x: 0 * x + 100, max_steps=3)
     assert result.status == selfinv.Status.WORSE_THAN_START
 
@@ -346,3 +346,15 @@ def test_values_too_large_to_compute_with_are_a_failure_with_advice():
     with pytest.warns(SelfinvWarning, match="NaN or infinite"):
         result = restore(IMAGE * 1e300, max_steps=1)
     assert result.status == selfinv.Status.NONFINITE
+
+
+def test_a_measured_psf_is_taken_as_it_is():
+    bead = selfinv.psf.from_bead(KERNEL)
+    assert np.array_equal(
+        restore(kernel=bead, max_steps=2).image, restore(kernel=bead.psf, max_steps=2).image
+    )
+
+
+def test_image_and_psf_in_each_others_place_are_refused():
+    with pytest.raises(InputError, match=r"larger than the image .* along every axis; were they swapped"):
+        selfinv.restore(KERNEL if KERNEL.shape[0] >= 16 else np.pad(KERNEL, 16), np.ones((99, 99)))

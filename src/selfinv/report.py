@@ -45,6 +45,7 @@ def preview(path: str | os.PathLike[str], images: Mapping[str, Array], axes: str
     low, high = (float(v) for v in np.percentile(reference[plane], (0.1, 99.9)))
     high = high if high > low else low + 1.0
     deep = reference.shape[0] > 1
+    across = int(np.argmax(reference[plane].reshape(reference.shape[1], -1).std(axis=1)))
     rows = 4 if deep else 3
     figure = Figure(figsize=(3.4 * len(shown), 3.4 * rows), layout="constrained")
     grid = figure.subplots(rows, len(shown), squeeze=False)
@@ -58,7 +59,7 @@ def preview(path: str | os.PathLike[str], images: Mapping[str, Array], axes: str
             (spectra[name], "spectrum (log)", floor, top),
         ]
         if deep:
-            views.insert(2, (panels[name][:, row + height // 2], "section (z, x)", low, high))
+            views.insert(2, (panels[name][:, across], "section (z, x)", low, high))
         for axis, (view, label, bottom, ceiling) in zip(grid[:, column_index], views, strict=True):
             scaled = np.clip((view - bottom) / max(ceiling - bottom, 1e-30), 0, 1)
             axis.imshow(scaled, cmap="gray", vmin=0, vmax=1, interpolation="nearest")

@@ -18,7 +18,7 @@ from selfinv.learning.model import TrainedModel, versions
 from selfinv.learning.presets import METHODS
 from selfinv.learning.solver import SSI, SSIState
 from selfinv.operators import Boundary, Convolution, Identity, LinearOperator, choose_boundary
-from selfinv.psf import check_psf, normalise
+from selfinv.psf import MeasuredPSF, check_psf, normalise
 from selfinv.solvers.base import Callback, Forward, Progress, Status, run
 from selfinv.types import (
     Array,
@@ -79,8 +79,8 @@ def restore(
         The measurement :math:`y`, 2-D or 3-D space, with channels and time if ``axes`` says so.
     psf
         Point spread function with one axis per spatial axis of the image (centre at ``n // 2``), or one more
-        in front for a PSF per channel; used as given, divided by its sum. None without an ``operator``:
-        nothing but noise is to be removed.
+        in front for a PSF per channel; used as given, divided by its sum. Or a `MeasuredPSF`. None without an
+        ``operator``: nothing but noise is to be removed.
     operator
         The forward operator :math:`g` instead of a ``psf``: a `LinearOperator` or any differentiable callable
         from ``batch channel *space`` to the same shape.
@@ -119,7 +119,7 @@ def restore(
     """
     start = time.monotonic()
     array = check_image(image, allow_nan=mask_nan)
-    kernel = None if psf is None else np.asarray(psf)
+    kernel = None if psf is None else np.asarray(psf.psf if isinstance(psf, MeasuredPSF) else psf)
     layout = _layout(array, axes, kernel)
     shape = layout.spatial_shape(array.shape)
     _check_size(shape, layout.spatial)
@@ -173,6 +173,11 @@ def psf_operator(
     kernels = list(psf) if psf.ndim == ndim + 1 and "c" in layout.axes else [psf]
     if y is not None and len(kernels) not in (1, y.shape[1]):
         raise InputError(f"psf has {len(kernels)} channels but the image has {y.shape[1]}; give one for each")
+    if all(k > n for k, n in zip(kernels[0].shape, shape, strict=False)) and kernels[0].ndim == ndim:
+        raise InputError(
+            f"psf {kernels[0].shape} is larger than the image {shape} along every axis; were they swapped? "
+            f"If not, crop the psf to the image's size"
+        )
     for kernel in kernels:
         for warning in check_psf(kernel, ndim, shape):
             warnings.warn(warning, SelfinvWarning, stacklevel=3)

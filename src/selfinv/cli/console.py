@@ -82,7 +82,8 @@ def _lines() -> Callback:
         attempt = f" (attempt {progress.attempt})" if progress.attempt > 1 else ""
         say(
             f"step {progress.step}/{progress.max_steps}{attempt}, loss {_number(progress.loss)}, "
-            f"held-out {_number(progress.score)}, {progress.seconds_left:.0f} s left"
+            f"held-out {_number(progress.score)}"
+            + (f", {progress.seconds_left:.0f} s left" if progress.step > 1 else "")
         )
 
     return show

@@ -52,7 +52,9 @@ def psf_gibson_lanni(
     defocus: Annotated[float, typer.Option(help="Distance from focus of the (middle) plane, µm.")] = 0.0,
     depth: Annotated[float, typer.Option(help="Of the object under the cover slip, µm.")] = 0.0,
     immersion: Annotated[float, typer.Option(help="Refractive index: air 1, water 1.33, oil 1.515.")] = 1.33,
-    sample: Annotated[float | None, typer.Option(help="Its refractive index; as the immersion's.")] = None,
+    sample: Annotated[
+        float | None, typer.Option(help="Refractive index of the sample; by default the immersion's.")
+    ] = None,
     cover_slip: Annotated[float, typer.Option(help="Its thickness, µm; 0 for none.")] = 170.0,
     working_distance: Annotated[float, typer.Option(help="Of the objective, µm.")] = 150.0,
     integrate_pixels: Annotated[bool, typer.Option(help="Average over the pixels' area.")] = False,

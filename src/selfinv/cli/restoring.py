@@ -46,7 +46,7 @@ def restore(
 ) -> None:
     """Restore INPUT, which an instrument has blurred and made noisy, and write it to OUTPUT.
 
-    Ctrl-C ends the training and writes the best so far (exit status 130).
+    Ctrl-C ends the training and, from the first step on, writes the best so far (exit status 130).
     """
     from selfinv.restoration import restore as run
 
@@ -83,6 +83,7 @@ def restore(
             f"wrote {output}: {stats['method']}, {stats['steps']} steps in {stats['seconds']:.0f} s, "
             f"held-out {stats['loss']} score {stats['held_out_score']:.5g} "
             f"(a constant image: {stats['held_out_score_of_a_constant']:.5g})"
+            + (f", boundary {stats['boundary']}" if stats["boundary"] else "")
         )
     if result.status.name == "cancelled":
         sys.exit(INTERRUPTED)

@@ -39,7 +39,7 @@ def simulate(
         Path | None, typer.Option(help="Also write INPUT as it was degraded (0 to 1), for 'selfinv score'.")
     ] = None,
 ) -> None:
-    """Degrade a clean image (rescaled to 0 to 1) as an instrument would: blur, then noise (Eq. 7)."""
+    """Degrade a clean image (rescaled to 0 to 1) as an instrument would: blur, then noise."""
     import torch
 
     from selfinv import io, noise
@@ -49,6 +49,8 @@ def simulate(
     image = io.read(input, axes=axes)
     inputs = [input] + ([psf] if psf else [])
     for path in [output] + ([clean] if clean else []):
+        if path.suffix.lower() == ".png":
+            raise InputError(f"{path} cannot hold what is simulated, values from 0 to 1; write a .tif")
         io.check_output(path, inputs=inputs, dtype="float32", shape=image.data.shape, axes=image.axes)
     if clean is not None:
         check_different(clean, output)
@@ -95,14 +97,15 @@ def score(
     rows: dict[str, dict[str, float]] = {}
     for path in images:
         values = io.read(path).data
-        if not rescale and high - low > 2 and values.dtype.kind == "f" and np.nanmax(np.abs(values)) < 2:
-            say(
-                f"warning: {reference} spans {low:g} to {high:g} but {path} stays within "
-                f"{float(values.min()):.3g} to {float(values.max()):.3g}; is --rescale meant?"
-            )
         rows[str(path)] = metrics.scores(
             truth, values, data_range=data_range, clip=(low, high) if clip and low < high else None
         )
+        ratio = float(np.nanstd(values)) / max(float(np.std(truth)), 1e-30)
+        if not rescale and not 0.05 < ratio < 20:
+            say(
+                f"warning: {reference} spans {low:g} to {high:g} but {path} spans "
+                f"{float(values.min()):.3g} to {float(values.max()):.3g}; is --rescale meant?"
+            )
     if as_json:
         # JSON knows no infinity, which is the PSNR of an image with itself.
         finite = {p: {k: v if math.isfinite(v) else None for k, v in row.items()} for p, row in rows.items()}

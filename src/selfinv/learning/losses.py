@@ -98,11 +98,12 @@ def choose_loss(y: Tensor) -> MaskedLoss:
         return MaskedLoss("l1")
     # Second differences cancel smooth signal; independent noise of deviation s gives them sqrt(6) s, and a
     # Gaussian's mean absolute value is sqrt(2 / pi) of its deviation.
-    noise = float(np.nanmean(np.abs(np.diff(sample, n=2, axis=-1)))) / math.sqrt(6 * 2 / math.pi)
+    finite = np.where(np.isfinite(sample), sample, np.nan)
+    noise = float(np.nanmean(np.abs(np.diff(finite, n=2, axis=-1)))) / math.sqrt(6 * 2 / math.pi)
     if noise < 4 * float(np.median(np.diff(levels))):
         return MaskedLoss("l2")
     # Where noise is cut off, values at the limit have neighbours well away from it; true darkness does not.
-    here, beside = sample[..., :-1], sample[..., 1:]
+    here, beside = finite[..., :-1], finite[..., 1:]
     apart = np.abs(here - beside) > 0.5 * noise
     clipped = max(float(np.mean((here == limit) & apart)) for limit in (levels[0], levels[-1]))
     return MaskedLoss("l1" if clipped > 5e-3 or _outliers(sample) > 5e-4 else "l2")

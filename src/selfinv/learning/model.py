@@ -92,7 +92,8 @@ class TrainedModel:
         if batch.ndim - 2 != settings.ndim or batch.shape[1] != settings.channels:
             raise InputError(
                 f"the model was trained on {settings.channels} channel(s) and {settings.ndim} spatial axes "
-                f"({self.axes}); this image has {batch.shape[1]} and {batch.ndim - 2} ({layout.axes})"
+                f"({self.axes}); this image has {batch.shape[1]} and {batch.ndim - 2} ({layout.axes}); "
+                f"train a model on an image like it"
             )
         y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
         missing = ~torch.isfinite(y)

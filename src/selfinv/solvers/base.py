@@ -159,21 +159,25 @@ def iterate(
     callback
         Called with a `Progress` after every step; returning False stops the loop.
     """
-    start = time.monotonic()
+    start = first = time.monotonic()
     state = solver.init(y, operator, seed=seed)
     planned = min(solver.planned_steps(), max_steps or solver.planned_steps())
     yield state
     while solver.status(state) == Status.RUNNING and state.step < planned:
         state = solver.step(state)
         if callback is not None:
-            seconds = time.monotonic() - start
+            now = time.monotonic()
+            seconds = now - start
+            # The first step also sets everything up; the second tells how long steps take.
+            first = now if state.step == 1 else first
+            pace = (now - first) / (state.step - 1) if state.step > 1 else seconds
             progress = Progress(
                 step=state.step,
                 max_steps=planned,
                 loss=state.loss,
                 score=state.score,
                 seconds=seconds,
-                seconds_left=seconds / max(state.step, 1) * (planned - state.step),
+                seconds_left=pace * (planned - state.step),
                 attempt=attempt,
                 estimate=partial(solver.estimate, state),
             )
