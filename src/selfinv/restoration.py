@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfinv.learning.measurement import object_pads
+from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel, versions
 from selfinv.learning.presets import METHODS
 from selfinv.learning.solver import SSI, SSIState
@@ -29,7 +29,6 @@ from selfinv.types import (
     check_image,
     guess_axes,
     parse_axes,
-    spatial_index,
 )
 
 SMALLEST = 16
@@ -144,8 +143,7 @@ def restore(
         solver = replace(solver, training=replace(solver.training, max_steps=max_steps))
 
     def to_image(x: Tensor) -> Array:
-        view = tuple(slice(a, a + n) for (a, _), n in zip(pads, shape, strict=True))
-        return layout.from_batch(x[spatial_index(view)].to(torch.float32).cpu().numpy())
+        return layout.from_batch(x[field_of_view(pads, shape)].to(torch.float32).cpu().numpy())
 
     state, status = run(solver, y, forward, seed=seed, callback=_with_images(callback, to_image))
     restored = to_image(solver.estimate(state))

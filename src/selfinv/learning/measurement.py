@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
 from selfinv.operators import LinearOperator
 from selfinv.solvers.base import Forward
-from selfinv.types import InputError, Shape
+from selfinv.types import InputError, Shape, spatial_index
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -175,6 +176,11 @@ def gain(operator: Forward) -> float:
     one = operator(torch.ones(1, 1, *operator.in_shape, device=device))
     mean = float(one.double().mean())
     return mean if abs(mean) > 1e-6 else 1.0
+
+
+def field_of_view(pads: Pads, shape: Sequence[int]) -> tuple[Any, ...]:
+    """Where a measurement of this spatial shape lies on its object's grid."""
+    return spatial_index(slice(a, a + n) for (a, _), n in zip(pads, shape, strict=True))
 
 
 def draw_validation(shape: Sequence[int], fraction: float, seed: int, *, joint_channels: bool) -> Tensor:

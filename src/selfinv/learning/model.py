@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ from torch import Tensor
 
 from selfinv.atomic import written_beside
 from selfinv.learning.inverter import Head, Inverter, build_inverter, invert
-from selfinv.learning.measurement import Pads
+from selfinv.learning.measurement import Pads, field_of_view
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.symmetry import Symmetry
 from selfinv.learning.unet import UNetSettings
-from selfinv.types import Array, InputError, check_image, parse_axes, same_layout, spatial_index
+from selfinv.types import Array, InputError, check_image, parse_axes, same_layout
 
 FORMAT = "selfinv-model"
 FORMAT_VERSION = 1
@@ -101,12 +100,8 @@ class TrainedModel:
         place = torch.device(device) if device else next(self.inverter.parameters()).device
         inverter = self.inverter.to(place)
         x = invert(inverter, y.to(place), missing.to(place), self.pads, self.symmetries, self.fill)
-        x = self.object_normalisation.undo(x)[self.field_of_view(y.shape[2:])]
+        x = self.object_normalisation.undo(x)[field_of_view(self.pads, y.shape[2:])]
         return layout.from_batch(x.cpu().numpy())
-
-    def field_of_view(self, shape: Sequence[int]) -> tuple[Any, ...]:
-        """Where the measurement of this spatial shape lies on the object's grid."""
-        return spatial_index(slice(a, a + n) for (a, _), n in zip(self.pads, shape, strict=True))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and description to one ``.safetensors`` file (written beside, then renamed)."""

@@ -142,6 +142,10 @@ class Progress:
 Callback = Callable[[Progress], bool | None]
 
 
+def _planned(solver: Solver, max_steps: int | None) -> int:
+    return min(solver.planned_steps(), max_steps or solver.planned_steps())
+
+
 def iterate(
     solver: Solver,
     y: Tensor,
@@ -161,7 +165,7 @@ def iterate(
     """
     start = first = time.monotonic()
     state = solver.init(y, operator, seed=seed)
-    planned = min(solver.planned_steps(), max_steps or solver.planned_steps())
+    planned = _planned(solver, max_steps)
     yield state
     while solver.status(state) == Status.RUNNING and state.step < planned:
         state = solver.step(state)
@@ -223,7 +227,7 @@ def run(
         assert state is not None
         status = solver.status(state)
         if status == Status.RUNNING:
-            planned = min(solver.planned_steps(), max_steps or solver.planned_steps())
+            planned = _planned(solver, max_steps)
             status = Status.MAX_STEPS if state.step >= planned and not cancelled else Status.CANCELLED
         if not status.failed or cancelled or attempt > restarts:
             return state, status.after(*failures)
