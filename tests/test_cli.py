@@ -143,7 +143,17 @@ def folder(tmp_path_factory, command):
     (here / "nothing.tif").write_bytes(b"")
     (here / "broken.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{broken")
     (here / "sub").mkdir()
-    arguments = ("image.tif", here / "sub" / "a.tif", "--psf", "psf.tif", "--steps", 10, "-q")
+    arguments = (
+        "image.tif",
+        here / "sub" / "a.tif",
+        "--psf",
+        "psf.tif",
+        "--method",
+        "ssi-network",
+        "--steps",
+        10,
+        "-q",
+    )
     succeeded(command("restore", *arguments, "--save-model", "model.safetensors", folder=here))
     from safetensors.torch import save_file
 
@@ -165,10 +175,21 @@ def test_from_an_image_and_a_psf_to_a_restored_image(tmp_path):
     np.testing.assert_allclose(kernel.data, psf.gaussian(1.0, (7, 7)), rtol=1e-5)
     assert kernel.voxel_size == pytest.approx(PIXEL)
 
-    options = ("--psf", "psf.tif", "--steps", 10, "--preview", "p.png", "--save-model", "m.safetensors")
+    options = (
+        "--psf",
+        "psf.tif",
+        "--method",
+        "ssi-network",
+        "--steps",
+        10,
+        "--preview",
+        "p.png",
+        "--save-model",
+        "m.safetensors",
+    )
     done = succeeded(python("restore", "cells.tif", "a.tif", *options, folder=tmp_path))
     assert done.lines[0].startswith("selfinv: step 1/10, loss ")
-    assert done.lines[-1].startswith("selfinv: wrote a.tif: ssi, 10 steps in ")
+    assert done.lines[-1].startswith("selfinv: wrote a.tif: ssi-network, 10 steps in ")
     assert done.out == ""
     restored = io.read(tmp_path / "a.tif")
     assert (restored.data.dtype, restored.data.shape, restored.axes) == (np.float32, (48, 40), "yx")
@@ -205,7 +226,7 @@ def test_ome_tiff_keeps_names_of_channels(tmp_path, command):
         np.stack([scene(32, 36), scene(32, 36, seed=1)]), "cyx", PIXEL, {"channel_names": ["DAPI", "GFP"]}
     )
     io.write(tmp_path / "cells.ome.tif", image)
-    arguments = ("restore", "cells.ome.tif", "out.ome.tif", "--steps", 10, "-q")
+    arguments = ("restore", "cells.ome.tif", "out.ome.tif", "--method", "ssi-network", "--steps", 10, "-q")
     assert succeeded(command(*arguments, folder=tmp_path)).err == ""
     restored = io.read(tmp_path / "out.ome.tif")
     assert (restored.axes, restored.data.shape) == ("cyx", (2, 32, 36))
@@ -216,7 +237,9 @@ def test_ome_tiff_keeps_names_of_channels(tmp_path, command):
 
 def test_a_16_bit_png_stays_one(tmp_path, command):
     (tmp_path / "a.png").write_bytes(png_encode(scene(32, 32).astype(np.uint16)))
-    succeeded(command("restore", "a.png", "b.png", "--steps", 10, "-q", folder=tmp_path))
+    succeeded(
+        command("restore", "a.png", "b.png", "--method", "ssi-network", "--steps", 10, "-q", folder=tmp_path)
+    )
     restored = io.read(tmp_path / "b.png").data
     assert (restored.dtype, restored.shape) == (np.uint16, (32, 32))
     assert 100 < restored.mean() < 300
@@ -234,7 +257,17 @@ def test_what_a_png_cannot_hold_is_clipped_and_counted(tmp_path, monkeypatch, in
 
 
 def test_a_colour_png_comes_back_in_colour(tmp_path, command, folder):
-    arguments = ("rgb.png", tmp_path / "b.png", "--psf", "psf.tif", "--steps", 10, "-q")
+    arguments = (
+        "rgb.png",
+        tmp_path / "b.png",
+        "--psf",
+        "psf.tif",
+        "--method",
+        "ssi-network",
+        "--steps",
+        10,
+        "-q",
+    )
     succeeded(command("restore", *arguments, "--preview", tmp_path / "p.png", folder=folder))
     restored = io.read(tmp_path / "b.png").data
     assert (restored.dtype, restored.shape) == (np.uint8, (32, 32, 3))
@@ -242,7 +275,18 @@ def test_a_colour_png_comes_back_in_colour(tmp_path, command, folder):
 
 
 def test_a_volume_with_its_psf(tmp_path, command, folder):
-    arguments = ("restore", "volume.tif", tmp_path / "v.tif", "--psf", "psf3d.tif", "--steps", 3, "-q")
+    arguments = (
+        "restore",
+        "volume.tif",
+        tmp_path / "v.tif",
+        "--psf",
+        "psf3d.tif",
+        "--method",
+        "ssi-network",
+        "--steps",
+        3,
+        "-q",
+    )
     succeeded(command(*arguments, folder=folder), codes=(0, 1))  # three steps may fail by its own checks
     assert io.read(tmp_path / "v.tif").axes == "zyx"
     assert io.read(tmp_path / "v.tif").data.shape == (6, 20, 18)
@@ -252,23 +296,54 @@ def test_without_a_psf_noise_is_removed(tmp_path, command):
     flat = 200 + 100 * np.outer(np.sin(np.arange(48) / 6), np.sin(np.arange(48) / 7))
     noisy = (flat + RNG(0).normal(0, 40, flat.shape)).astype(np.float32)
     np.save(tmp_path / "a.npy", noisy)
-    succeeded(command("restore", "a.npy", "b.npy", "--steps", 80, "-q", folder=tmp_path))
+    succeeded(
+        command("restore", "a.npy", "b.npy", "--method", "ssi-network", "--steps", 80, "-q", folder=tmp_path)
+    )
     restored = np.load(tmp_path / "b.npy")
     assert np.abs(restored - flat).mean() < 0.7 * np.abs(noisy - flat).mean()
 
 
 def test_axes_that_were_given_or_guessed_are_written(tmp_path, command):
     np.save(tmp_path / "rgb.npy", np.stack([scene(32, 32, seed=i) for i in range(3)], -1))
-    succeeded(command("restore", "rgb.npy", "rgb.tif", "--steps", 10, "-q", folder=tmp_path))
+    succeeded(
+        command(
+            "restore", "rgb.npy", "rgb.tif", "--method", "ssi-network", "--steps", 10, "-q", folder=tmp_path
+        )
+    )
     np.save(tmp_path / "t.npy", scene(2, 32, 32))
-    succeeded(command("restore", "t.npy", "t.tif", "--steps", 10, "-q", "--axes", "tyx", folder=tmp_path))
+    succeeded(
+        command(
+            "restore",
+            "t.npy",
+            "t.tif",
+            "--method",
+            "ssi-network",
+            "--steps",
+            10,
+            "-q",
+            "--axes",
+            "tyx",
+            folder=tmp_path,
+        )
+    )
     assert "c" in io.read(tmp_path / "rgb.tif").axes
     assert io.read(tmp_path / "t.tif").axes == "tyx"
 
 
 def test_the_seed_decides_the_image(tmp_path, command, folder):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        arguments = ("image.tif", tmp_path / f"{name}.npy", "--psf", "psf.tif", "--steps", 10, "--seed", seed)
+        arguments = (
+            "image.tif",
+            tmp_path / f"{name}.npy",
+            "--psf",
+            "psf.tif",
+            "--method",
+            "ssi-network",
+            "--steps",
+            10,
+            "--seed",
+            seed,
+        )
         succeeded(command("restore", *arguments, "-q", folder=folder))
     a, b, c = (np.load(tmp_path / f"{name}.npy") for name in "abc")
     np.testing.assert_array_equal(a, b)
@@ -276,14 +351,26 @@ def test_the_seed_decides_the_image(tmp_path, command, folder):
 
 
 def test_missing_pixels_are_filled_in_if_asked_for(tmp_path, command, folder):
-    arguments = ("restore", "holes.tif", tmp_path / "a.tif", "--mask-nan", "--steps", 10, "-q")
+    arguments = (
+        "restore",
+        "holes.tif",
+        tmp_path / "a.tif",
+        "--mask-nan",
+        "--method",
+        "ssi-network",
+        "--steps",
+        10,
+        "-q",
+    )
     succeeded(command(*arguments, "--preview", tmp_path / "p.png", folder=folder))
     assert np.isfinite(io.read(tmp_path / "a.tif").data).all()
 
 
 def test_a_failed_run_is_written_but_says_so_once_and_exits_with_1(tmp_path, command):
     io.write(tmp_path / "a.tif", scene(32, 32) * np.float64(1e300))
-    done = command("restore", "a.tif", "b.tif", "--steps", 1, "-q", folder=tmp_path)
+    done = command(
+        "restore", "a.tif", "b.tif", "--method", "ssi-network", "--steps", 1, "-q", folder=tmp_path
+    )
     assert done.code == 1
     assert len(done.lines) == 1
     assert "failed: the numbers became NaN or infinite" in done.err
@@ -485,7 +572,18 @@ def test_a_gpu_that_is_not_there(folder):
 def test_values_that_do_not_fit_are_refused_but_the_result_is_kept(tmp_path, command):
     io.write(tmp_path / "bright.tif", scene(32, 32) * 10)
     out, rescued = tmp_path / "a.tif", tmp_path / "a.tif.rescued.npy"
-    arguments = ("restore", "bright.tif", out, "--steps", 10, "--dtype", "uint8", "-q")
+    arguments = (
+        "restore",
+        "bright.tif",
+        out,
+        "--method",
+        "ssi-network",
+        "--steps",
+        10,
+        "--dtype",
+        "uint8",
+        "-q",
+    )
     refused(
         command(*arguments, folder=tmp_path),
         "do not fit uint8 (0 to 255)",
@@ -509,7 +607,18 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, command, fol
     out = tmp_path / "a.tif"
     out.write_bytes(b"old")
     arguments = {
-        "restore": ("restore", "image.tif", out, "--psf", "psf.tif", "--steps", 10, "-q"),
+        "restore": (
+            "restore",
+            "image.tif",
+            out,
+            "--psf",
+            "psf.tif",
+            "--method",
+            "ssi-network",
+            "--steps",
+            10,
+            "-q",
+        ),
         "simulate": ("simulate", "image.tif", out),
         "psf": ("psf", "gaussian", "--sigma", 1, "--shape", "40,40", "-o", out),
     }[what]
@@ -529,7 +638,17 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, command, fol
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_an_interrupted_run_writes_the_best_so_far(tmp_path, folder, number):
     out = tmp_path / "a.tif"
-    arguments = ("restore", "image.tif", str(out), "--psf", "psf.tif", "--steps", "100000")
+    arguments = (
+        "restore",
+        "image.tif",
+        str(out),
+        "--psf",
+        "psf.tif",
+        "--method",
+        "ssi-network",
+        "--steps",
+        "100000",
+    )
     with subprocess.Popen(
         [sys.executable, "-m", "selfinv.cli", *arguments],
         cwd=folder,
@@ -574,7 +693,9 @@ def test_an_interruption_before_the_first_step_writes_nothing(
     from selfinv.learning.solver import SSI
 
     monkeypatch.setattr(SSI, "step", lambda self, state: os.kill(os.getpid(), number))
-    done = in_process("restore", folder / "image.tif", tmp_path / "a.tif", "--steps", 10)
+    done = in_process(
+        "restore", folder / "image.tif", tmp_path / "a.tif", "--method", "ssi-network", "--steps", 10
+    )
     assert done.code == 130
     assert done.err == "selfinv: interrupted before there was a result; nothing was written\n"
     assert os.listdir(tmp_path) == []

@@ -10,7 +10,7 @@ import torch
 
 import selfinv
 from selfinv import psf
-from selfinv.learning import METHODS
+from selfinv.learning import ssi
 from selfinv.learning.solver import SSI
 from selfinv.operators import Identity
 from selfinv.types import InputError, SelfinvWarning
@@ -35,7 +35,7 @@ IMAGE = scene(40, 36)
 
 
 def restore(image=IMAGE, kernel=KERNEL, **options):
-    return selfinv.restore(image, kernel, **{"max_steps": 10, **options})
+    return selfinv.restore(image, kernel, **{"method": "ssi-network", "max_steps": 10, **options})
 
 
 # ---- what comes back ----
@@ -95,7 +95,7 @@ def test_the_callers_random_numbers_are_left_alone():
 
 def test_the_statistics_tell_how_it_came_about():
     stats = restore(max_steps=3, seed=9).stats
-    assert (stats["method"], stats["steps"], stats["seed"], stats["device"]) == ("ssi", 3, 9, "cpu")
+    assert (stats["method"], stats["steps"], stats["seed"], stats["device"]) == ("ssi-network", 3, 9, "cpu")
     assert stats["versions"]["selfinv"] == selfinv.__version__
     assert stats["versions"]["torch"] == torch.__version__
     # In the caller's units: the constant image's L1 score is the waves' mean deviation.
@@ -291,7 +291,7 @@ class Stop:
 
 @pytest.mark.parametrize("how", ["return False", "ctrl-c"])
 def test_stopping_early_keeps_the_best_so_far(how):
-    solver = METHODS["ssi"](IMAGE.shape, 1)
+    solver = ssi(IMAGE.shape, 1)
     solver = replace(solver, training=replace(solver.training, check_every=1))
     stop = Stop(12, how)
     result = restore(method=solver, max_steps=40, callback=stop)

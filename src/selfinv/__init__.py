@@ -11,7 +11,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selfinv import io, learning, metrics, noise, operators, psf, solvers
+    from selfinv import (
+        functionals,
+        independence,
+        io,
+        learning,
+        methods,
+        metrics,
+        noise,
+        operators,
+        psf,
+        selection,
+        solvers,
+    )
     from selfinv.learning.model import TrainedModel
     from selfinv.restoration import Result, load_model, restore
     from selfinv.solvers import Progress, Status
@@ -30,7 +42,19 @@ _NAMES = {
     "load_model": "selfinv.restoration",
     "restore": "selfinv.restoration",
 }
-_MODULES = ("io", "learning", "metrics", "noise", "operators", "psf", "solvers")
+_MODULES = (
+    "functionals",
+    "independence",
+    "io",
+    "learning",
+    "methods",
+    "metrics",
+    "noise",
+    "operators",
+    "psf",
+    "selection",
+    "solvers",
+)
 
 __all__ = [
     "InputError",
@@ -39,14 +63,18 @@ __all__ = [
     "SelfinvWarning",
     "Status",
     "TrainedModel",
+    "functionals",
+    "independence",
     "io",
     "learning",
     "load_model",
+    "methods",
     "metrics",
     "noise",
     "operators",
     "psf",
     "restore",
+    "selection",
     "solvers",
 ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfinv.independence import NoiseCorrelation, noise_correlation
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel, versions
-from selfinv.learning.presets import METHODS
 from selfinv.learning.solver import SSI, SSIState
+from selfinv.methods import Request, solver_for
 from selfinv.operators import Boundary, Convolution, Identity, LinearOperator, choose_boundary
 from selfinv.psf import MeasuredPSF, check_psf, normalise
-from selfinv.solvers.base import Callback, Forward, Progress, Status, run
+from selfinv.selection import SelfTunedState, table
+from selfinv.solvers.base import Callback, Forward, Progress, Solver, Status, run
 from selfinv.types import (
     Array,
     AxisLayout,
@@ -29,6 +31,7 @@ from selfinv.types import (
     check_image,
     guess_axes,
     parse_axes,
+    spatial_index,
 )
 
 SMALLEST = 16
@@ -61,13 +64,15 @@ def restore(
     psf: Any = None,
     *,
     operator: Forward | None = None,
-    method: str | SSI = "ssi",
+    method: str | Solver = "ssi",
     axes: str | None = None,
     boundary: Boundary | Literal["auto"] = "auto",
     mask_nan: bool = False,
     device: str = "auto",
     seed: int = 0,
+    weight: float | None = None,
     max_steps: int | None = None,
+    spacing: Sequence[float] | None = None,
     callback: Callback | None = None,
 ) -> Result:
     r"""Restore a noisy, blurred image from itself and its point spread function alone.
@@ -84,8 +89,13 @@ def restore(
         The forward operator :math:`g` instead of a ``psf``: a `LinearOperator` or any differentiable callable
         from ``batch channel *space`` to the same shape.
     method
-        ``"ssi"`` (our best), ``"ssi-paper"`` (Kobayashi et al. 2020, arXiv:2006.06156), ``"ssi-unmasked"``
-        (its control), or an `SSI` with settings of your own.
+        ``"ssi"`` (our best: a network trained on this image, unless a simple method predicts held-out values
+        better), ``"ssi-network"`` (that network in any case), ``"auto"`` (whatever predicts them best of
+        all), ``"tv-chambolle-pock"``, ``"tv-conjugate-gradient"``, ``"richardson-lucy"``, ``"wiener"``
+        (each tuned by held-out values),
+        ``"ssi-paper"`` (Kobayashi et al. 2020, arXiv:2006.06156), ``"ssi-unmasked"`` (its control),
+        ``"tv-chambolle-pock-paper"``, ``"tv-conjugate-gradient-paper"`` (the paper's fixed settings, for
+        intensities from 0 to 1); or a solver with settings of your own.
     axes
         One letter per axis of the image: ``t`` time, ``c`` channel, ``z``, ``y``, ``x``.
     boundary
@@ -97,8 +107,13 @@ def restore(
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
     seed
         Of every random draw: the same seed on the same machine gives the same image.
+    weight
+        Of the regularisation of a TV method, in the image's intensity units, or the balance of ``"wiener"``,
+        instead of tuning it.
     max_steps
-        Train for this many steps instead of the method's own number.
+        Train for this many steps, or take this many iterations, instead of the method's own number.
+    spacing
+        Voxel size along each spatial axis (their ratio matters), for total variation.
     callback
         Called after every step with a `Progress` (its ``estimate()`` gives the present image); returning
         False, or Ctrl-C, ends the run and keeps the best so far.
@@ -136,22 +151,49 @@ def restore(
     pads = object_pads(forward, shape)
     if not isinstance(forward, LinearOperator):
         _probe(forward, y)
-    name, solver = _solver(method, [n + a + b for n, (a, b) in zip(shape, pads, strict=True)], y.shape[1])
-    if max_steps is not None:
-        if max_steps < 1:
-            raise InputError(f"max_steps must be at least 1, got {max_steps}")
-        solver = replace(solver, training=replace(solver.training, max_steps=max_steps))
+    sizes = [n + a + b for n, (a, b) in zip(shape, pads, strict=True)]
+    correlation = _noise_correlation(y, forward) if isinstance(method, str) else None
+    blind_spot = () if correlation is None or not any(correlation.blind_spot) else correlation.blind_spot
+    voxel = _spacing(spacing, layout.spatial)
+    request = Request(y, forward, sizes, weight, max_steps, voxel, blind_spot)
+    name = method if isinstance(method, str) else "custom"
+    solver = solver_for(method, request) if isinstance(method, str) else method
+    if isinstance(method, SSI) and max_steps is not None:  # the schedule is made for this many
+        solver = replace(method, training=replace(method.training, max_steps=max_steps))
 
     def to_image(x: Tensor) -> Array:
         return layout.from_batch(x[field_of_view(pads, shape)].to(torch.float32).cpu().numpy())
 
-    state, status = run(solver, y, forward, seed=seed, callback=_with_images(callback, to_image))
+    if not isinstance(solver, SSI):
+        y = _single(y)
+    limit = None if isinstance(method, str) else max_steps
+    callback = _with_images(callback, to_image)
+    state, status = run(solver, y, forward, seed=seed, max_steps=limit, callback=callback)
     restored = to_image(solver.estimate(state))
-    seconds = time.monotonic() - start
-    stats = _stats(solver, state, name, str(place), seconds)
+    stats = {
+        "method": name,
+        "seed": seed,
+        "device": str(place),
+        "boundary": getattr(forward, "boundary", None),
+    }
+    stats |= _outcome(state) | {"seconds": time.monotonic() - start, "versions": versions()}
+    if correlation is not None:
+        stats["noise"] = correlation.explain()
+        if blind_spot:
+            warnings.warn(
+                f"{stats['noise']} (ssi and all self-tuned methods do)", SelfinvWarning, stacklevel=2
+            )
+    inner, inner_solver = state, solver
+    if isinstance(state, SelfTunedState):
+        status = status.after(*status.failed_attempts, *state.failures)
+        inner, inner_solver = state.inner, cast(Solver, state.solver)
     if status.failed:
         warnings.warn(str(status), SelfinvWarning, stacklevel=2)
-    return Result(restored, status, stats, _model(solver, state, layout, forward, stats))
+    model = None
+    if isinstance(inner, SSIState) and isinstance(inner_solver, SSI):
+        stats |= _training(inner)
+        model = _model(inner_solver, inner, layout, forward, stats)
+    return Result(restored, status, stats, model)
 
 
 def psf_operator(
@@ -236,12 +278,48 @@ def _check_size(shape: Shape, spatial: str) -> None:
         )
 
 
-def _solver(method: str | SSI, shape: list[int], channels: int) -> tuple[str, SSI]:
-    if isinstance(method, SSI):
-        return "custom", method
-    if method not in METHODS:
-        raise InputError(f"method={method!r} is unknown; use one of {', '.join(METHODS)}")
-    return method, METHODS[method](shape, channels)
+def _noise_correlation(y: Tensor, forward: Forward) -> NoiseCorrelation | None:
+    """Whether held-out values can be trusted; None where the image may have structure as fine as noise.
+
+    The test takes what lies beyond a quarter of a cycle per value for noise, so the operator must remove all
+    else from there.
+    """
+    if not isinstance(forward, Convolution):
+        return None
+    space = torch.Size(max(n, k) for n, k in zip(y.shape[2:], forward.kernel_shape, strict=True))
+    transfer = torch.fft.fftn(forward.psf.double(), s=tuple(space), dim=tuple(range(-len(space), 0))).abs()
+    fine = torch.zeros(tuple(space), dtype=torch.bool, device=transfer.device)
+    for axis, n in enumerate(space):
+        beyond = torch.fft.fftfreq(n, device=transfer.device).abs() > 0.25
+        fine |= beyond.reshape(-1, *(1,) * (len(space) - 1 - axis))
+    total = transfer.amax(dim=tuple(range(-len(space), 0)), keepdim=True)
+    if float((transfer / total)[..., fine].square().mean().sqrt()) > 0.1:
+        return None
+    side = {1: 1_000_000, 2: 1024}.get(len(space), 100)  # enough to see any correlation that matters
+    middle = (slice(max(0, (n - side) // 2), max(0, (n - side) // 2) + side) for n in y.shape[2:])
+    try:
+        return noise_correlation(y[spatial_index(middle)][:4].cpu().numpy())
+    except InputError:
+        return None  # too little to judge by
+
+
+def _single(y: Tensor) -> Tensor:
+    """In the precision that convolutions run in (a network normalises first)."""
+    largest = float(torch.where(torch.isfinite(y), y.abs(), 0.0).max())
+    if largest > 1e30:
+        raise InputError(f"the image has values of {largest:.3g}; divide it until all are below 1e30")
+    return y.float()
+
+
+def _spacing(spacing: Sequence[float] | None, axes: str) -> tuple[float, ...] | None:
+    if spacing is None:
+        return None
+    sizes = tuple(float(s) for s in spacing)
+    if len(sizes) != len(axes) or not all(0.0 < s < np.inf for s in sizes):
+        raise InputError(
+            f"spacing={sizes} does not fit the axes {axes}; give one positive voxel size for each"
+        )
+    return sizes
 
 
 def _probe(forward: Forward, y: Tensor) -> None:
@@ -269,26 +347,42 @@ def _with_images(callback: Callback | None, to_image: Callable[[Tensor], Array])
     )
 
 
-def _stats(solver: SSI, state: SSIState, name: str, device: str, seconds: float) -> dict[str, Any]:
+def _outcome(state: Any) -> dict[str, Any]:
+    """What a run says of itself; scores in the caller's units."""
+    if not isinstance(state, SelfTunedState):
+        return {"steps": state.step}
+    best = state.chosen or min(state.trials, key=lambda trial: trial.score, default=None)
+    if best is None:
+        return {"steps": state.step, "loss": state.held_out.loss.kind}
+    return {
+        "steps": state.step,
+        "chosen": best.name,
+        **({} if best.parameter is None else {best.parameter: best.setting}),
+        "loss": state.held_out.loss.kind,
+        "held_out_score": best.score,
+        "held_out_score_of_a_constant": state.held_out.score_of_a_constant(),
+        "trials": [(t.name, t.parameter, t.setting, t.score, t.steps) for t in state.trials],
+        "table": table(state),
+        "skipped": dict(state.skipped),
+    }
+
+
+def _training(state: SSIState) -> dict[str, Any]:
+    """What the training of a network says of itself; scores in the caller's units."""
     with np.errstate(over="ignore"):
         unit = float(
             np.power(state.data.normalisation.scale, 2.0 if state.loss_function.kind == "l2" else 1.0)
         )
     return {
-        "method": name,
         "seed": state.seed,
-        "device": device,
-        "boundary": getattr(state.data.operator, "boundary", None),
         "steps": state.step,
         "best_step": state.best_step,
-        "seconds": seconds,
         "loss": state.loss_function.kind,
         "held_out_score": state.best_score * unit,
         "held_out_score_of_a_constant": state.start_score * unit,
         "parameters": sum(p.numel() for p in state.model.parameters()),
         "symmetries": len(state.data.symmetries),
         "history": [(step, loss * unit, score * unit) for step, loss, score in state.history],
-        "versions": versions(),
     }
 
 

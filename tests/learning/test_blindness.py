@@ -60,7 +60,7 @@ def test_neither_training_nor_validation_values_reach_their_own_prediction(fill,
     for step in (0, 5):
         window = draw_window(data, solver.window, solver.network.multiple(), 6, step)
         region, validation = window.see(data.y), window.see(data.validation)
-        drawn = solver._hidden(region.shape, state)
+        drawn = solver.hiding.drawn(region.shape, state.step, state.seed)
         symmetry = data.symmetries[-1]
         hidden = drawn | validation
         outside = torch.zeros_like(hidden)  # only the window's core is scored
@@ -111,7 +111,7 @@ def test_channels_hidden_together_leave_no_way_around():
     solver = small(ssi(shape, 3), 3)
     solver = replace(solver, hiding=Hiding(joint_channels=True))
     state = solver.init(torch.rand(1, 3, *shape), operator, seed=0)
-    hidden = solver._hidden((1, 3, *shape), state)
+    hidden = solver.hiding.drawn((1, 3, *shape), state.step, state.seed)
     assert torch.equal(hidden[:, 0], hidden[:, 1])
     assert torch.equal(hidden[:, 0], hidden[:, 2])
     assert torch.equal(state.data.validation[:, 0], state.data.validation[:, 2])

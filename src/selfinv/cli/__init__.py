@@ -78,8 +78,8 @@ def info() -> None:
     import torch
 
     from selfinv.io.files import KNOWN
-    from selfinv.learning import METHODS
     from selfinv.learning.model import versions
+    from selfinv.methods import METHODS
 
     for name, version in versions().items():
         print(f"{name:10} {version}")

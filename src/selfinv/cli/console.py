@@ -47,21 +47,18 @@ def progress(quiet: bool) -> Iterator[Callback | None]:
         TimeRemainingColumn(),
     ]
     with Bar(*columns, console=console) as bar:
-        tasks: dict[int, Any] = {}
+        tasks: dict[tuple[int, str], Any] = {}
 
         def show(progress: Progress) -> None:
             loss, score = _number(progress.loss), _number(progress.score)
-            if progress.attempt not in tasks:
-                words = "training" if progress.attempt == 1 else f"training, attempt {progress.attempt}"
-                tasks[progress.attempt] = bar.add_task(
-                    words, total=progress.max_steps, loss=loss, score=score
-                )
-            bar.update(
-                tasks[progress.attempt],
-                completed=progress.step,
-                loss=loss,
-                score=score,
-            )
+            part = (progress.attempt, progress.phase)
+            if part not in tasks:
+                for task in tasks.values():
+                    bar.stop_task(task)
+                words = progress.phase or "solving"
+                words += f", attempt {progress.attempt}" if progress.attempt > 1 else ""
+                tasks[part] = bar.add_task(words, total=progress.max_steps, loss=loss, score=score)
+            bar.update(tasks[part], completed=progress.step, loss=loss, score=score)
 
         yield show
 
@@ -72,16 +69,18 @@ def _number(value: float) -> str:
 
 
 def _lines() -> Callback:
-    last = [0.0]
+    last = [-math.inf]
 
     def show(progress: Progress) -> None:
         now = time.monotonic()
-        if now - last[0] < 10 and progress.step not in (1, progress.max_steps):
+        ends = not progress.phase and progress.step in (1, progress.max_steps)  # phases may be many and short
+        if now - last[0] < 10 and not ends:
             return
         last[0] = now
         attempt = f" (attempt {progress.attempt})" if progress.attempt > 1 else ""
+        phase = f"{progress.phase}: " if progress.phase else ""
         say(
-            f"step {progress.step}/{progress.max_steps}{attempt}, loss {_number(progress.loss)}, "
+            f"{phase}step {progress.step}/{progress.max_steps}{attempt}, loss {_number(progress.loss)}, "
             f"held-out {_number(progress.score)}"
             + (f", {progress.seconds_left:.0f} s left" if progress.step > 1 else "")
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from selfinv.cli.images import check_beside, draw_preview, open_image, read_psf,
 from selfinv.cli.options import Axes, Clip, Device, DType, Input, MaskNan, Output, Preview, Quiet, Seed
 from selfinv.types import same_layout
 
+if TYPE_CHECKING:
+    from selfinv.io import Image
+
 
 def restore(
     input: Input,
@@ -21,7 +24,15 @@ def restore(
     psf: Annotated[
         Path | None, typer.Option(help="The point spread function's file; without it, only noise is removed.")
     ] = None,
-    method: Annotated[str, typer.Option(help="ssi, ssi-paper or ssi-unmasked.")] = "ssi",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="ssi (a network trained on this image, unless a simple method predicts held-out values "
+            "better), ssi-network (in any case), auto (whatever predicts them best), tv-chambolle-pock, "
+            "tv-conjugate-gradient, richardson-lucy, wiener (each tuned by held-out values), and as in "
+            "the paper: ssi-paper, ssi-unmasked, tv-chambolle-pock-paper, tv-conjugate-gradient-paper."
+        ),
+    ] = "ssi",
     axes: Axes = None,
     boundary: Annotated[
         str,
@@ -33,7 +44,15 @@ def restore(
     device: Device = "auto",
     seed: Seed = 0,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Training steps, instead of the method's own number.")
+        int | None,
+        typer.Option(min=1, help="Training steps or iterations, instead of the method's own number."),
+    ] = None,
+    weight: Annotated[
+        float | None,
+        typer.Option(
+            help="Regularisation weight of a TV method, in the image's units, or Wiener balance, instead of "
+            "tuning it by held-out values."
+        ),
     ] = None,
     mask_nan: MaskNan = False,
     dtype: DType = None,
@@ -64,7 +83,9 @@ def restore(
             mask_nan=mask_nan,
             device=device,
             seed=seed,
+            weight=weight,
             max_steps=steps,
+            spacing=_spacing(image),
             callback=callback,
         )
     with uninterrupted():
@@ -77,18 +98,44 @@ def restore(
             draw_preview(preview, image, result.image)
     if not result.status.failed and (result.status.failed_attempts or result.status.name == "cancelled"):
         say(str(result.status))  # of a failure, a warning has told
-    stats = result.stats
-    if not quiet:
+    if save_model is not None and result.model is None:
         say(
-            f"wrote {output}: {stats['method']}, {stats['steps']} steps in {stats['seconds']:.0f} s, "
-            f"held-out {stats['loss']} score {stats['held_out_score']:.5g} "
-            f"(a constant image: {stats['held_out_score_of_a_constant']:.5g})"
-            + (f", boundary {stats['boundary']}" if stats["boundary"] else "")
+            f"no model was written to {save_model}: the image is by {_how(result.stats)}, which trains none; "
+            "--method ssi-network keeps the network in any case"
         )
+    if not quiet:
+        _report(output, result.stats)
     if result.status.name == "cancelled":
         sys.exit(INTERRUPTED)
     if result.status.failed:
         raise typer.Exit(FAILED)
+
+
+def _spacing(image: Image) -> list[float] | None:
+    """Voxel sizes along the spatial axes, if the file tells all of them and what its axes are."""
+    sizes = [image.voxel_size.get(axis) for axis in image.axes or "" if axis in "zyx"]
+    known = [size for size in sizes if size]
+    return known if known and len(known) == len(sizes) else None
+
+
+def _how(stats: dict[str, Any]) -> str:
+    """The method, and what was chosen for it."""
+    setting = next((f", {k} {stats[k]:.3g}" for k in ("weight", "balance") if k in stats), "")
+    return f"{stats.get('chosen', stats['method'])}{setting}"
+
+
+def _report(output: Path, stats: dict[str, Any]) -> None:
+    if len({trial[0] for trial in stats.get("trials", [])}) > 1:
+        print(stats["table"], file=sys.stderr)
+    for name, why in stats.get("skipped", {}).items():
+        say(f"{name} was not tried: {why}")
+    words = f"wrote {output}: {_how(stats)}, {stats['steps']} steps in {stats['seconds']:.0f} s"
+    if "held_out_score" in stats:
+        words += (
+            f", held-out {stats['loss']} score {stats['held_out_score']:.5g} "
+            f"(a constant image: {stats['held_out_score_of_a_constant']:.5g})"
+        )
+    say(words + (f", boundary {stats['boundary']}" if stats["boundary"] else ""))
 
 
 def apply(

@@ -4,12 +4,11 @@ from selfinv.learning.inverter import Head, Inverter
 from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.masks import ComplementaryPairs, Decaying, Grid, RandomPixels
 from selfinv.learning.model import TrainedModel
-from selfinv.learning.presets import METHODS, ssi, ssi_paper, ssi_unmasked
+from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
 from selfinv.learning.solver import SSI, Hiding, Training
 from selfinv.learning.unet import UNet, UNetSettings
 
 __all__ = [
-    "METHODS",
     "SSI",
     "ComplementaryPairs",
     "Decaying",

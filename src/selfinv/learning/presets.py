@@ -62,6 +62,3 @@ def ssi_unmasked(shape: Sequence[int], channels: int, *, steps: int | None = Non
     """The paper's control: the same, but nothing is hidden, so the noise can be learned too."""
     recipe = ssi_paper(shape, channels, steps=steps)
     return replace(recipe, hiding=replace(recipe.hiding, scheme=None))
-
-
-METHODS = {"ssi": ssi, "ssi-paper": ssi_paper, "ssi-unmasked": ssi_unmasked}

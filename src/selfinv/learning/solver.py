@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from selfinv.independence import widen
 from selfinv.learning.artefacts import has_checkerboard
 from selfinv.learning.inverter import Head, Inverter, build_inverter, invert, lift
 from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
@@ -48,18 +49,37 @@ class Hiding:
         Hide all channels of a pixel together: right where noise is shared between channels.
     validation
         Fraction of the values kept for validation.
+    blind_spot
+        How far around each hidden value others are hidden too, though not scored, along each spatial axis:
+        where noise is correlated, they would tell of its noise (`selfinv.independence`).
     """
 
     scheme: MaskScheme | None = field(default_factory=RandomPixels)
     fill: Literal["zero", "random", "neighbours"] = "neighbours"
     joint_channels: bool = False
     validation: float = 0.02
+    blind_spot: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.fill not in FILLS:
             raise InputError(f"fill {self.fill!r} is unknown; use one of {', '.join(FILLS)}")
         if not 0.0 < self.validation < 0.5:
             raise InputError(f"the validation fraction must lie in (0, 0.5), got {self.validation}")
+
+    def concealed(self, scored: Tensor) -> Tensor:
+        """What must not be shown where the values ``scored`` are."""
+        return widen(scored, self.blind_spot) if any(self.blind_spot) else scored
+
+    def drawn(self, shape: Sequence[int], step: int, seed: int) -> Tensor:
+        """The values that one training step hides and scores, fewer with a blind spot around each."""
+        if self.scheme is None:
+            return torch.zeros(tuple(shape), dtype=torch.bool)
+        drawn = (shape[0], 1, *shape[2:]) if self.joint_channels else tuple(shape)
+        hidden = self.scheme.hidden(drawn, step, seed)
+        if any(self.blind_spot):
+            cell = math.prod(2 * b + 1 for b in self.blind_spot)
+            hidden &= torch.rand(drawn, generator=generator_for(seed + 8, step)) < 1.0 / cell
+        return hidden.expand(tuple(shape))
 
 
 @dataclass(frozen=True)
@@ -156,13 +176,24 @@ class SSI:
 
     # ---- the solver contract ----
 
-    def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> SSIState:
-        """Normalise the data, set validation values apart and build the network."""
+    def init(self, y: Tensor, operator: Forward, *, seed: int = 0, start: SSIState | None = None) -> SSIState:
+        """Normalise the data, set validation values apart and build the network.
+
+        Parameters
+        ----------
+        start
+            A run on another measurement of the same shape: its network goes on with this one, which it has
+            been trained for if that run had ended.
+        """
         if y.ndim - 2 != self.network.ndim or y.shape[1] != self.network.channels:
             raise InputError(
                 f"the network takes batch channel *space with {self.network.channels} channels and "
                 f"{self.network.ndim} spatial axes, got the shape {tuple(y.shape)}"
             )
+        if start is not None:
+            missing = ~torch.isfinite(y)
+            shown = start.data.normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
+            return replace(start, data=replace(start.data, y=shown, missing=missing), cached=None)
         data = self._prepare(y, operator, seed)
         loss = self.loss or choose_loss(y)
         typical = float(data.y[~(data.missing | data.validation)].median())
@@ -256,14 +287,19 @@ class SSI:
         state.model.train()
         window = draw_window(data, self.window, self.network.multiple(), state.seed + 6, state.step)
         y, missing, validation = (window.see(t) for t in (data.y, data.missing, data.validation))
-        drawn = self._hidden(y.shape, state).to(y.device)
+        drawn = self.hiding.drawn(y.shape, state.step, state.seed).to(y.device)
         symmetry = data.symmetries[
             int(
                 torch.randint(len(data.symmetries), (1,), generator=generator_for(state.seed + 5, state.step))
             )
         ]
         prediction, penalty = self.predict(
-            state, y, drawn | validation | missing, window.pads, window.operator, symmetry
+            state,
+            y,
+            self.hiding.concealed(drawn | validation) | missing,
+            window.pads,
+            window.operator,
+            symmetry,
         )
         scored = (drawn if self.hiding.scheme is not None else ~drawn) & ~validation & ~missing
         loss = state.loss_function(prediction, window.score(y), window.score(scored)) + penalty
@@ -281,7 +317,12 @@ class SSI:
         weights = current.state_dict() if state.average is None else state.average.average
         state.model = self._model_with(weights).to(data.y.device) if state.average else current.eval()
         prediction, _ = self.predict(
-            state, data.y, data.validation | data.missing, data.pads, data.operator, data.symmetries[0]
+            state,
+            data.y,
+            self.hiding.concealed(data.validation) | data.missing,
+            data.pads,
+            data.operator,
+            data.symmetries[0],
         )
         state.model = current
         costs = state.loss_function.each((prediction - data.y)[data.validated])
@@ -349,12 +390,6 @@ class SSI:
         model = build_inverter(self.network, self.head)
         model.load_state_dict(weights)
         return model.eval()
-
-    def _hidden(self, shape: Sequence[int], state: SSIState) -> Tensor:
-        if self.hiding.scheme is None:
-            return torch.zeros(tuple(shape), dtype=torch.bool)
-        drawn = (shape[0], 1, *shape[2:]) if self.hiding.joint_channels else shape
-        return self.hiding.scheme.hidden(drawn, state.step, state.seed).expand(tuple(shape))
 
     def _out_of_patience(self, state: SSIState) -> bool:
         patience = self.training.patience

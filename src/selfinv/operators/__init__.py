@@ -3,6 +3,7 @@
 from selfinv.operators.base import Adjoint, Composition, LinearOperator, Scaled, dot_test, norm
 from selfinv.operators.convolution import Boundary, Convolution
 from selfinv.operators.edges import choose_boundary
+from selfinv.operators.gradient import Gradient
 from selfinv.operators.sampling import Identity
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Boundary",
     "Composition",
     "Convolution",
+    "Gradient",
     "Identity",
     "LinearOperator",
     "Scaled",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -15,6 +16,26 @@ from selfinv.operators.boundary import reflect, reflect_adjoint
 from selfinv.types import InputError, Shape
 
 Boundary = Literal["unknown", "zero", "reflect", "periodic"]
+
+
+@dataclass(frozen=True)
+class Torus:
+    """The periodic domain on which a convolution is a product of spectra.
+
+    Parameters
+    ----------
+    shape
+        Of the domain; the object lies at its start.
+    otf
+        The kernel's spectrum there, by `torch.fft.rfftn`, kernel axes in front as in the PSF.
+    starts
+        Where the measurement's window begins.
+    """
+
+    shape: Shape
+    otf: Tensor
+    starts: Shape
+
 
 # Below this many multiplications (voxels times kernel voxels) a direct convolution beats two FFTs
 # (measured on CPU for images of 16³ to 1024²; above it FFT is never slower).
@@ -122,6 +143,13 @@ class Convolution(LinearOperator):
         if self.boundary != "unknown" or self.own != self.pads:
             return None
         return Convolution(self.psf, shape, "unknown", self.chosen)
+
+    def torus(self, like: Tensor) -> Torus | None:
+        """How this looks in Fourier space, in ``like``'s precision; None where the object is mirrored."""
+        mirrors = self.boundary in ("reflect", "unknown") and any(a or b for a, b in self.mirrored)
+        if mirrors:
+            return None
+        return Torus(self._fft_shape, self._otf(like), tuple(self._starts))
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x, self.in_shape, "forward", "object")

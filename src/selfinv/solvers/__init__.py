@@ -1,5 +1,21 @@
-"""The solver contract and its loop."""
+"""The solver contract, its loop, and the classical solvers."""
 
-from selfinv.solvers.base import Progress, Solver, State, Status, iterate, run
+from selfinv.solvers.base import Phase, Progress, Solver, State, Status, iterate, run
+from selfinv.solvers.chambolle_pock import ChambollePock
+from selfinv.solvers.conjugate_gradient import ConjugateGradient
+from selfinv.solvers.richardson_lucy import RichardsonLucy
+from selfinv.solvers.wiener import Wiener
 
-__all__ = ["Progress", "Solver", "State", "Status", "iterate", "run"]
+__all__ = [
+    "ChambollePock",
+    "ConjugateGradient",
+    "Phase",
+    "Progress",
+    "RichardsonLucy",
+    "Solver",
+    "State",
+    "Status",
+    "Wiener",
+    "iterate",
+    "run",
+]

@@ -8,7 +8,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor
+
+from selfinv.operators import LinearOperator
+from selfinv.types import InputError
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -79,8 +83,17 @@ Status.WORSE_THAN_START = Status(
 )
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A part of a run that has steps of its own, such as one solve of a search."""
+
+    name: str
+    step: int
+    planned: int
+
+
 class State(Protocol):
-    """What every solver's state shows of itself."""
+    """What every solver's state shows of itself; a run with several parts also has a ``phase``."""
 
     step: int
     loss: float
@@ -125,6 +138,9 @@ class Progress:
         Time spent and, if the plan is carried out in full, still to be spent.
     attempt
         1 for the first seed, 2 after a failed run, and so on.
+    phase
+        What is going on, where a run has several parts; ``step``, ``max_steps`` and the times are then this
+        part's own.
     estimate
         Call it for the present reconstruction; it costs time only when called.
     """
@@ -137,13 +153,59 @@ class Progress:
     seconds_left: float
     attempt: int
     estimate: Callable[[], Tensor]
+    phase: str = ""
 
 
 Callback = Callable[[Progress], bool | None]
 
 
+def linear(operator: Forward, y: Tensor) -> LinearOperator:
+    """The operator, once it is sure that it has an adjoint and measures values of ``y``'s spatial shape.
+
+    Raises
+    ------
+    InputError
+        If it is not a `LinearOperator`, or measures another shape.
+    """
+    if not isinstance(operator, LinearOperator):
+        name = getattr(operator, "__name__", type(operator).__name__)
+        raise InputError(
+            f"this method needs the operator's adjoint, and {name} has none; pass a LinearOperator, or use "
+            f"method='ssi', which takes any differentiable function"
+        )
+    if tuple(y.shape[2:]) != operator.out_shape:
+        raise InputError(
+            f"the operator gives measurements of the shape {operator.out_shape} "
+            f"but the image has the spatial shape {tuple(y.shape[2:])}"
+        )
+    return operator
+
+
+def observed(y: Tensor) -> tuple[Tensor, Tensor]:
+    """The measured values with 0 in place of missing ones (NaN), and weights: 1 where measured, else 0."""
+    weights = torch.isfinite(y)
+    return torch.where(weights, y, torch.zeros((), dtype=y.dtype, device=y.device)), weights.to(y.dtype)
+
+
 def _planned(solver: Solver, max_steps: int | None) -> int:
     return min(solver.planned_steps(), max_steps or solver.planned_steps())
+
+
+class _Clock:
+    """Time spent in a phase, and time left."""
+
+    def __init__(self) -> None:
+        self.phase = ""
+        self.start = self.first = time.monotonic()
+
+    def read(self, phase: Phase) -> tuple[float, float]:
+        now = time.monotonic()
+        if phase.name != self.phase:
+            self.phase, self.start = phase.name, self.first  # the end of the last phase
+        if phase.step <= 1:
+            self.first = now  # the first step also sets everything up; the second tells how long steps take
+        pace = (now - self.first) / (phase.step - 1) if phase.step > 1 else now - self.start
+        return now - self.start, pace * max(0, phase.planned - phase.step)
 
 
 def iterate(
@@ -163,27 +225,25 @@ def iterate(
     callback
         Called with a `Progress` after every step; returning False stops the loop.
     """
-    start = first = time.monotonic()
+    clock = _Clock()
     state = solver.init(y, operator, seed=seed)
     planned = _planned(solver, max_steps)
     yield state
     while solver.status(state) == Status.RUNNING and state.step < planned:
         state = solver.step(state)
         if callback is not None:
-            now = time.monotonic()
-            seconds = now - start
-            # The first step also sets everything up; the second tells how long steps take.
-            first = now if state.step == 1 else first
-            pace = (now - first) / (state.step - 1) if state.step > 1 else seconds
+            phase = getattr(state, "phase", None) or Phase("", state.step, planned)
+            seconds, seconds_left = clock.read(phase)
             progress = Progress(
-                step=state.step,
-                max_steps=planned,
+                step=phase.step,
+                max_steps=phase.planned,
                 loss=state.loss,
                 score=state.score,
                 seconds=seconds,
-                seconds_left=pace * (planned - state.step),
+                seconds_left=seconds_left,
                 attempt=attempt,
                 estimate=partial(solver.estimate, state),
+                phase=phase.name,
             )
             if callback(progress) is False:
                 yield state

@@ -1,0 +1,587 @@
+r"""Is the noise independent from one measured value to the next, as every held-out score supposes?
+
+A hidden value cannot be predicted from values whose noise knows nothing of its own (Batson & Royer 2019,
+arXiv:1901.11365, Eq. 1). Camera rows, interpolation, demosaicing or compression break this: the values around
+a hidden one tell of its noise, and a held-out score then rewards a reconstruction for keeping the noise.
+
+`noise_correlation` looks for this in what a reconstruction leaves unexplained; `widen` is the remedy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.fft import irfftn, next_fast_len, rfftn
+from scipy.linalg import cholesky, solve_triangular
+from scipy.ndimage import uniform_filter
+from scipy.stats import norm
+from torch import Tensor
+
+from selfinv.types import SPACE, Array, InputError, Shape, check_image
+
+Lag = tuple[int, ...]
+
+LIMIT = 0.05  # weaker correlations change a held-out score by less than it scatters
+FALSE_ALARMS = 0.01  # the chance of one in a whole call, shared by all lags (Bonferroni)
+LEAST_ROUGH = 0.1  # with a smaller share of rough variance a residual is too smooth to be judged
+WEAKEST = 0.5  # where even this correlation would be missed nothing is said
+SUSPECT = 0.1  # with correlated noise about, what is correlated this much next to it is taken for noise, too
+
+PASS_BAND = 0.25  # cycles per value; structure is taken to lie below, unless the caller knows better
+BUMPS = (0.6, 0.42, 0.3, 0.2, 0.14, 0.07, 0.0)  # spectra of structure: widths relative to the pass band
+OTHER_SHAPES = 0.03  # correlation from structure of other spectra within the pass band
+ROUGHNESS = 0.01  # correlation from structure beyond it: edges, clipping
+
+MEAN_COUNT, SCALE_COUNT = 400, 64  # about how many values make a local mean and a local scale
+CLIP = 3.0  # local standard deviations
+FAR = 32  # how far along a line values are compared
+TILE = 2**21  # values per Fourier transform
+MOST_LAGS = 8000  # in the window
+
+SMOOTH = "nearly all of the residual is smooth: model error, or noise blurred over several values"
+NEGATIVE = "neighbours are negatively correlated, as fitting the noise makes them; use held-out values"
+
+
+@dataclass(frozen=True)
+class NoiseCorrelation:
+    """How a residual's noise is correlated from one value to others; made by `noise_correlation`.
+
+    Parameters
+    ----------
+    lags
+        Offsets in values along the spatial axes, one of each ± pair, the nearest first.
+    correlation, error, bound
+        Of the noise at these lags, the standard errors, and what the absolute values must exceed to count.
+    stripes, stripe_bound
+        Per spatial axis, the share of the noise's variance that whole lines along it have in common, and what
+        it must exceed to count: infinite where the axis is too short to tell.
+    blind_spot
+        Per spatial axis, how many values on each side of a scored one must be hidden with it, so that the
+        noise left visible tells nothing of its own: 0 where it is independent, all of the axis for stripes.
+    values
+        How many values were compared.
+    unknown
+        Why nothing can be said; empty where something can.
+    """
+
+    lags: tuple[Lag, ...]
+    correlation: tuple[float, ...]
+    error: tuple[float, ...]
+    bound: tuple[float, ...]
+    stripes: tuple[float, ...]
+    stripe_bound: tuple[float, ...]
+    blind_spot: tuple[int, ...]
+    values: int
+    unknown: str = ""
+
+    @property
+    def independent(self) -> bool:
+        """Whether no correlation was found where one would have been; False also where nothing is known."""
+        return not self.unknown and not any(self.blind_spot)
+
+    @property
+    def worst_lag(self) -> Lag | None:
+        """The lag with the strongest correlation for its bound, among those that count if any do."""
+        counted = [i for i, lag in enumerate(self.lags) if _inside(lag, self.blind_spot)]
+        places = counted or range(len(self.lags))
+        worst = max(places, key=lambda i: abs(self.correlation[i]) / self.bound[i], default=None)
+        return None if worst is None else self.lags[worst]
+
+    def explain(self) -> str:
+        """The finding in a sentence or two, and what to do about it."""
+        if self.unknown:
+            return f"whether the noise is independent is not known: {self.unknown}"
+        axes = SPACE[-len(self.blind_spot) :]
+        if self.independent:
+            nearest = max(b for lag, b in zip(self.lags, self.bound, strict=True) if _distance(lag) == 1)
+            return (
+                f"no correlation of the noise was found in {self.values} values; "
+                f"between neighbours |r| above {nearest:.2f} would have been"
+            )
+        found = [
+            f"whole lines along {axis} share {share:.0%} of its variance"
+            for axis, share, bound in zip(axes, self.stripes, self.stripe_bound, strict=True)
+            if share > bound
+        ]
+        if not found and self.worst_lag is not None:
+            place = self.lags.index(self.worst_lag)
+            steps = " and ".join(
+                f"{_values(abs(h))} along {a}" for a, h in zip(axes, self.worst_lag, strict=True) if h
+            )
+            found = [f"r = {self.correlation[place]:.2f} ± {self.error[place]:.2f} over {steps}"]
+        harm = "held-out scores are too optimistic and prefer results that keep the noise"
+        if any(share > bound for share, bound in zip(self.stripes, self.stripe_bound, strict=True)):
+            remedy = "take the lines out of the measurement first, for instance by their medians"
+        else:
+            more = [f"{_values(n)} along {a}" for a, n in zip(axes, self.blind_spot, strict=True) if n]
+            remedy = f"hide {' and '.join(more)} more on each side of every scored one"
+        return f"the noise is correlated ({', '.join(found)}): {harm}; {remedy}"
+
+
+def noise_correlation(
+    residual: Any, reach: int = 3, *, noise_band: Array | None = None, blind: bool = True
+) -> NoiseCorrelation:
+    r"""Test whether noise is independent, on a residual :math:`r = y - A\hat x` or on ``y`` itself.
+
+    The autocorrelation at the lag :math:`h` is modelled as
+
+    .. math:: C(h) = q\,[\delta(h) + \rho(h)] + S(h), \qquad
+              S(h) = \int_{\text{pass band}} P(f) \cos(2\pi f \cdot h)\,df,
+
+    with the noise's variance :math:`q` and correlation :math:`\rho`, and :math:`S`, what a reconstruction got
+    wrong or an image shows. This may be strong and reach far, but no instrument transmits frequencies beyond
+    its pass band, and there independent noise is flat. :math:`P` is random, made of Gaussians of all widths
+    that fit the pass band and a little of anything else. Generalised least squares then estimates
+    :math:`\rho` and its error, be there a few pairs of held-out values or those of whole images. The finding
+    is the smallest box of lags that leaves nothing unexplained outside. What could be structure is taken for
+    it, so :math:`\rho` is a lower bound.
+
+    Local means and scales, and clipping at three of these, take care of outliers and of a noise variance that
+    follows the signal. Lines in the residual (row or column noise, drift) are also compared up to 32 values
+    apart and averaged, which finds weak ones. A finding must persist in the half of the values around
+    which the residual is smaller: noise is everywhere, missed structure where there was structure.
+
+    Parameters
+    ----------
+    residual
+        ``batch channel *space``, NumPy or torch, any units; NaN where missing or not measured. Values are
+        compared within one channel of one image only. Best are held-out predictions, each fold an image of
+        its own, since values held out in different folds have seen each other, which correlates them
+        negatively. The measurement itself is as good if it is sampled finely enough for the pass band.
+    reach
+        The longest lag along each axis; shorter where the axis is.
+    noise_band
+        True at the frequencies that the instrument cannot transmit, as laid out by ``numpy.fft.rfftn`` over
+        the spatial axes. None: all those above a quarter of a cycle per value.
+    blind
+        Whether no value helped to predict itself or its neighbours. If False, negative correlations are no
+        finding but an unknown result: whatever follows the noise leaves them behind.
+
+    Raises
+    ------
+    InputError
+        If an array has the wrong axes, shape or type, or if ``reach`` is out of range.
+
+    Notes
+    -----
+    Not everything can be told apart. Structure as fine as single values that was missed everywhere looks like
+    correlated noise; noise without power beyond the pass band looks like structure. A prediction that used
+    its neighbours' noise hides some of it: test again with a widened mask.
+    Source: kriging with a nugget and a random trend, Cressie 1993, doi:10.1002/9781119115151, ch. 3.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).standard_normal((1, 1, 128, 128))
+    >>> noise_correlation(noise).independent
+    True
+    >>> found = noise_correlation(noise + np.roll(noise, 1, axis=-1))
+    >>> found.worst_lag, found.blind_spot
+    ((0, 1), (0, 1))
+    """
+    array, rounding = _checked(residual)
+    space = array.shape[2:]
+    # Lags beyond the tested ones tell what smooth structure does; in 3-D there are plenty of them anyway.
+    wide = tuple(min(2 * reach + 1 if len(space) < 3 else reach + 2, n - 1) for n in space)
+    if reach < 1 or _size(wide) > MOST_LAGS:
+        raise InputError(f"reach is {reach}; expected 1 or more, and few enough lags to solve for, such as 3")
+    test = _Test(space, reach, wide, _pass_kernel(noise_band, space), blind)
+
+    z, known, quiet = _standardised(array.reshape(-1, *space), rounding)
+    result = test.judge(z, known)
+    if any(result.blind_spot):
+        # Noise is everywhere, what a reconstruction misses is not: a finding must persist where less remains.
+        again = test.judge(np.where(quiet, z, 0.0), quiet)
+        if again.independent and _vanished(result, again):
+            return again
+    return result
+
+
+def widen(hidden: Tensor, blind_spot: Sequence[int]) -> Tensor:
+    """Hide more than is scored: all values within a box around every hidden one.
+
+    Parameters
+    ----------
+    hidden
+        Boolean, ``batch channel *space``, True where a value is to be scored.
+    blind_spot
+        Half-widths of the box in values, one per spatial axis (`NoiseCorrelation.blind_spot`).
+
+    Returns
+    -------
+    Boolean, of the same shape: what the prediction must not see.
+
+    Raises
+    ------
+    InputError
+        If there is not one half-width of 0 or more for each spatial axis, or ``hidden`` is not boolean.
+        Source: blind spots made larger than a pixel for correlated noise, Broaddus et al. 2020,
+        doi:10.1109/ISBI45749.2020.9098336.
+
+    Examples
+    --------
+    >>> widen(torch.tensor([[[True, False, False, False]]]), (2,)).int().tolist()
+    [[[1, 1, 1, 0]]]
+    """
+    if hidden.dtype != torch.bool or not 3 <= hidden.ndim <= 5:
+        raise InputError(
+            f"hidden is {hidden.dtype} with {hidden.ndim} axes; expected bool, batch channel *space"
+        )
+    if len(blind_spot) != hidden.ndim - 2 or any(w < 0 for w in blind_spot):
+        raise InputError(
+            f"blind_spot is {tuple(blind_spot)}; expected one number of 0 or more for each of the "
+            f"{hidden.ndim - 2} spatial axes"
+        )
+    for axis, width in enumerate(blind_spot, start=2):
+        if width >= hidden.shape[axis] - 1:
+            hidden = hidden.any(axis, keepdim=True).expand_as(hidden)
+        elif width:
+            moved = hidden.movedim(axis, -1)
+            rows = moved.reshape(-1, 1, moved.shape[-1]).to(torch.float32)
+            grown = F.max_pool1d(rows, 2 * width + 1, stride=1, padding=width) > 0
+            hidden = grown.reshape(moved.shape).movedim(-1, axis)
+    return hidden
+
+
+@dataclass(frozen=True)
+class _Test:
+    """What to look for, whatever the residual."""
+
+    space: Shape
+    reach: int
+    wide: Lag
+    kernel: Array
+    blind: bool
+
+    @property
+    def far(self) -> Lag:
+        """The longest lags to look at."""
+        return tuple(max(w, min(FAR, n - 1)) for w, n in zip(self.wide, self.space, strict=True))
+
+    def judge(self, z: Array, known: Array) -> NoiseCorrelation:
+        """The correlation of standardised residuals."""
+        nowhere: Lag = (0,) * len(self.space)
+        near = tuple(min(self.reach, (n - 1) // 2) for n in self.space)
+        seen = _Autocorrelation.of(z, known, self.far)
+        nothing = NoiseCorrelation((), (), (), (), (), (), nowhere, seen.values)
+        if not any(near):
+            return replace(nothing, unknown=f"an image of the shape {self.space} is too small for neighbours")
+        if not seen.values:
+            return replace(nothing, unknown="the residual is constant, without any noise")
+
+        window = _half_box(self.wide)
+        c, variance = seen.at(window)
+        # Bartlett: structure that correlates the values leaves fewer independent pairs.
+        variance *= 1 + 2 * seen.values / known.size * float(c[1:] @ c[1:])
+        covariance = np.diag(variance + ROUGHNESS**2) + _smooth_covariance(window, self.kernel)
+        lags = [lag for lag in window if any(lag) and _inside(lag, near)]
+        threshold = float(norm.isf(FALSE_ALARMS / 2 / (len(lags) + 1 + len(near))))
+        noise = _Model.of(window, c, covariance).fit(nowhere, lags, threshold).noise
+        if noise < LEAST_ROUGH:
+            return replace(nothing, unknown=SMOOTH)
+
+        stripes, stripe_bound = self._stripes(seen, noise, threshold, variance[0] * seen.values)
+        striped = [share > bound for share, bound in zip(stripes, stripe_bound, strict=True)]
+        for axis in range(len(near)):
+            if striped[axis]:  # with few lines their autocorrelation is not quite white
+                covariance += stripes[axis] ** 2 * _line_covariance(window, axis)
+
+        model = _Model.of(window, c, covariance)
+        boxes = sorted(itertools.product(*(range(n + 1) for n in near)), key=_size)
+        fits = (model.fit(box, lags, threshold) for box in boxes)
+        fit = next(fit for fit in fits if fit.unexplained <= 1)  # at the latest the one with all lags
+        if fit.noise < LEAST_ROUGH:
+            return replace(nothing, unknown=SMOOTH)
+        box = fit.box
+        for axis in range(len(near)) if any(box) else ():
+            along = [float(c[window.index(_longer(nowhere, axis, n))]) for n in range(near[axis] + 1)]
+            while box[axis] < near[axis] and along[box[axis] + 1] > SUSPECT:
+                box = _longer(box, axis)
+
+        result = NoiseCorrelation(
+            lags=tuple(lags),
+            correlation=tuple(fit.correlation.tolist()),
+            error=tuple(fit.error.tolist()),
+            bound=tuple(fit.bound.tolist()),
+            stripes=tuple(stripes),
+            stripe_bound=tuple(stripe_bound),
+            blind_spot=tuple(n - 1 if s else b for s, b, n in zip(striped, box, self.space, strict=True)),
+            values=seen.values,
+        )
+        if any(striped) or (any(box) and (self.blind or fit.positive)):
+            return result
+        if any(box):
+            return replace(result, blind_spot=nowhere, unknown=NEGATIVE)
+        if min(b for lag, b in zip(lags, result.bound, strict=True) if _distance(lag) == 1) > WEAKEST:
+            return replace(
+                result, unknown=f"{seen.values} values are too few to see r = {WEAKEST} between neighbours"
+            )
+        return result
+
+    def _stripes(
+        self, seen: _Autocorrelation, noise: float, threshold: float, spread: float
+    ) -> tuple[list[float], list[float]]:
+        """The share of the noise that lines along each axis have in common, and what would be significant."""
+        shares, bounds = [0.0] * len(self.space), [math.inf] * len(self.space)
+        for axis, n in enumerate(self.space):
+            lengths = min(FAR, n - 1) - self.reach
+            if len(self.space) > 1 and lengths > 0:
+                lines = _half_box(self.wide[:axis] + self.wide[axis + 1 :])
+                c, variance = seen.along(axis, self.reach + 1).at(lines)
+                # What lines have in common has the frequency 0 along them, the sum of the kernel.
+                covariance = _smooth_covariance(lines, self.kernel.sum(axis))
+                covariance += np.diag(spread * variance + ROUGHNESS**2 / lengths)
+                common = _Model.of(lines, c, covariance).fit((), [], threshold)
+                shares[axis] = common.noise / noise
+                bounds[axis] = max(LIMIT, threshold * common.noise_error / noise)
+        return shares, bounds
+
+
+def _vanished(first: NoiseCorrelation, again: NoiseCorrelation) -> bool:
+    """Whether another part of the values shows clearly less than half of a first finding."""
+    pairs = [
+        (share, other, bound)
+        for share, limit, other, bound in zip(
+            first.stripes, first.stripe_bound, again.stripes, again.stripe_bound, strict=True
+        )
+        if share > limit
+    ]
+    if not pairs and first.worst_lag is not None:
+        place = first.lags.index(first.worst_lag)
+        sign = math.copysign(1.0, first.correlation[place])
+        pairs = [(abs(first.correlation[place]), sign * again.correlation[place], again.bound[place])]
+    # A bound is three to four standard errors.
+    return all(other < strong / 2 and strong - other > bound / 2 for strong, other, bound in pairs)
+
+
+@dataclass(frozen=True)
+class _Autocorrelation:
+    """Mean products of standardised values for all lags in a box, and the pairs they come from.
+
+    Arrays over the lags, with lag 0 in the middle.
+    """
+
+    products: Array
+    pairs: Array
+    values: int
+
+    @classmethod
+    def of(cls, z: Array, measured: Array, far: Lag) -> _Autocorrelation:
+        """Of images that are 0 where nothing was measured, by Fourier transforms of tiles."""
+        products = np.zeros([2 * f + 1 for f in far])
+        pairs = np.zeros_like(products)
+        lags = np.ix_(*(np.arange(-f, f + 1) for f in far))
+        for image, known in zip(z, measured, strict=True):
+            for tile, part in zip(_tiles(image), _tiles(known.astype(np.float64)), strict=True):
+                size = [next_fast_len(n + f, real=True) for n, f in zip(tile.shape, far, strict=True)]
+                products += irfftn(np.abs(rfftn(tile, size)) ** 2, size)[lags]
+                pairs += irfftn(np.abs(rfftn(part, size)) ** 2, size)[lags].round()
+        values = int(pairs[far])
+        power = float(products[far])
+        return cls(products * (values / power if power else 0.0), pairs, values)
+
+    def at(self, lags: list[Lag]) -> tuple[Array, Array]:
+        """The correlations at these lags and, for independent values, their variances."""
+        index = tuple(np.array(lags).T + np.array(self.pairs.shape)[:, None] // 2)
+        pairs = np.maximum(self.pairs[index], 1e-6)  # without pairs anything goes
+        return self.products[index] / pairs, 1 / pairs
+
+    def along(self, axis: int, start: int) -> _Autocorrelation:
+        """The mean over the lags of ``start`` or more along an axis: what lines along it have in common."""
+        far = slice(self.pairs.shape[axis] // 2 + start, None)
+        products, pairs = (np.moveaxis(a, axis, 0)[far].sum(0) for a in (self.products, self.pairs))
+        return replace(self, products=products, pairs=pairs)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Correlations at the tested lags if the noise is correlated within a box."""
+
+    box: Lag
+    noise: float
+    noise_error: float
+    correlation: Array
+    error: Array
+    bound: Array
+    joint: Array
+    unexplained: float  # how far the box fails to explain the rest; 1 or less is good
+
+    @property
+    def positive(self) -> bool:
+        """Whether any positive correlation counts."""
+        return bool((self.correlation > self.bound)[self.joint].any())
+
+
+@dataclass(frozen=True)
+class _Model:
+    """An autocorrelation, whitened for all that is not noise; a column of ``design`` per lag."""
+
+    window: list[Lag]
+    design: Array
+    data: Array
+
+    @classmethod
+    def of(cls, window: list[Lag], c: Array, covariance: Array) -> _Model:
+        lower = cholesky(covariance, lower=True)
+        whitened = solve_triangular(lower, np.column_stack([np.eye(len(window)), c]), lower=True)
+        return cls(window, whitened[:, :-1], whitened[:, -1])
+
+    def fit(self, box: Lag, lags: list[Lag], threshold: float) -> _Fit:
+        """Estimate the noise and the lags in the box together, and each other lag as if added alone."""
+        joint = np.array([_inside(lag, box) for lag in lags], dtype=bool)
+        columns = self.design[:, [self.window.index(lag) for lag in lags]]
+        q, r = np.linalg.qr(np.column_stack([self.design[:, 0], columns[:, joint]]))
+        inverse = np.linalg.inv(r)
+        together, together_error = inverse @ (q.T @ self.data), np.linalg.norm(inverse, axis=1)
+
+        def alone(added: Array) -> tuple[Array, Array]:
+            new = added - q @ (q.T @ added)
+            power = (new**2).sum(0)
+            return new.T @ self.data / power, power**-0.5
+
+        correlation, error = np.empty(len(lags)), np.empty(len(lags))
+        correlation[joint], error[joint] = together[1:], together_error[1:]
+        correlation[~joint], error[~joint] = alone(columns[:, ~joint])
+        noise = max(float(together[0]), LEAST_ROUGH)
+        bound = np.maximum(threshold * error / noise, LIMIT)
+        excess = float((np.abs(correlation) / noise / bound).max(initial=0.0, where=~joint))
+
+        # All nearest neighbours as one: few pairs tell more about a mean than about each.
+        nearest = np.array([_distance(lag) == 1 for lag in lags], dtype=bool)
+        if not joint[nearest].all():
+            mean, its_error = alone(columns[:, nearest].sum(1, keepdims=True))
+            excess = max(excess, abs(float(mean[0])) / max(threshold * float(its_error[0]), LIMIT * noise))
+        least = (float(together[0]), float(together_error[0]))
+        return _Fit(box, *least, correlation / noise, error / noise, bound, joint, excess)
+
+
+def _smooth_covariance(window: list[Lag], kernel: Array) -> Array:
+    """Of the autocorrelations of structure: strong bumps of unknown width, and anything in the pass band."""
+    h, kernel = np.array(window), kernel / (kernel.flat[0] or 1.0)
+    differences, sums = (
+        kernel[tuple(np.moveaxis((h[:, None] + s * h[None]) % kernel.shape, -1, 0))] for s in (-1, 1)
+    )
+    covariance = OTHER_SHAPES**2 * (differences + sums) / 2
+    band = np.abs(np.fft.fftn(kernel))
+    frequencies = np.meshgrid(*map(np.fft.fftfreq, kernel.shape), indexing="ij", sparse=True)
+    squares = np.array([np.average(np.broadcast_to(f**2, band.shape), weights=band) for f in frequencies])
+    for width in BUMPS:
+        bump = np.exp(-2 * np.pi**2 * width**2 * (h**2 @ squares))
+        covariance += np.outer(bump, bump)
+    return covariance
+
+
+def _line_covariance(window: list[Lag], axis: int) -> Array:
+    """Of the autocorrelations of lines along an axis: one number, whatever the distance along them."""
+    across = np.delete(np.array(window), axis, axis=1)
+    same, opposite = ((across[:, None] == s * across[None]).all(-1) for s in (1, -1))
+    return (same | opposite).astype(np.float64)
+
+
+def _standardised(images: Array, rounding: float) -> tuple[Array, Array, Array]:
+    """Clipped residuals, less local means and over local scales, 0 where unknown; where known; where quiet.
+
+    Quiet is the half with the smaller residuals around it.
+    """
+    z, known = np.zeros_like(images), np.isfinite(images)
+    quiet = np.zeros_like(known)
+    for image, measured, calm, out in zip(images, known, quiet, z, strict=True):
+        density = float(measured.mean())
+        if density == 0:
+            continue
+        centred = image - _local_mean(image, measured, MEAN_COUNT / density)
+        scale = math.sqrt(math.pi / 2) * _local_mean(np.abs(centred), measured, SCALE_COUNT / density)
+        measured &= scale > max(rounding, 1e-6 * float(scale.max()))  # saturated or dead regions say nothing
+        if measured.any():
+            ratio = np.divide(centred, scale, out=np.zeros_like(image), where=measured).clip(-CLIP, CLIP)
+            out[measured] = (ratio - _local_mean(ratio, measured, MEAN_COUNT / density))[measured]
+            # Over more values than the scale: chance selects quiet patches that are not like the others.
+            loudness = _local_mean(np.abs(centred), measured, MEAN_COUNT / density)
+            calm[:] = measured & (loudness <= np.median(loudness[measured]))
+    return z, known, quiet
+
+
+def _local_mean(image: Array, measured: Array, count: float) -> Array:
+    """The mean of what was measured, with triangular weights that amount to ``count`` positions."""
+    width = max(1, round(count ** (1 / image.ndim) / 1.5))
+    total, weight = np.where(measured, image, 0.0), measured.astype(np.float64)
+    for _ in range(2):  # running sums: as fast for the wide windows of few values as for narrow ones
+        total, weight = (uniform_filter(part, width, mode="constant") for part in (total, weight))
+    return np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-9)
+
+
+def _pass_kernel(noise_band: Array | None, space: Shape) -> Array:
+    """The autocorrelation, periodic and with lag 0 first, of structure that fills the pass band evenly."""
+    if noise_band is None:
+        space = (64,) * len(space)
+        axes = [np.fft.fftfreq(n) for n in space[:-1]] + [np.fft.rfftfreq(space[-1])]
+        noise_band = sum(f**2 for f in np.meshgrid(*axes, indexing="ij")) > PASS_BAND**2
+    noise_band = np.asarray(noise_band)
+    expected = (*space[:-1], space[-1] // 2 + 1)
+    if noise_band.dtype != bool or noise_band.shape != expected:
+        raise InputError(
+            f"noise_band is {noise_band.dtype} of the shape {noise_band.shape}; expected bool of the shape "
+            f"{expected}, as numpy.fft.rfftn lays out the frequencies of a measurement of the shape {space}"
+        )
+    if noise_band.mean() < 0.1:
+        raise InputError(
+            "noise_band leaves less than a tenth of all frequencies to noise; too few to judge it"
+        )
+    return irfftn((~noise_band).astype(np.float64), space)
+
+
+def _checked(residual: Any) -> tuple[Array, float]:
+    """The residual in double precision with NaN where unknown, and the size of its rounding errors."""
+    if isinstance(residual, Tensor):
+        residual = residual.detach().cpu().numpy()
+    given = check_image(residual, name="residual", allow_nan=True)
+    if not 3 <= given.ndim <= 5:
+        raise InputError(
+            f"the residual has the shape {given.shape}; expected batch, channel and 1 to 3 spatial axes"
+        )
+    array = given.astype(np.float64)
+    array[~np.isfinite(array)] = np.nan
+    precision = np.finfo(given.dtype if given.dtype.kind == "f" else np.float64).eps
+    return array, 64 * float(precision) * float(np.nanmax(np.abs(array)))
+
+
+def _tiles(image: Array) -> Iterator[Array]:
+    """Halve an image until the parts fit a Fourier transform; the pairs across a cut are few."""
+    if image.size <= TILE:
+        yield image
+        return
+    axis = int(np.argmax(image.shape))
+    for half in np.array_split(image, 2, axis):
+        yield from _tiles(half)
+
+
+def _half_box(extent: Lag) -> list[Lag]:
+    """Lag 0 and one of each ± pair within the extent, the nearest first."""
+    lags = itertools.product(*(range(-e, e + 1) for e in extent))
+    return sorted((lag for lag in lags if lag >= (0,) * len(extent)), key=lambda lag: (_distance(lag), lag))
+
+
+def _inside(lag: Lag, box: Lag) -> bool:
+    return all(abs(h) <= b for h, b in zip(lag, box, strict=True))
+
+
+def _longer(box: Lag, axis: int, by: int = 1) -> Lag:
+    return (*box[:axis], box[axis] + by, *box[axis + 1 :])
+
+
+def _size(box: Lag) -> int:
+    return math.prod(2 * b + 1 for b in box)
+
+
+def _distance(lag: Lag) -> int:
+    return sum(h * h for h in lag)
+
+
+def _values(n: int) -> str:
+    return f"{n} value" if n == 1 else f"{n} values"

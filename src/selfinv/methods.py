@@ -1,0 +1,205 @@
+"""The methods by name: which solver a word stands for, and what is tuned for the image in hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from selfinv.functionals import Box, Fidelity, Huber, SquaredL2
+from selfinv.learning.losses import choose_loss
+from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
+from selfinv.learning.solver import SSI
+from selfinv.noise import noise_level
+from selfinv.operators import LinearOperator
+from selfinv.selection import Candidate, SelfTuned
+from selfinv.solvers.base import Forward, Solver
+from selfinv.solvers.chambolle_pock import ChambollePock
+from selfinv.solvers.conjugate_gradient import ConjugateGradient
+from selfinv.solvers.richardson_lucy import RichardsonLucy
+from selfinv.solvers.wiener import Wiener
+from selfinv.types import InputError
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a method is asked to do.
+
+    Parameters
+    ----------
+    y, operator
+        The measurement, ``batch channel *space`` with NaN where missing, and what measured it.
+    object_shape
+        Spatial shape of the object.
+    weight
+        Of the regularisation; None tunes it by held-out values.
+    steps
+        Iterations or training steps; None is the method's own number, for Richardson-Lucy the one that
+        predicts held-out values best.
+    spacing
+        Voxel size along each axis.
+    blind_spot
+        How far noise is correlated along each axis, in values.
+    """
+
+    y: Tensor
+    operator: Forward
+    object_shape: Sequence[int]
+    weight: float | None = None
+    steps: int | None = None
+    spacing: tuple[float, ...] | None = None
+    blind_spot: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"max_steps must be at least 1, got {self.steps}")
+        if self.weight is not None and not 0.0 < self.weight < math.inf:
+            raise InputError(
+                f"weight must be a positive number, got {self.weight}; leave it out to have it tuned"
+            )
+
+
+def solver_for(method: str, request: Request) -> Solver:
+    """The solver a method's name stands for.
+
+    Raises
+    ------
+    InputError
+        If there is no such method, or it cannot do what is asked.
+    """
+    if method not in METHODS:
+        raise InputError(f"method={method!r} is unknown; use one of {', '.join(METHODS)}")
+    if request.weight is not None and method not in WEIGHTED:
+        raise InputError(
+            f"method={method!r} has no weight; leave it out, or use one of {', '.join(WEIGHTED)}"
+        )
+    return METHODS[method](request)
+
+
+# ---- one function for each name ----
+
+
+def _tuned(request: Request, *candidates: Candidate) -> SelfTuned:
+    return SelfTuned(candidates, blind_spot=request.blind_spot)
+
+
+def _learned(preset: Callable[..., SSI], request: Request) -> SSI:
+    solver = preset(request.object_shape, request.y.shape[1])
+    if preset is ssi:
+        solver = replace(solver, hiding=replace(solver.hiding, blind_spot=request.blind_spot))
+    if request.steps is None:
+        return solver
+    return replace(solver, training=replace(solver.training, max_steps=request.steps))
+
+
+def _ssi(request: Request) -> Solver:
+    """The trained network, unless a simple method predicts held-out values better."""
+    if not isinstance(request.operator, LinearOperator):
+        return _learned(ssi, request)  # nothing to compare with
+    network = _candidate_ssi(request)
+    plain = replace(request, steps=None)
+    return _tuned(request, network, *_tv_candidates(plain)[:1], _richardson_lucy(plain))
+
+
+def _auto(request: Request) -> Solver:
+    plain = replace(request, steps=None)
+    candidates = (*_tv_candidates(plain), _richardson_lucy(plain), _wiener(plain))
+    return _tuned(request, _candidate_ssi(request), *candidates)
+
+
+def _candidate_ssi(request: Request) -> Candidate:
+    solver = _learned(ssi, request)
+    return Candidate("ssi", lambda _: solver)
+
+
+def _chambolle_pock(request: Request) -> Solver:
+    candidates = _tv_candidates(request)
+    return (
+        candidates[0].solver(request.weight) if request.weight is not None else _tuned(request, *candidates)
+    )
+
+
+def _conjugate_gradient(request: Request) -> Solver:
+    def solver(weight: float) -> ConjugateGradient:
+        return ConjugateGradient(weight, spacing=request.spacing, max_steps=request.steps or 60)
+
+    if request.weight is not None:
+        return solver(request.weight)
+    return _tuned(request, Candidate("tv-conjugate-gradient", solver, "weight", _strongest(request.y)))
+
+
+def _tv_candidates(request: Request) -> tuple[Candidate, ...]:
+    """Total variation with each fidelity that may suit the noise, the likeliest first."""
+    y = request.y
+    lowest = float(torch.where(torch.isfinite(y), y, torch.inf).min())
+    box = Box(lower=0.0 if lowest >= 0.0 else None)
+
+    def candidate(name: str, fidelity: Fidelity, first: float) -> Candidate:
+        def solver(weight: float) -> ChambollePock:
+            steps = request.steps or (20 if request.weight is None else 200)
+            return ChambollePock(weight, fidelity, box, request.spacing, steps)
+
+        return Candidate(name, solver, "weight", first)
+
+    first = _strongest(y)
+    robust = candidate("tv-chambolle-pock, Huber", Huber(2 * first), first)
+    square = candidate("tv-chambolle-pock, L2", SquaredL2(), first)
+    return (robust, square) if choose_loss(y).kind == "l1" else (square, robust)
+
+
+def _strongest(y: Tensor) -> float:
+    """Half the noise's deviation: total variation is hardly ever wanted any stronger."""
+    finite = y[torch.isfinite(y)]
+    spread = float(finite.max() - finite.min())
+    return 0.5 * max(noise_level(y.detach().cpu()), 1e-6 * spread, torch.finfo(torch.float32).tiny)
+
+
+def _richardson_lucy(request: Request) -> Candidate:
+    def solver(_: float) -> RichardsonLucy:
+        return RichardsonLucy(max_steps=200)
+
+    return Candidate("richardson-lucy", solver, "steps", reference=Wiener())
+
+
+def _richardson_lucy_solver(request: Request) -> Solver:
+    if request.steps is not None:
+        return RichardsonLucy(max_steps=request.steps)
+    return _tuned(request, _richardson_lucy(request))
+
+
+def _wiener(request: Request) -> Candidate:
+    return Candidate("wiener", lambda balance: Wiener(balance=balance), "balance", 8.0)
+
+
+def _wiener_solver(request: Request) -> Solver:
+    if request.weight is not None:
+        return Wiener(balance=request.weight)
+    return _tuned(request, _wiener(request))
+
+
+def _paper_conjugate_gradient(request: Request) -> Solver:
+    return ConjugateGradient(4.5e-3, smoothing=1e-10, max_steps=request.steps or 100, rtol=0.0)
+
+
+def _paper_chambolle_pock(request: Request) -> Solver:
+    return ChambollePock(2.5e-3, max_steps=request.steps or 200, rtol=0.0)
+
+
+METHODS: dict[str, Callable[[Request], Solver]] = {
+    "ssi": _ssi,
+    "ssi-network": partial(_learned, ssi),
+    "auto": _auto,
+    "tv-chambolle-pock": _chambolle_pock,
+    "tv-conjugate-gradient": _conjugate_gradient,
+    "richardson-lucy": _richardson_lucy_solver,
+    "wiener": _wiener_solver,
+    "ssi-paper": partial(_learned, ssi_paper),
+    "ssi-unmasked": partial(_learned, ssi_unmasked),
+    "tv-conjugate-gradient-paper": _paper_conjugate_gradient,
+    "tv-chambolle-pock-paper": _paper_chambolle_pock,
+}
+WEIGHTED = ("tv-chambolle-pock", "tv-conjugate-gradient", "wiener")

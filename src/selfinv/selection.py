@@ -1,0 +1,442 @@
+r"""The blind score: hide some measured values, solve on the rest, and see how the hidden ones are predicted.
+
+Noise in a hidden value cannot be predicted from the others, signal can; so up to a constant that is the same
+for all, the score
+
+.. math:: \frac1{|J|} \sum_{i \in J} \rho\bigl((A \hat x_{-J})_i - y_i\bigr)
+
+is the true error of the predicted measurement (Kobayashi et al. 2020, arXiv:2006.06156, Eq. 5; Batson & Royer
+2019, arXiv:1901.11365). It tunes any method and chooses between methods, for one image, without clean data
+or a noise model. The hidden values are NaN in what a solver is given, so that it cannot see them; and because
+all settings are scored on the same values, two of them differ by the mean of *paired* differences, whose
+standard error is far smaller than that of either score: "no significant difference" is then an answer too.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selfinv.independence import widen
+from selfinv.learning.losses import MaskedLoss, choose_loss
+from selfinv.learning.random import generator_for
+from selfinv.solvers.base import Forward, Phase, Solver, Status
+from selfinv.types import InputError, SelfinvWarning
+
+ENOUGH = 5000  # hidden values at which the score tells settings apart that differ by some hundredths of a dB
+
+MAX_TRIALS = 14  # of one candidate
+ATTEMPTS = 3  # of a candidate that may fail
+FINISHED = replace(Status.CONVERGED, message="finished: tuned by held-out values, then solved on all of them")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Measured values set apart to score predictions with.
+
+    Parameters
+    ----------
+    y
+        The measurement, ``batch channel *space``, NaN where missing.
+    hidden
+        True where a value is set apart; the same shape.
+    loss
+        What a deviation costs.
+    blind_spot
+        How far around each of these values nothing is shown either, along each spatial axis: where noise is
+        correlated, neighbours tell of it (`selfinv.independence`).
+    """
+
+    y: Tensor
+    hidden: Tensor
+    loss: MaskedLoss
+    blind_spot: tuple[int, ...] = ()
+
+    @property
+    def shown(self) -> Tensor:
+        """What a solver may see: NaN in place of the hidden values."""
+        concealed = widen(self.hidden, self.blind_spot) if any(self.blind_spot) else self.hidden
+        return self.y.masked_fill(concealed, torch.nan)
+
+    def score_of_a_constant(self) -> float:
+        """The score of predicting the median of what is shown everywhere."""
+        shown = self.shown
+        typical = shown[torch.isfinite(shown)].median()
+        return float(self.costs(typical.expand_as(self.y)).mean(dtype=torch.float64))
+
+    def costs(self, predicted: Tensor) -> Tensor:
+        """The cost of every hidden value, 1-D, in the loss's units."""
+        return self.loss.each((predicted - self.y)[self.hidden & torch.isfinite(self.y)])
+
+
+def hold_out(
+    y: Tensor,
+    *,
+    fraction: float | None = None,
+    loss: MaskedLoss | None = None,
+    blind_spot: tuple[int, ...] = (),
+    seed: int = 0,
+) -> HeldOut:
+    """Set a random set of measured values apart.
+
+    Parameters
+    ----------
+    fraction
+        Of the values; None takes 2 %, more of a small image so that there are some 5000, at most 10 %.
+    loss
+        None chooses by the data (`choose_loss`).
+    blind_spot
+        See `HeldOut`; so many fewer values are then set apart.
+    """
+    measured = int(torch.isfinite(y).sum())
+    if measured < 2:
+        raise InputError("there are fewer than 2 measured values; nothing can be set apart to score with")
+    share = min(0.1, max(0.02, ENOUGH / measured)) if fraction is None else fraction
+    if not 0.0 < share < 1.0:
+        raise InputError(f"the held-out fraction must lie in (0, 1), got {fraction}")
+    share /= math.prod(2 * b + 1 for b in blind_spot)
+    hidden = (torch.rand(y.shape, generator=generator_for(seed)) < share).to(y.device) & torch.isfinite(y)
+    if not hidden.any():
+        hidden.view(-1)[int(torch.isfinite(y).view(-1).nonzero()[measured // 2])] = True
+    return HeldOut(y, hidden, loss or choose_loss(y), tuple(blind_spot))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting of one method, and how well it predicted the hidden values.
+
+    Parameters
+    ----------
+    name, setting
+        The method, and the value of its one tuned parameter.
+    costs
+        The cost of every hidden value.
+    steps
+        Iterations that were taken for it.
+    """
+
+    name: str
+    parameter: str | None
+    setting: float
+    costs: Tensor = field(repr=False)
+    steps: int = 0
+
+    @property
+    def score(self) -> float:
+        """The mean cost; lower is better."""
+        mean = float(self.costs.mean(dtype=torch.float64))
+        return mean if math.isfinite(mean) else math.inf
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much worse one trial is than another, with the standard error of the paired difference."""
+
+    mean: float
+    error: float
+
+    @property
+    def significant(self) -> bool:
+        """Beyond two standard errors."""
+        return abs(self.mean) > 2.0 * self.error
+
+
+def difference(trial: Trial, other: Trial) -> Difference:
+    """``trial`` minus ``other``, value by value on the same hidden values."""
+    paired = (trial.costs - other.costs).double()
+    error = float(paired.std()) / math.sqrt(paired.numel()) if paired.numel() > 1 else math.inf
+    return Difference(float(paired.mean()), error)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method to be tuned.
+
+    Parameters
+    ----------
+    name
+        Of the method.
+    solver
+        Makes the solver for a value of the tuned parameter.
+    parameter
+        What is tuned: ``"steps"``, the number of iterations, by the distance to ``reference``; ``None``,
+        nothing; any other name, by the blind score, in a search from strong to weak regularisation, each
+        solve started where the last one ended.
+    first, factor
+        Where that search begins, and the ratio of its coarse steps.
+    reference
+        Estimates the mean of what the object may be.
+    """
+
+    name: str
+    solver: Callable[[float], Solver]
+    parameter: str | None = None
+    first: float = 1.0
+    factor: float = 0.5
+    reference: Solver | None = None
+
+
+@dataclass
+class SelfTunedState:
+    """A search in progress (changed in place by `SelfTuned.step`)."""
+
+    held_out: HeldOut
+    search: Iterator[None]
+    latest: Callable[[], Tensor]
+    kept: Tensor | None = None
+    trials: list[Trial] = field(default_factory=list)
+    best: dict[str, Trial] = field(default_factory=dict)
+    chosen: Trial | None = None
+    solver: Solver | None = None
+    inner: Any = None
+    failures: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    phase: Phase | None = None
+    step: int = 0
+    loss: float = math.nan
+    score: float = math.nan
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class SelfTuned:
+    """Tunes every candidate by the blind score, chooses by it too, and solves once more on all values.
+
+    The first candidate is kept unless another one is significantly better.
+
+    Parameters
+    ----------
+    candidates
+        The methods, in the order of preference.
+    fraction, loss, blind_spot
+        See `hold_out`.
+
+    Raises
+    ------
+    InputError
+        If there is no candidate.
+    """
+
+    candidates: tuple[Candidate, ...]
+    fraction: float | None = None
+    loss: MaskedLoss | None = None
+    blind_spot: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.candidates:
+            raise InputError("there is no method to choose from; give at least one candidate")
+
+    def planned_steps(self) -> int:
+        """An upper bound of the steps of all solves together."""
+        trials = {None: 1, "steps": 2}
+        return sum(
+            trials.get(c.parameter, MAX_TRIALS) * c.solver(c.first).planned_steps() for c in self.candidates
+        )
+
+    def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> SelfTunedState:
+        """Set values apart and prepare the first solve."""
+        held_out = hold_out(
+            y, fraction=self.fraction, loss=self.loss, blind_spot=self.blind_spot, seed=seed + 11
+        )
+        state = SelfTunedState(held_out, iter(()), lambda: torch.empty(0))
+        state.search = self._search(state, operator, seed)
+        next(state.search)  # mistakes show here, before the first step
+        return state
+
+    def step(self, state: SelfTunedState) -> SelfTunedState:
+        """One step of whichever solve is going on."""
+        if next(state.search, state) is state:
+            state.finished = True
+        state.step += 1
+        return state
+
+    def status(self, state: SelfTunedState) -> Status:
+        """Running until the last solve, on all values, has ended."""
+        if not state.finished:
+            return Status.RUNNING
+        assert state.solver is not None
+        status = state.solver.status(state.inner)
+        return status if status.failed else FINISHED
+
+    def estimate(self, state: SelfTunedState) -> Tensor:
+        """The best object so far: of the settings tried, or of the solve that is going on."""
+        return state.latest() if state.kept is None or state.chosen is not None else state.kept
+
+    # ---- the search: every `yield` is the end of one step of a solver ----
+
+    def _search(self, state: SelfTunedState, operator: Forward, seed: int) -> Iterator[None]:
+        ends: dict[str, Any] = {}
+        for candidate in self.candidates:
+            try:
+                ends[candidate.name] = yield from _tune(candidate, state, operator, seed)
+            except InputError as error:
+                if candidate is self.candidates[0]:
+                    raise
+                state.skipped[candidate.name] = str(error)  # what the first can take, another need not
+        state.chosen = self._choose(list(state.best.values()))
+        candidate = next(c for c in self.candidates if c.name == state.chosen.name)
+        end = ends[candidate.name]
+        for _ in _solve(
+            candidate.solver(state.chosen.setting), state.held_out.y, operator, state, seed, end, "final"
+        ):
+            if candidate.parameter == "steps" and state.inner.step >= state.chosen.setting:
+                return
+            yield
+
+    def _choose(self, trials: Sequence[Trial]) -> Trial:
+        trials = [t for t in trials if math.isfinite(t.score)] or trials
+        lowest = min(trials, key=lambda trial: trial.score)
+        worse = [difference(trial, lowest) for trial in trials]
+        return next(t for t, d in zip(trials, worse, strict=True) if t is lowest or not d.significant)
+
+
+def _solve(
+    solver: Solver, y: Tensor, operator: Forward, state: SelfTunedState, seed: int, start: Any, name: str
+) -> Generator[None, None, Any]:
+    """One solve, step by step; returns its last state."""
+    with warnings.catch_warnings():
+        if name != "final":  # what is wrong with the data is said once, and of the chosen method only
+            warnings.simplefilter("ignore", SelfinvWarning)
+        if start is not None and "start" in inspect.signature(solver.init).parameters:
+            inner = solver.init(y, operator, seed=seed, start=start)  # type: ignore[call-arg]
+        else:
+            inner = solver.init(y, operator, seed=seed)
+    state.solver, state.inner = solver, inner
+    state.latest = lambda: solver.estimate(inner)
+    while True:
+        state.phase = Phase(name, inner.step, solver.planned_steps())
+        yield
+        if solver.status(inner) != Status.RUNNING:
+            return inner
+        state.inner = inner = solver.step(inner)
+        state.loss = inner.loss
+
+
+def _record(
+    candidate: Candidate, setting: float, inner: Any, solver: Solver, state: SelfTunedState, operator: Forward
+) -> Trial:
+    estimate = solver.estimate(inner)
+    with torch.no_grad():
+        costs = state.held_out.costs(operator(estimate.to(state.held_out.y.dtype)))
+    if solver.status(inner).failed:
+        costs = torch.full_like(costs, math.inf)
+    trial = Trial(candidate.name, candidate.parameter, setting, costs, inner.step)
+    if all(trial.score < other.score for other in state.trials):
+        state.kept = estimate
+    state.trials.append(trial)
+    if candidate.name not in state.best or trial.score < state.best[candidate.name].score:
+        state.best[candidate.name] = trial
+    state.score = trial.score
+    return trial
+
+
+def _tune(
+    candidate: Candidate, state: SelfTunedState, operator: Forward, seed: int
+) -> Generator[None, None, Any]:
+    """Find the best setting; returns the state to start the last solve from."""
+    if candidate.parameter is None:
+        return (yield from _once(candidate, state, operator, seed))
+    if candidate.parameter == "steps":
+        return (yield from _by_step(candidate, state, operator, seed))
+    return (yield from _by_value(candidate, state, operator, seed))
+
+
+def _once(
+    candidate: Candidate, state: SelfTunedState, operator: Forward, seed: int
+) -> Generator[None, None, Any]:
+    solver = candidate.solver(math.nan)
+    shown = state.held_out.shown
+    for attempt in range(ATTEMPTS):
+        name = candidate.name + (f", attempt {attempt + 1}" if attempt else "")
+        inner = yield from _solve(solver, shown, operator, state, seed + 7919 * attempt, None, name)
+        status = solver.status(inner)
+        if not status.failed:
+            break
+        state.failures.append(f"{candidate.name}: {status.message.removeprefix('failed: ')}")
+    _record(candidate, math.nan, inner, solver, state, operator)
+    return inner
+
+
+def _by_step(
+    candidate: Candidate, state: SelfTunedState, operator: Forward, seed: int
+) -> Generator[None, None, Any]:
+    r"""The iteration nearest to a reference, and its score.
+
+    The held-out score is blind to noise that the operator suppresses and iterations amplify without end. If
+    :math:`\bar x` is the mean of what the object may be, given the data, then any estimate's expected squared
+    error is :math:`\|\hat x - \bar x\|^2` and a constant: the nearest iteration is the best one.
+    """
+    if candidate.reference is None:
+        raise InputError(f"{candidate.name} has iterations to be counted; give a reference to count by")
+    shown, kept = state.held_out.shown, state.kept
+    name = f"{candidate.name}, reference"
+    inner = yield from _solve(candidate.reference, shown, operator, state, seed, None, name)
+    reference = candidate.reference.estimate(inner)
+    solver = candidate.solver(math.nan)
+    nearest, best = math.inf, state.inner
+    for _ in _solve(solver, shown, operator, state, seed, None, candidate.name):
+        taken = state.inner.step
+        if taken > 0:
+            distance = float((solver.estimate(state.inner) - reference).square().mean())
+            if distance < nearest:
+                nearest, best = distance, state.inner
+            elif taken > 1.5 * best.step + 5:
+                break
+        if kept is None and taken > 0:
+            state.kept = solver.estimate(best)
+        yield
+    _record(candidate, best.step, best, solver, state, operator)
+    return None
+
+
+def _by_value(
+    candidate: Candidate, state: SelfTunedState, operator: Forward, seed: int
+) -> Generator[None, None, Any]:
+    """From strong to weak until twice in a row it got worse, then once on each side of the best."""
+    ends: dict[float, Any] = {}
+
+    def attempt(value: float, start: Any) -> Generator[None, None, Trial]:
+        solver = candidate.solver(value)
+        name = f"{candidate.name}, {candidate.parameter} {value:.3g}"
+        ends[value] = yield from _solve(solver, state.held_out.shown, operator, state, seed, start, name)
+        return _record(candidate, value, ends[value], solver, state, operator)
+
+    value, start, worse = candidate.first, None, 0
+    for _ in range(MAX_TRIALS - 3):
+        trial = yield from attempt(value, start)
+        best = state.best[candidate.name]
+        worse = 0 if trial is best else worse + 1
+        if worse == 2:
+            break
+        start = ends[value]
+        value *= candidate.factor
+        ends = {v: e for v, e in ends.items() if v in (trial.setting, best.setting)}
+    centre, root = state.best[candidate.name].setting, math.sqrt(candidate.factor)
+    start = ends[centre]
+    for value in (centre * root, centre / root):
+        yield from attempt(value, start)
+    return start
+
+
+def table(state: SelfTunedState) -> str:
+    """What was tried and why this was chosen, as a Markdown table."""
+    reference = state.chosen or min(state.trials, key=lambda trial: trial.score)
+    lines = ["| method | setting | held-out score | against the chosen one |", "|---|---|---|---|"]
+    for trial in sorted(state.best.values(), key=lambda trial: trial.score):
+        setting = "-" if trial.parameter is None else f"{trial.parameter} {trial.setting:.3g}"
+        if trial is reference:
+            words = "chosen"
+        else:
+            d = difference(trial, reference)
+            words = f"{d.mean:+.3g} ± {d.error:.1g}" + (
+                "" if d.significant else ", no significant difference"
+            )
+        lines.append(f"| {trial.name} | {setting} | {trial.score:.5g} | {words} |")
+    return "\n".join(lines)

@@ -1,0 +1,490 @@
+r"""Wiener's filter with spectra from the data, for any edge, missing values and any linear operator.
+
+The object is taken to be random with the power spectrum :math:`S_x(f)`, the noise to be white with the power
+:math:`S_n`. The best linear estimate is then where
+
+.. math:: F(x) = \tfrac12 \sum_{i\,\text{measured}} \bigl((Ax)_i - y_i\bigr)^2
+                 + \tfrac12 \sum_f \beta\,\frac{S_n}{S_x(f)}\,|\hat x_f|^2
+
+is least. For a complete, periodic image that is Wiener's
+:math:`\hat x = \bar H \hat y / (|H|^2 + \beta\,S_n / S_x)`. Otherwise edges and holes couple the
+frequencies and no filter is exact, but conjugate gradients preconditioned by that filter get there in a few
+passes of it, and nothing need be made up outside the image or in the holes. The modes :math:`\hat x_f` are
+cosines, or waves where the object repeats.
+
+The object's spectrum is a power law, :math:`S_x = c f^{-\gamma}`, which leaves the mean free and so preserves
+flux. Where the operator treats all places alike, :math:`c`, :math:`\gamma` and :math:`S_n` are those that
+make the measured spectrum, :math:`|H|^2 S_x + S_n` on average, the likeliest (Whittle 1953,
+doi:10.1007/BF02590998); what is missing is filled in with predictions. For any other operator
+:math:`\gamma = 2`, a penalty on slopes, and the rest follows from how well the values are explained and by
+how many degrees of freedom (MacKay 1992, doi:10.1162/neco.1992.4.3.415).
+
+Wiener 1949, ISBN 978-0-262-73005-1; a smoothness prior: Hunt 1973, doi:10.1109/TC.1973.5009169; its strength
+from the data: Orieux, Giovannelli & Rodet 2010, doi:10.1364/JOSAA.27.001593.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from scipy.fft import next_fast_len
+from torch import Tensor
+
+from selfinv.operators import Adjoint, Composition, Convolution, Identity, LinearOperator, Scaled
+from selfinv.solvers.base import Forward, Status, linear, observed
+from selfinv.solvers.conjugate_gradient import constant_object, ratio, spread
+from selfinv.types import InputError, Shape
+
+BINS = 128  # of the radial spectra
+EXPONENTS = torch.arange(4, 17, dtype=torch.float64) / 4  # 1 (lines and dots) to 4 (smooth blobs)
+NOISE_RATIOS = 10.0 ** -(torch.arange(-10, 121, dtype=torch.float64) / 10)
+LEAST_NOISE = 0.1  # of the power at the highest frequencies, where fine texture looks like noise
+TAPER = 1 / 8  # of the image at each end
+PROBES = 4
+FILLS, UPDATES = 2, 6  # of missing values, or of the noise-to-signal ratio of an operator without a filter,
+ROUGH_STEPS = 8  # from so many passes each
+FIRST_RATIO = 10.0  # noise to signal; from too smooth an estimate the updates go to the right place
+
+
+@dataclass(frozen=True)
+class WienerState:
+    """A run in progress; ``coefficients``, ``slope`` and ``direction`` are in the modes' space."""
+
+    operator: LinearOperator
+    modes: Modes
+    measured: Tensor
+    penalty: Tensor
+    inverse: Tensor
+    residual: Tensor
+    coefficients: Tensor
+    slope: Tensor
+    direction: Tensor
+    energy: Tensor
+    start_energy: Tensor
+    step: int = 0
+    score: float = math.nan
+
+    @property
+    def loss(self) -> float:
+        """The objective divided by the number of measured values."""
+        coefficients = self.coefficients.detach()
+        rough = self.modes.dot(self.penalty * coefficients, coefficients).sum()
+        misfit = self.residual.detach().square().sum()
+        return 0.5 * float(misfit + rough) / max(1.0, float(self.measured.sum()))
+
+
+@dataclass(frozen=True)
+class Wiener:
+    r"""Wiener's filter: the best linear estimate of an object with a power-law spectrum in white noise.
+
+    Parameters
+    ----------
+    balance
+        :math:`\beta`, a factor on the noise-to-signal ratio that the data suggest: 1 takes it as it is,
+        more is smoother.
+    max_steps, rtol
+        Passes of the filter at most; the run has converged when what is left of the error's gradient, in the
+        norm that the filter makes natural, is this part of what it was at the start.
+
+    Raises
+    ------
+    InputError
+        If the balance is not positive or no step is allowed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from selfinv.operators import Convolution
+    >>> from selfinv.solvers import run
+    >>> A = Convolution(torch.full((5,), 0.2), (64,), "periodic")
+    >>> x = torch.zeros(1, 1, 64)
+    >>> x[..., 20:40] = 10.0
+    >>> y = A(x) + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    >>> state, status = run(Wiener(), y, A)
+    >>> state.step, str(status)
+    (1, 'converged: the filter has nothing left to change')
+    >>> bool((Wiener().estimate(state) - x).norm() < 0.7 * (y - x).norm())
+    True
+    """
+
+    balance: float = 1.0
+    max_steps: int = 100
+    rtol: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.balance < math.inf:
+            raise InputError(f"the balance must be more than 0 (1 is the estimate), got {self.balance}")
+        if self.max_steps < 1:
+            raise InputError(f"max_steps must be at least 1, got {self.max_steps}")
+
+    def planned_steps(self) -> int:
+        """The largest number of passes."""
+        return self.max_steps
+
+    def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> WienerState:
+        """Estimate the spectra and start from the constant object that explains the measurement best.
+
+        Nothing here depends on ``seed``.
+        """
+        A = linear(operator, y)
+        values, measured = observed(y)
+        share = measured.flatten(2).mean(-1)
+        x, predicted, _ = constant_object(A, values, measured)
+        residual = values - predicted
+        modes = Modes(A.in_shape, _wraps(A), values)
+        flat, slope = modes.analyse(x), modes.analyse(A.adjoint(residual))
+        filtered = power_transfer(A, modes)
+        power = _probed_power(A, modes, y.shape[1]) if filtered is None else filtered
+        seen = spread(share, flat) * power
+
+        def start(penalty: Tensor) -> WienerState:
+            curvature = seen + penalty
+            # Modes that neither the operator nor the penalty holds stay as they are.
+            least = torch.finfo(values.dtype).eps * seen.amax(dim=modes.dims, keepdim=True)
+            inverse = ratio((curvature > least).to(curvature), curvature)
+            energy = modes.dot(slope, inverse * slope)
+            return WienerState(
+                operator=A,
+                modes=modes,
+                measured=measured,
+                penalty=penalty,
+                inverse=inverse,
+                residual=residual,
+                coefficients=flat,
+                slope=slope,
+                direction=inverse * slope,
+                energy=energy,
+                start_energy=energy,
+            )
+
+        def rough(penalty: Tensor) -> WienerState:
+            state = start(penalty)
+            for _ in range(ROUGH_STEPS):
+                state = self.step(state)
+            return state
+
+        if filtered is None:
+            smooth = modes.frequency.square()
+            noise_to_signal = smooth * (FIRST_RATIO * seen.mean(dim=modes.dims, keepdim=True) / smooth.mean())
+            for _ in range(UPDATES):
+                noise_to_signal = explained_ratio(rough(noise_to_signal), seen)
+        else:
+            noise_to_signal = likeliest_ratio(A, modes, fill_holes(residual, measured), share)
+            for _ in range(0 if bool(measured.all()) else FILLS):
+                prediction = A(self.estimate(rough(noise_to_signal)) - x)
+                filled = torch.where(measured > 0.0, residual, prediction)
+                noise_to_signal = likeliest_ratio(A, modes, filled, share)
+        return start(self.balance * noise_to_signal)
+
+    def step(self, state: WienerState) -> WienerState:
+        """One pass of the filter over what the estimate leaves unexplained."""
+        modes, d = state.modes, state.direction
+        change = state.operator(modes.synthesise(d)) * state.measured
+        curved = modes.analyse(state.operator.adjoint(change)) + state.penalty * d
+        t = ratio(state.energy, modes.dot(d, curved))
+        coefficients = state.coefficients + spread(t, d) * d
+        residual = state.residual - spread(t, change) * change
+        slope = state.slope - spread(t, d) * curved
+        filtered = state.inverse * slope
+        energy = modes.dot(slope, filtered)
+        return replace(
+            state,
+            coefficients=coefficients,
+            residual=residual,
+            slope=slope,
+            direction=filtered + spread(ratio(energy, state.energy), d) * d,
+            energy=energy,
+            step=state.step + 1,
+        )
+
+    def status(self, state: WienerState) -> Status:
+        """Running, converged, out of steps, or not finite."""
+        if not math.isfinite(state.loss):
+            return Status.NONFINITE
+        if bool((state.energy <= self.rtol**2 * state.start_energy).all()):
+            return replace(Status.CONVERGED, message="converged: the filter has nothing left to change")
+        return Status.MAX_STEPS if state.step >= self.max_steps else Status.RUNNING
+
+    def estimate(self, state: WienerState) -> Tensor:
+        """The object, ``batch channel *in_shape``."""
+        return state.modes.synthesise(state.coefficients)
+
+
+class Modes:
+    """Orthonormal modes on a grid ``*shape``: waves where the object repeats, else cosines.
+
+    Waves fit what goes on at the other side, cosines (DCT-II) what goes on evenly beyond the edge.
+    """
+
+    def __init__(self, shape: Shape, periodic: bool, like: Tensor) -> None:
+        self.shape = shape
+        self.periodic = periodic
+        self.dims = tuple(range(-len(shape), 0))
+        self.like = like.detach().new_zeros(())
+        self.axes = []  # frequencies in cycles per sample, in double precision on the CPU
+        squared = torch.zeros((), dtype=torch.float64)
+        for dim, n in zip(self.dims, shape, strict=True):
+            frequencies = torch.arange(n, dtype=torch.float64) / (2 * n)
+            if periodic:
+                sampled = torch.fft.rfftfreq if dim == -1 else torch.fft.fftfreq
+                frequencies = sampled(n, dtype=torch.float64)
+            self.axes.append(frequencies)
+            squared = squared + frequencies.square().reshape(-1, *(1,) * (-1 - dim))
+        self.frequency = squared.sqrt().to(self.like)
+        self.twice = self.like.new_ones(len(self.axes[-1]))
+        if periodic:  # a real object's spectrum is symmetric, and rfft leaves out the second half
+            self.twice[1 : (shape[-1] + 1) // 2] = 2.0
+
+    def analyse(self, x: Tensor) -> Tensor:
+        """The coefficients of an object, ``(..., *shape)`` to ``(..., *modes)``."""
+        if self.periodic:
+            return torch.fft.rfftn(x, dim=self.dims, norm="ortho")
+        for dim in self.dims:
+            x = _cosine(x.movedim(dim, -1)).movedim(-1, dim)
+        return x
+
+    def synthesise(self, coefficients: Tensor) -> Tensor:
+        """The inverse, and the adjoint, of `analyse`."""
+        if self.periodic:
+            return torch.fft.irfftn(coefficients, s=self.shape, dim=self.dims, norm="ortho")
+        for dim in self.dims:
+            coefficients = _inverse_cosine(coefficients.movedim(dim, -1)).movedim(-1, dim)
+        return coefficients
+
+    def dot(self, a: Tensor, b: Tensor) -> Tensor:
+        """The inner product of the objects with these coefficients, ``batch channel``."""
+        product = (a * b.conj()).real if a.is_complex() else a * b
+        return (self.twice * product).flatten(2).sum(-1)
+
+
+def _cosine(x: Tensor) -> Tensor:
+    """The orthonormal DCT-II of the last axis by one FFT (Makhoul 1980, doi:10.1109/TASSP.1980.1163351)."""
+    n = x.shape[-1]
+    spectrum = torch.fft.fft(torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], -1))
+    return (spectrum * _turns(n, x).conj()).real * _scales(n, x)
+
+
+def _inverse_cosine(c: Tensor) -> Tensor:
+    n = c.shape[-1]
+    c = c / _scales(n, c)
+    x = torch.fft.ifft(torch.complex(c, -F.pad(c[..., 1:].flip(-1), (1, 0))) * _turns(n, c)).real
+    half = (n + 1) // 2
+    return torch.stack([x[..., :half], F.pad(x[..., half:].flip(-1), (0, n % 2))], -1).flatten(-2)[..., :n]
+
+
+def _turns(n: int, like: Tensor) -> Tensor:
+    angle = torch.arange(n, device=like.device, dtype=like.dtype) * (math.pi / (2 * n))
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+def _scales(n: int, like: Tensor) -> Tensor:
+    scales = like.new_full((n,), math.sqrt(2.0 / n))
+    scales[0] = math.sqrt(1.0 / n)
+    return scales
+
+
+# ---- what the operator does to each mode ----
+
+
+def _wraps(A: LinearOperator) -> bool:
+    """Whether the object repeats beyond its grid."""
+    if isinstance(A, Scaled | Adjoint):
+        return _wraps(A.operator)
+    if isinstance(A, Composition):
+        return _wraps(A.outer) and _wraps(A.inner)
+    return isinstance(A, Convolution) and A.boundary == "periodic"
+
+
+def power_transfer(A: LinearOperator, modes: Modes) -> Tensor | None:
+    r""":math:`|H|^2` of each mode far from edges; None if ``A`` may differ from place to place."""
+    if _wraps(A):
+        impulse = modes.like.new_zeros(modes.shape)
+        impulse[(0,) * impulse.ndim] = 1.0
+        return torch.fft.rfftn(A(impulse), dim=modes.dims).abs().square()
+    return _even_power(A, modes)
+
+
+def _even_power(A: LinearOperator, modes: Modes) -> Tensor | None:
+    """The same where modes stand for all signs of their frequencies."""
+    if isinstance(A, Identity):
+        return torch.ones_like(modes.frequency)
+    if isinstance(A, Adjoint):
+        return _even_power(A.operator, modes)
+    if isinstance(A, Scaled):
+        power = _even_power(A.operator, modes)
+        return None if power is None else A.scale**2 * power
+    if isinstance(A, Composition):
+        inner, outer = _even_power(A.inner, modes), _even_power(A.outer, modes)
+        return None if inner is None or outer is None else inner * outer
+    return _kernel_power(A, modes) if isinstance(A, Convolution) else None
+
+
+def _kernel_power(A: Convolution, modes: Modes) -> Tensor:
+    r""":math:`|H|^2` at the modes' frequencies, averaged over their signs.
+
+    It is the cosine series of the kernel's autocorrelation, whose lags are folded onto positive ones.
+    """
+    like = modes.like
+    kernel = A.psf.to(like.device, torch.promote_types(A.psf.dtype, like.dtype))
+    sizes = [next_fast_len(2 * k - 1, real=True) for k in A.kernel_shape]
+    spectrum = torch.fft.rfftn(kernel, s=sizes, dim=modes.dims)
+    power = torch.fft.irfftn(spectrum.abs().square(), s=sizes, dim=modes.dims)
+    for dim, k, frequencies in zip(modes.dims, A.kernel_shape, modes.axes, strict=True):
+        power = power.movedim(dim, -1)
+        negative = power[..., power.shape[-1] - k + 1 :].flip(-1)
+        power = torch.cat([power[..., :1], power[..., 1:k] + negative], -1)
+        cosines = torch.cos(2 * math.pi * torch.arange(k)[:, None] * frequencies)
+        power = (power @ cosines.to(power)).movedim(-1, dim)
+    return power.clamp_min(0.0).to(like.dtype)
+
+
+def _probed_power(A: LinearOperator, modes: Modes, channels: int) -> Tensor:
+    r"""The mean of :math:`|A u_f|^2` over the modes of about the same frequency, from random objects.
+
+    With independent signs :math:`v`, :math:`v_f (U^\top A^\top A U v)_f` is right on average (Hutchinson
+    1990, doi:10.1080/03610919008812866); the weakest are taken to be a thousandth of the strongest.
+    """
+    generator = torch.Generator().manual_seed(0)
+    total = modes.like
+    for _ in range(PROBES):
+        signs = torch.randint(2, (1, channels, *modes.shape), generator=generator).to(modes.like) * 2.0 - 1.0
+        total = total + signs * modes.analyse(A.adjoint(A(modes.synthesise(signs))))
+    rings = Rings(modes)
+    profile = rings.mean(total / PROBES)
+    return torch.maximum(profile, 1e-3 * profile.amax(-1, keepdim=True))[..., rings.index]
+
+
+# ---- the spectra ----
+
+
+class Rings:
+    """Modes sorted by frequency into rings (shells), the same for waves and cosines; the mean is in none."""
+
+    def __init__(self, modes: Modes) -> None:
+        bins = min(BINS, max(modes.shape)) + 1
+        highest = 0.5 * math.sqrt(len(modes.shape))
+        self.index = (modes.frequency * ((bins - 1) / highest)).round().long()
+        self.twice = modes.twice.expand(modes.frequency.shape).flatten()[1:]
+        self.counts = self.twice.new_zeros(bins).index_add(0, self.index.flatten()[1:], self.twice)
+        self.frequency = self.mean(modes.frequency)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over each ring, 0 over empty ones, ``(..., *modes)`` to ``(..., ring)``."""
+        flat = values.flatten(values.ndim - self.index.ndim)[..., 1:] * self.twice
+        sums = flat.new_zeros(*flat.shape[:-1], len(self.counts))
+        return ratio(sums.index_add(-1, self.index.flatten()[1:], flat), self.counts)
+
+
+def likeliest_ratio(A: LinearOperator, modes: Modes, y: Tensor, share: Tensor) -> Tensor:
+    r""":math:`S_n / S_x` of each mode of the object, from the spectrum of its measurement.
+
+    Parameters
+    ----------
+    A
+        An operator that treats all places alike.
+    y
+        The measurement less a constant object's, what is missing filled in without noise,
+        ``batch channel *space``.
+    share
+        Of the values that were measured, and so have noise, ``batch channel``.
+    """
+    waves = Modes(A.out_shape, True, y)
+    response = power_transfer(A, waves)
+    assert response is not None
+    rings = Rings(waves)
+    spectrum = rings.mean(_periodogram(y.detach(), waves, modes.periodic))
+    full = rings.counts > 0
+    means = (
+        spectrum,
+        rings.mean(response),
+        share[..., None].expand_as(spectrum),
+        rings.frequency,
+        rings.counts,
+    )
+    exponent, noise_ratio = (t.to(y) for t in _likeliest(*(m[..., full].cpu().double() for m in means)))
+    return spread(noise_ratio, y) * modes.frequency ** spread(exponent, y)
+
+
+def explained_ratio(state: WienerState, seen: Tensor) -> Tensor:
+    r""":math:`S_n / S_x` of each mode of the object, from how an estimate explains the measurement.
+
+    Of the :math:`N` values as many as the estimate has degrees of freedom, :math:`\nu`, are explained by it;
+    so :math:`S_n = \|Ax - y\|^2 / (N - \nu)`, and :math:`c = \sum_f |\hat x_f|^2 f^2 / \nu`.
+
+    Parameters
+    ----------
+    seen
+        The mean of :math:`|A u_f|^2` over what was measured, for each mode :math:`u_f`.
+    """
+    modes, penalty = state.modes, state.penalty
+    smooth = modes.frequency.square()
+    measured = state.measured.flatten(2).sum(-1)
+    # With fewer values than modes, so many mixtures of modes are seen the better, and the rest not at all.
+    part = (measured / smooth.numel()).clamp_max(1.0)
+    held = ratio(seen, seen + spread(part, seen) * penalty)
+    freedom = part * held.flatten(2).sum(-1)
+    misfit = state.residual.detach().square().flatten(2).sum(-1)
+    noise = ratio(misfit, torch.maximum(measured - freedom, 0.01 * measured))
+    coefficients = state.coefficients.detach()
+    scale = ratio(modes.dot(smooth * coefficients, coefficients), freedom)
+    return spread(ratio(noise, scale), seen) * smooth
+
+
+def _likeliest(
+    spectrum: Tensor, signal: Tensor, noise: Tensor, frequency: Tensor, counts: Tensor
+) -> tuple[Tensor, Tensor]:
+    r"""The exponent :math:`\gamma` and :math:`S_n / c` per batch and channel, from means over rings.
+
+    Whittle's likelihood of the spectrum :math:`P` is :math:`-\sum \log S + P / S` with
+    :math:`S = c\,(\text{signal} \cdot f^{-\gamma} + \text{noise} \cdot S_n / c)`; the best :math:`c` has a
+    closed form, the other two are looked for on a grid.
+    """
+    lowest = torch.full(spectrum.shape[:-1], math.inf, dtype=torch.float64)
+    exponent, noise_ratio = torch.ones_like(lowest), torch.ones_like(lowest)
+    tail = int(0.9 * spectrum.shape[-1])
+    floor = LEAST_NOISE * ratio(spectrum[..., tail:].sum(-1), noise[..., tail:].sum(-1))
+    for gamma in EXPONENTS.tolist():
+        shape = signal * frequency**-gamma
+        ratios = NOISE_RATIOS * ratio(shape, noise).amax(-1, keepdim=True)
+        model = shape.unsqueeze(-2) + ratios[..., None] * noise.unsqueeze(-2)
+        scale = (counts * ratio(spectrum.unsqueeze(-2), model)).sum(-1) / counts.sum()
+        cost = (counts * model.clamp_min(1e-300).log()).sum(-1) + counts.sum() * scale.clamp_min(1e-300).log()
+        best, at = cost.min(-1, keepdim=True)
+        found = ratios.gather(-1, at)[..., 0]
+        found = torch.maximum(found, ratio(floor, scale.gather(-1, at)[..., 0]))
+        better = best[..., 0] < lowest
+        lowest = torch.where(better, best[..., 0], lowest)
+        exponent = torch.where(better, gamma, exponent)
+        noise_ratio = torch.where(better, found, noise_ratio)
+    return exponent, noise_ratio
+
+
+def _periodogram(image: Tensor, waves: Modes, periodic: bool) -> Tensor:
+    """The power of each wave; edges that do not fit together are tapered, or they would have some in all."""
+    window = torch.ones_like(waves.like)
+    if not periodic:
+        for dim, n in zip(waves.dims, waves.shape, strict=True):
+            place = torch.arange(n, device=image.device) + 0.5
+            rise = (torch.minimum(place, n - place) / (TAPER * n)).clamp_max(1.0)
+            taper = torch.sin(rise * (math.pi / 2)).square().to(image)
+            window = window * taper.reshape(-1, *(1,) * (-1 - dim))
+    window = window.expand(waves.shape)
+    mean = (image * window).sum(dim=waves.dims, keepdim=True) / window.sum()
+    return waves.analyse((image - mean) * window).abs().square() / window.square().mean()
+
+
+def fill_holes(image: Tensor, measured: Tensor) -> Tensor:
+    """Put into holes the mean of the smallest block around them (2, 4, 8, ... a side) that has values."""
+    if bool((measured > 0.0).all()) or max(image.shape[2:]) == 1:
+        return image
+    pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[image.ndim - 3]
+    block = [min(2, n) for n in image.shape[2:]]
+    weight = pool(measured, block, ceil_mode=True)
+    coarse = ratio(pool(image * measured, block, ceil_mode=True), weight)
+    coarse = fill_holes(coarse, (weight > 0.0).to(image))
+    for axis in range(2, image.ndim):
+        coarse = coarse.repeat_interleave(2, axis).narrow(axis, 0, image.shape[axis])
+    return torch.where(measured > 0.0, image, coarse)
