@@ -12,6 +12,7 @@ from selfinv.noise import (
     NoiseModel,
     benchmark_degradation,
     gaussian,
+    noise_level,
     normalise_minmax,
     poisson,
     poisson_gaussian,
@@ -206,6 +207,56 @@ def test_benchmark_reproduces_the_published_input_scores(name):
         found["ssim_range1"] = found["ssim"]
         for column in ("psnr", "ssim_range2", "ssim_range1", "mi", "smi"):
             assert found[column] == pytest.approx(float(rows[kind][column]), abs=1e-3), (kind, column)
+
+
+# ---- how much noise there is ----
+
+
+@pytest.mark.parametrize("shape", [(4000,), (100, 90), (20, 30, 25), (2, 3, 60, 50)])
+@pytest.mark.parametrize("sigma", [1e-4, 0.1, 300.0])
+def test_noise_level_is_the_deviation_of_gaussian_noise(shape, sigma):
+    noisy = gaussian(np.full(shape, 7 * sigma), sigma, seed=0)
+    assert noise_level(noisy) == pytest.approx(sigma, rel=0.05)
+    assert isinstance(noise_level(noisy), float)
+
+
+def test_noise_level_is_that_of_photons_too():
+    counts = 30 * poisson(np.ones((200, 200)), 30, 0)
+    assert noise_level(counts) == pytest.approx(np.sqrt(30), rel=0.03)
+
+
+def test_what_is_smooth_counts_little():
+    y, x = np.mgrid[:200, :200]
+    assert noise_level(3.0 * x - 20.0 * y) == pytest.approx(0.0, abs=1e-9)  # slopes count nothing
+    waves = 100 * np.sin(x / 15) * np.cos(y / 20)
+    assert noise_level(gaussian(waves, 5.0, 0)) == pytest.approx(5.0, rel=0.05)
+    edges = 100.0 * (x // 40 % 2)
+    assert noise_level(gaussian(edges, 5.0, 0)) == pytest.approx(5.0, rel=0.5)
+
+
+def test_noise_level_goes_with_the_unit_and_not_with_the_offset():
+    noisy = gaussian(np.zeros((80, 80)), 2.0, 1)
+    assert noise_level(1000 * noisy) == pytest.approx(1000 * noise_level(noisy))
+    assert noise_level(noisy + 1e4) == pytest.approx(noise_level(noisy), rel=1e-6)
+
+
+@pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf])
+def test_noise_level_leaves_missing_values_out(missing):
+    noisy = gaussian(np.zeros((200, 200)), 2.0, 1)
+    holes = noisy.copy()
+    holes[np.random.default_rng(2).random(noisy.shape) < 0.2] = missing
+    before = holes.copy()
+    assert noise_level(holes) == pytest.approx(2.0, rel=0.05)
+    np.testing.assert_array_equal(holes, before)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.zeros(0), np.ones(2), np.full((4, 4), np.nan), np.ones((50, 1)), np.full((9, 9), 3)],
+    ids=str,
+)
+def test_noise_level_is_0_where_nothing_can_be_said(values):
+    assert noise_level(values) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 import selfinv
 from selfinv import psf
@@ -358,3 +359,20 @@ def test_a_measured_psf_is_taken_as_it_is():
 def test_image_and_psf_in_each_others_place_are_refused():
     with pytest.raises(InputError, match=r"larger than the image .* along every axis; were they swapped"):
         selfinv.restore(KERNEL if KERNEL.shape[0] >= 16 else np.pad(KERNEL, 16), np.ones((99, 99)))
+
+
+# ---- noise that neighbours share ----
+
+
+def test_shared_noise_is_noticed_told_and_hidden_around_scored_values():
+    rng, options = RNG(0), {"method": "tv-chambolle-pock", "max_steps": None}
+    kernel = psf.gaussian(2.0, (13, 13))
+    blurred = ndimage.convolve(scene(128, 128), kernel, mode="reflect")
+    shared = ndimage.uniform_filter(rng.standard_normal((128, 128)), 2) * 2
+    with pytest.warns(SelfinvWarning, match="noise is correlated"):
+        result = restore(blurred + 0.3 * np.ptp(blurred) * shared, kernel, **options)
+    own = rng.standard_normal((128, 128))
+    plain = restore(blurred + 0.3 * np.ptp(blurred) * own, kernel, **options)
+    assert "no correlation" in plain.stats["noise"]
+    kept = [ndimage.laplace(r.image).std() for r in (result, plain)]
+    assert kept[0] < 3 * kept[1]  # the weight is not tuned to keep the noise

@@ -156,7 +156,8 @@ def noise_correlation(
         its own, since values held out in different folds have seen each other, which correlates them
         negatively. The measurement itself is as good if it is sampled finely enough for the pass band.
     reach
-        The longest lag along each axis; shorter where the axis is.
+        The longest lag along each axis; shorter where the axis is. Use a larger one if the blind spot found
+        is as wide as this.
     noise_band
         True at the frequencies that the instrument cannot transmit, as laid out by ``numpy.fft.rfftn`` over
         the spatial axes. None: all those above a quarter of a cycle per value.
@@ -173,7 +174,8 @@ def noise_correlation(
     -----
     Not everything can be told apart. Structure as fine as single values that was missed everywhere looks like
     correlated noise; noise without power beyond the pass band looks like structure. A prediction that used
-    its neighbours' noise hides some of it: test again with a widened mask.
+    its neighbours' noise hides some of it: test again with a widened mask. "Unknown" is not a finding: a
+    measurement without noise, or a residual full of model error, ends there, too.
     Source: kriging with a nugget and a random trend, Cressie 1993, doi:10.1002/9781119115151, ch. 3.
 
     Examples
@@ -221,8 +223,11 @@ def widen(hidden: Tensor, blind_spot: Sequence[int]) -> Tensor:
     ------
     InputError
         If there is not one half-width of 0 or more for each spatial axis, or ``hidden`` is not boolean.
-        Source: blind spots made larger than a pixel for correlated noise, Broaddus et al. 2020,
-        doi:10.1109/ISBI45749.2020.9098336.
+
+    Notes
+    -----
+    Source: masks larger than a pixel against correlated noise, Broaddus et al. 2020,
+    doi:10.1109/ISBI45749.2020.9098336.
 
     Examples
     --------

@@ -141,7 +141,7 @@ def _tv_candidates(request: Request) -> tuple[Candidate, ...]:
     def candidate(name: str, fidelity: Fidelity, first: float) -> Candidate:
         def solver(weight: float) -> ChambollePock:
             steps = request.steps or (20 if request.weight is None else 200)
-            return ChambollePock(weight, fidelity, box, request.spacing, steps)
+            return ChambollePock(weight, fidelity, box, request.spacing, max_steps=steps)
 
         return Candidate(name, solver, "weight", first)
 
@@ -186,7 +186,7 @@ def _paper_conjugate_gradient(request: Request) -> Solver:
 
 
 def _paper_chambolle_pock(request: Request) -> Solver:
-    return ChambollePock(2.5e-3, max_steps=request.steps or 200, rtol=0.0)
+    return ChambollePock(2.5e-3, steps="fixed", max_steps=request.steps or 200, rtol=0.0)
 
 
 METHODS: dict[str, Callable[[Request], Solver]] = {

@@ -35,6 +35,7 @@ from selfinv.types import (
 )
 
 SMALLEST = 16
+WIDEST = 4  # blind spot, in values to each side
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,9 @@ def restore(
         _probe(forward, y)
     sizes = [n + a + b for n, (a, b) in zip(shape, pads, strict=True)]
     correlation = _noise_correlation(y, forward) if isinstance(method, str) else None
-    blind_spot = () if correlation is None or not any(correlation.blind_spot) else correlation.blind_spot
+    correlated = correlation is not None and any(correlation.blind_spot)
+    # Of noise common to whole lines, no blind spot that leaves anything to learn from is rid.
+    blind_spot = correlation.blind_spot if correlation and max(correlation.blind_spot) <= WIDEST else ()
     voxel = _spacing(spacing, layout.spatial)
     request = Request(y, forward, sizes, weight, max_steps, voxel, blind_spot)
     name = method if isinstance(method, str) else "custom"
@@ -179,10 +182,9 @@ def restore(
     stats |= _outcome(state) | {"seconds": time.monotonic() - start, "versions": versions()}
     if correlation is not None:
         stats["noise"] = correlation.explain()
-        if blind_spot:
-            warnings.warn(
-                f"{stats['noise']} (ssi and all self-tuned methods do)", SelfinvWarning, stacklevel=2
-            )
+        if correlated:
+            done = " (done for ssi and for whatever was tuned)" if blind_spot else ""
+            warnings.warn(f"{stats['noise']}{done}", SelfinvWarning, stacklevel=2)
     inner, inner_solver = state, solver
     if isinstance(state, SelfTunedState):
         status = status.after(*status.failed_attempts, *state.failures)

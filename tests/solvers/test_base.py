@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
-from selfinv.solvers import Status, iterate, run
+from selfinv.operators import Convolution, Identity
+from selfinv.solvers import Status, base, iterate, run
+from selfinv.solvers.base import Phase, linear, observed
+from selfinv.types import InputError
 
 
 @dataclass
@@ -106,3 +110,125 @@ def test_statuses_are_equal_by_name_and_carry_advice():
     for status in (Status.NONFINITE, Status.CHECKERBOARD, Status.WORSE_THAN_START):
         assert status.failed
         assert status.advice
+
+
+# ---- parts of a run ----
+
+
+@dataclass(frozen=True)
+class InParts(Counting):
+    """Two parts of three steps, each begun by a step of its own."""
+
+    def planned_steps(self):
+        return 100
+
+    def step(self, state):
+        state = replace(state, step=state.step + 1)
+        part, step = divmod(state.step - 1, 4)
+        state.phase = Phase("ab"[part], step, 3)
+        return state
+
+    def status(self, state):
+        return Status.MAX_STEPS if state.step >= 8 else Status.RUNNING
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test sets."""
+    now = [100.0]
+    monkeypatch.setattr(base.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_part_of_a_run_has_its_own_steps():
+    seen = []
+    state, status = run(
+        InParts(), Y, lambda x: x, callback=lambda p: seen.append((p.phase, p.step, p.max_steps))
+    )
+    assert seen == [(name, step, 3) for name in "ab" for step in range(4)]
+    assert (state.step, status) == (8, Status.MAX_STEPS)
+
+
+def test_a_run_of_one_part_has_no_name_for_it():
+    seen = []
+    run(Counting(), Y, lambda x: x, callback=lambda p: seen.append(p.phase))
+    assert set(seen) == {""}
+
+
+def test_time_left_is_told_by_the_pace_of_the_steps_after_the_first(clock):
+    seen = []
+
+    @dataclass(frozen=True)
+    class Slow(Counting):
+        def step(self, state):
+            clock[0] += 10.0 if state.step == 0 else 2.0  # the first step sets everything up
+            return super().step(state)
+
+    run(Slow(), Y, lambda x: x, callback=lambda p: seen.append((p.seconds, p.seconds_left)))
+    assert [seconds for seconds, _ in seen] == [10, 12, 14, 16, 18]
+    assert [left for _, left in seen[1:]] == [6, 4, 2, 0]
+    assert seen[0][1] >= 6
+
+
+def test_a_part_of_a_run_has_its_own_time(clock):
+    """What came before is not counted, what it takes to begin the part is."""
+    # Fails: a part's time is counted from the first step of the part before it.
+    seen = []
+
+    @dataclass(frozen=True)
+    class Slow(InParts):
+        def step(self, state):
+            clock[0] += 5.0 if state.step in (0, 4) else 2.0
+            return super().step(state)
+
+    run(Slow(), Y, lambda x: x, callback=lambda p: seen.append((p.phase, p.step, p.seconds, p.seconds_left)))
+    assert [seconds for name, _, seconds, _ in seen if name == "a"] == [5, 7, 9, 11]
+    assert [seconds for name, _, seconds, _ in seen if name == "b"] == [5, 7, 9, 11]
+    assert [left for _, step, _, left in seen if step >= 2] == [2, 0, 2, 0]
+
+
+# ---- what classical solvers ask of an operator and a measurement ----
+
+
+def test_a_linear_operator_of_the_right_shape_is_passed_on():
+    operator = Convolution(torch.ones(3, 3) / 9, (6, 5), "unknown")
+    assert linear(operator, torch.zeros(2, 3, 6, 5)) is operator
+
+
+@pytest.mark.parametrize(
+    ("operator", "words"),
+    [
+        (
+            torch.sin,
+            "needs the operator's adjoint, and sin has none; pass a LinearOperator, or use method='ssi'",
+        ),
+        (torch.nn.ReLU(), "needs the operator's adjoint, and ReLU has none"),
+        (
+            Identity((5, 6)),
+            r"measurements of the shape \(5, 6\) but the image has the spatial shape \(6, 5\)",
+        ),
+        (Identity((6,)), r"measurements of the shape \(6,\) but the image has the spatial shape \(6, 5\)"),
+    ],
+)
+def test_anything_else_is_refused_in_one_line(operator, words):
+    with pytest.raises(InputError, match=words) as caught:
+        linear(operator, torch.zeros(1, 1, 6, 5))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_observed_values_and_their_weights(dtype):
+    y = torch.tensor([[[1.0, math.nan, -3.0, math.inf, -math.inf, 0.0]]], dtype=dtype)
+    before = y.clone()
+    values, weights = observed(y)
+    assert values.dtype == weights.dtype == dtype
+    assert values.tolist() == [[[1.0, 0.0, -3.0, 0.0, 0.0, 0.0]]]
+    assert weights.tolist() == [[[1.0, 0.0, 1.0, 0.0, 0.0, 1.0]]]
+    torch.testing.assert_close(y, before, equal_nan=True)
+
+
+def test_missing_values_have_no_gradient():
+    y = torch.tensor([[[1.0, math.nan, 2.0]]], requires_grad=True)
+    values, _ = observed(y)
+    (gradient,) = torch.autograd.grad(values.square().sum(), y)
+    assert gradient.tolist() == [[[2.0, 0.0, 4.0]]]

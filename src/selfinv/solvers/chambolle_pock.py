@@ -22,6 +22,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +74,8 @@ class ChambollePock:
         Bounds of the object's values.
     spacing
         Voxel size along each axis, relative to each other.
+    steps
+        ``"preconditioned"``, or ``"fixed"``: the textbook's numbers, no over-relaxation, to compare with.
     max_steps, rtol
         Iterations at most; the run has converged when the primal-dual gap is so small against the objective.
 
@@ -96,6 +99,7 @@ class ChambollePock:
     fidelity: Fidelity = field(default_factory=SquaredL2)
     box: Box = field(default_factory=Box)
     spacing: tuple[float, ...] | None = None
+    steps: Literal["preconditioned", "fixed"] = "preconditioned"
     max_steps: int = 200
     rtol: float = 1e-3
 
@@ -121,13 +125,15 @@ class ChambollePock:
         """
         A = linear(operator, y)
         filled, measured = observed(y)
-        sigmas = self._sigmas(y)
+        metric = start.metric if start else Metric(A, Gradient(A.in_shape, self.spacing), filled)
+        sigmas = self._sigmas(y) if self.steps == "preconditioned" else (1 / metric.norm(),) * 3
+        metric = metric.stepping(sigmas) if self.steps == "preconditioned" else metric.fixed(sigmas[0])
         if start is not None:
             return replace(
                 start,
                 y=filled,
                 measured=measured,
-                metric=start.metric.stepping(sigmas),
+                metric=metric,
                 sigmas=sigmas,
                 x=start.x.clone(),
                 predicted=start.predicted.clone(),
@@ -138,7 +144,6 @@ class ChambollePock:
                 gap=math.inf,
                 failure=None,
             )
-        metric = Metric(A, Gradient(A.in_shape, self.spacing), filled).stepping(sigmas)
         x = _start(metric, filled, measured)
         return ChambollePockState(
             y=filled,
@@ -181,11 +186,12 @@ class ChambollePock:
         q = ahead.mul_(sigma_b).add_(s.box_dual)
         inside = metric.inside(q)
         inside.sub_(self.box.prox(inside / sigma_b), alpha=sigma_b)
-        s.x.sub_(change, alpha=RELAXATION)
-        s.predicted.sub_(predicted_change, alpha=RELAXATION)
-        s.fidelity_dual.lerp_(u, RELAXATION)
-        s.gradient_dual.lerp_(p, RELAXATION)
-        s.box_dual.lerp_(q, RELAXATION)
+        relaxation = RELAXATION if self.steps == "preconditioned" else 1.0
+        s.x.sub_(change, alpha=relaxation)
+        s.predicted.sub_(predicted_change, alpha=relaxation)
+        s.fidelity_dual.lerp_(u, relaxation)
+        s.gradient_dual.lerp_(p, relaxation)
+        s.box_dual.lerp_(q, relaxation)
         s.step += 1
         if s.step % 10 == 0 or s.step == self.max_steps:
             self._measure_gap(s, u, p)
@@ -264,6 +270,16 @@ class Metric:
         other = copy.copy(self)
         sigma_a, sigma_g, sigma_b = sigmas
         other.inverse = 1.0 / (MARGIN * (sigma_a * self.gain + sigma_g * self.slope + sigma_b))
+        return other
+
+    def norm(self) -> float:
+        """At least that of K."""
+        return math.sqrt(MARGIN * (float(self.gain.max()) + float(self.slope.max()) + 1.0))
+
+    def fixed(self, tau: float) -> Metric:
+        """The same with T a number."""
+        other = copy.copy(self)
+        other.inverse = torch.full_like(self.slope, tau)
         return other
 
     def inside(self, x: Tensor) -> Tensor:
