@@ -350,6 +350,81 @@ def test_the_seed_decides_the_image(tmp_path, command, folder):
     assert not np.array_equal(a, c)
 
 
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        (("--weight", 5), {"method": "tv-chambolle-pock", "weight": 5.0}),
+        (("--weight", 5, "--steps", 3), {"method": "tv-chambolle-pock", "weight": 5.0, "max_steps": 3}),
+        (("--weight", 4), {"method": "tv-conjugate-gradient", "weight": 4.0}),
+        (("--weight", 2), {"method": "wiener", "weight": 2.0}),
+        (("--steps", 5), {"method": "richardson-lucy", "max_steps": 5}),
+    ],
+    ids=str,
+)
+def test_classical_methods_are_those_of_the_library(tmp_path, command, folder, options, settings):
+    arguments = (
+        "image.tif",
+        tmp_path / "a.tif",
+        "--psf",
+        "psf.tif",
+        "--method",
+        settings["method"],
+        *options,
+    )
+    done = succeeded(command("restore", *arguments, folder=folder))
+    assert f"wrote {tmp_path / 'a.tif'}: {settings['method']}, " in done.lines[-1]
+    image, kernel = (io.read(folder / name).data for name in ("image.tif", "psf.tif"))
+    expected = selfinv.restore(image, kernel, spacing=(0.1, 0.1), **settings)
+    np.testing.assert_allclose(io.read(tmp_path / "a.tif").data, expected.image, rtol=1e-4, atol=1e-3)
+    assert f" {expected.stats['steps']} steps in " in done.lines[-1]
+
+
+def test_what_was_tuned_is_told_in_a_table(tmp_path, command, folder):
+    arguments = ("image.tif", tmp_path / "a.tif", "--psf", "psf.tif", "--method", "tv-chambolle-pock")
+    done = command("restore", *arguments, folder=folder)
+    assert done.code == 0, done.err
+    rows = [line for line in done.lines if line.startswith("|")]
+    assert rows[0].startswith("| method | setting | held-out score |")
+    assert {row.split("|")[1].strip() for row in rows[2:]} == {
+        "tv-chambolle-pock, L2",
+        "tv-chambolle-pock, Huber",
+    }
+    assert sum("| chosen |" in row for row in rows) == 1
+    assert ": tv-chambolle-pock, L2, weight " in done.lines[-1]
+    assert "held-out l2 score" in done.lines[-1]
+    quiet = succeeded(command("restore", *arguments, "-q", folder=folder))
+    assert quiet.err == ""
+
+
+def test_a_model_that_there_is_not_is_told(tmp_path, command, folder):
+    """Neither a classical method nor one that took the network's place has one to save."""
+    for name, options in (("tv", ("--method", "tv-chambolle-pock", "--weight", 5)), ("ssi", ("--steps", 2))):
+        model = tmp_path / f"{name}.safetensors"
+        arguments = ("restore", "image.tif", tmp_path / f"{name}.tif", "--psf", "psf.tif", *options)
+        done = command(*arguments, "--save-model", model, folder=folder)
+        assert done.code == 0, done.err
+        (told,) = [line for line in done.lines if "no model was written" in line]
+        assert str(model) in told
+        assert "by tv-chambolle-pock" in told
+        assert "--method ssi-network" in told
+        assert not model.exists()
+        assert (tmp_path / f"{name}.tif").exists()
+
+
+def test_the_files_voxel_sizes_are_those_that_total_variation_counts_by(tmp_path, command):
+    image = scene(32, 36)
+    io.write(tmp_path / "a.tif", io.Image(image, "yx", {"y": 0.5, "x": 0.1}))
+    options = ("--method", "tv-chambolle-pock", "--weight", 20, "-q")
+    succeeded(command("restore", "a.tif", "b.tif", *options, folder=tmp_path))
+    even, stretched = (
+        selfinv.restore(image, method="tv-chambolle-pock", weight=20.0, spacing=spacing).image
+        for spacing in (None, (0.5, 0.1))
+    )
+    restored = io.read(tmp_path / "b.tif").data
+    np.testing.assert_allclose(restored, stretched, rtol=1e-3, atol=0.1)
+    assert np.abs(restored - even).max() > 5.0
+
+
 def test_missing_pixels_are_filled_in_if_asked_for(tmp_path, command, folder):
     arguments = (
         "restore",
@@ -497,6 +572,16 @@ MISTAKES = {
     "boundary": ((*FLAT, "--boundary", "wall"), "boundary='wall' is unknown"),
     "device": ((*FLAT, "--device", "abacus"), "device='abacus' is unknown; use 'auto'"),
     "steps": ((*FLAT, "--steps", "0"), "'--steps'"),
+    "no weight": (
+        (*FLAT, "--method", "tv-chambolle-pock", "--weight", "0"),
+        "weight must be a positive number, got 0",
+    ),
+    "negative weight": ((*FLAT, "--method", "wiener", "--weight", "-2"), "positive number, got -2"),
+    "weight of a network": (
+        (*FLAT, "--method", "ssi", "--weight", "1"),
+        "method='ssi' has no weight; leave it out, or use one of tv-chambolle-pock",
+    ),
+    "weight in words": ((*FLAT, "--weight", "much"), "'--weight'"),
     "no number": ((*FLAT, "--seed", "x"), "'--seed'"),
     "option": ((*FLAT, "--stepps", "3"), "--stepps", "See 'selfinv restore --help'."),
     "command": (("restor", "a", "b"), "No such command 'restor'"),

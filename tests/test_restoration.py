@@ -243,6 +243,10 @@ def test_missing_values_are_filled_in_only_if_asked_for():
         ({"kernel": KERNEL - 0.05}, "psf has negative values"),
         ({"kernel": "psf.tif"}, "psf is .* expected an array of real numbers"),
         ({"kernel": None, "operator": Identity((9, 9))}, r"the shape \(9, 9\) but the image has"),
+        ({"method": "wiener", "kernel": None, "operator": Identity((9, 9))}, r"the shape \(9, 9\) but the"),
+        ({"weight": 1.0}, "method='ssi-network' has no weight; leave it out"),
+        ({"method": "wiener", "weight": -1.0}, "weight must be a positive number, got -1"),
+        ({"method": "tv-chambolle-pock", "spacing": (1.0, 2.0, 3.0)}, "does not fit the axes yx; give one"),
     ],
 )
 def test_a_mistake_is_an_input_error_that_says_what_to_do(options, words):
@@ -303,6 +307,54 @@ def test_stopping_early_keeps_the_best_so_far(how):
     np.testing.assert_array_equal(result.model.apply(IMAGE), result.image)
     scores = {step: score for step, _, score in result.stats["history"]}
     assert result.stats["held_out_score"] == scores[result.stats["best_step"]]
+
+
+def test_a_search_tells_its_parts_and_shows_images():
+    seen = []
+    result = restore(
+        method="tv-chambolle-pock", max_steps=6, callback=lambda p: seen.append((p, p.estimate()))
+    )
+    parts = list(dict.fromkeys(p.phase for p, _ in seen))
+    assert parts[0].startswith("tv-chambolle-pock, L2, weight ")
+    assert parts[-1] == "final"
+    assert len(parts) == len(result.stats["trials"]) + 1
+    assert all(0 <= p.step <= p.max_steps == 6 for p, _ in seen)
+    assert all(image.shape == IMAGE.shape and np.isfinite(image).all() for _, image in seen)
+    np.testing.assert_array_equal(seen[-1][1], result.image)
+
+
+@pytest.mark.parametrize("how", ["return False", "ctrl-c"])
+def test_stopping_a_search_keeps_the_best_so_far(how):
+    """Of the weights that were tried, the one that predicts held-out values best, and it is told which."""
+    seen = []
+
+    def callback(progress):
+        seen.append(progress.phase)
+        if len(set(seen)) == 6:
+            if how == "ctrl-c":
+                raise KeyboardInterrupt
+            return False
+        return None
+
+    result = restore(method="tv-chambolle-pock", callback=callback)
+    assert result.status == selfinv.Status.CANCELLED
+    assert not result.status.failed
+    assert len(result.stats["trials"]) == 5
+    scores = {setting: score for _, _, setting, score, _ in result.stats["trials"]}
+    assert result.stats["weight"] == min(scores, key=scores.get)
+    assert result.stats["held_out_score"] == min(scores.values())
+    assert result.model is None
+    assert np.corrcoef(result.image.ravel(), IMAGE.ravel())[0, 1] > 0.9
+
+
+def test_a_solver_with_settings_of_ones_own_is_a_method_too():
+    from selfinv.solvers.richardson_lucy import RichardsonLucy
+
+    result = restore(method=RichardsonLucy(max_steps=50, background=20.0), max_steps=7)
+    assert (result.stats["method"], result.stats["steps"]) == ("custom", 7)
+    assert result.model is None
+    other = restore(method="richardson-lucy", max_steps=7)
+    assert not np.allclose(result.image, other.image, rtol=1e-3)
 
 
 def test_ctrl_c_before_there_is_anything_is_ctrl_c(monkeypatch):

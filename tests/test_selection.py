@@ -454,7 +454,6 @@ def test_iterations_are_counted_by_the_distance_to_a_reference():
 
 
 def test_iterations_without_a_finite_estimate_are_not_chosen():
-    # Fails: the reference's state is handed to the candidate's solver when no distance is finite.
     broken = Candidate("broken", lambda _: Walk(math.nan, steps=6), "steps", reference=Wiener(max_steps=3))
     _, state, status = tune(data(), fixed("plain", 5.0), broken)
     assert state.chosen.name == "plain"
@@ -501,7 +500,6 @@ def test_a_candidate_that_fails_is_tried_again_and_then_left_out():
 
 
 def test_failing_again_and_again_does_not_use_up_the_steps_of_the_others():
-    # Fails: the planned steps count one attempt of an untuned candidate.
     failing = fixed("failing", 5.0, fails=(0, 7919, 15838), steps=50, spare=0)
     solver, state, status = tune(data(), failing, fixed("plain", 6.0, steps=10, spare=0))
     assert status == Status.CONVERGED
@@ -512,7 +510,6 @@ def test_failing_again_and_again_does_not_use_up_the_steps_of_the_others():
 @pytest.mark.parametrize("steps", [1, 2, 30])
 @pytest.mark.parametrize("level", [0.0, 5.0, 64.0])
 def test_the_plan_is_long_enough_for_the_search(steps, level):
-    # Fails for few steps or a long search: every solve also takes a step to begin, which is not planned.
     candidate, _ = constants(steps=steps, spare=0)
     solver, state, status = tune(data(level), candidate)
     assert status == Status.CONVERGED
@@ -605,7 +602,6 @@ def test_ending_early_keeps_the_best_so_far(how, phase, best):
 
 
 def test_ending_in_the_last_solve_is_no_worse_than_ending_before_it():
-    # Fails: Richardson and Lucy's last solve begins anew, and its first iterations replace the best.
     truth = 0.3 * blocks()
     operator = Convolution(BLUR, (SIDE, SIDE), "zero")
     y = torch.poisson(operator(truth).clamp_min(0), generator=torch.Generator().manual_seed(0))

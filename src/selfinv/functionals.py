@@ -109,7 +109,7 @@ class L1:
         return torch.sub(u, y, alpha=sigma).clamp_(-1.0, 1.0)
 
     def curvature(self, y: Tensor) -> float:
-        return 1.0 / max(noise_level(y.detach().cpu()), 1e-12)
+        return 1.0 / noise_scale(y)
 
 
 @dataclass(frozen=True)
@@ -184,6 +184,13 @@ class Box:
 
     def prox(self, x: Tensor) -> Tensor:
         return x if self.open else x.clamp(self.lower, self.upper)
+
+
+def noise_scale(y: Tensor) -> float:
+    """What to take for the noise's deviation in step sizes: never 0. NaN are missing values."""
+    finite = y[torch.isfinite(y)]
+    spread = float(finite.max() - finite.min()) if finite.numel() else 0.0
+    return max(noise_level(y.detach().cpu()), 1e-3 * spread, torch.finfo(y.dtype).tiny)
 
 
 def _length(gradient: Tensor, ndim: int) -> Tensor:

@@ -20,7 +20,7 @@ from selfinv.learning.solver import SSI, SSIState
 from selfinv.methods import Request, solver_for
 from selfinv.operators import Boundary, Convolution, Identity, LinearOperator, choose_boundary
 from selfinv.psf import MeasuredPSF, check_psf, normalise
-from selfinv.selection import SelfTunedState, table
+from selfinv.selection import SelfTuned, SelfTunedState, table
 from selfinv.solvers.base import Callback, Forward, Progress, Solver, Status, run
 from selfinv.types import (
     Array,
@@ -188,7 +188,8 @@ def restore(
     inner, inner_solver = state, solver
     if isinstance(state, SelfTunedState):
         status = status.after(*status.failed_attempts, *state.failures)
-        inner, inner_solver = state.inner, cast(Solver, state.solver)
+        ended, inner = cast(SelfTuned, solver).end(state)
+        inner_solver = cast(Solver, ended)
     if status.failed:
         warnings.warn(str(status), SelfinvWarning, stacklevel=2)
     model = None

@@ -33,6 +33,7 @@ from selfinv.types import InputError, SelfinvWarning
 ENOUGH = 5000  # hidden values at which the score tells settings apart that differ by some hundredths of a dB
 
 MAX_TRIALS = 14  # of one candidate
+FINAL = "final"
 ATTEMPTS = 3  # of a candidate that may fail
 FINISHED = replace(Status.CONVERGED, message="finished: tuned by held-out values, then solved on all of them")
 
@@ -191,6 +192,7 @@ class SelfTunedState:
     search: Iterator[None]
     latest: Callable[[], Tensor]
     kept: Tensor | None = None
+    kept_end: tuple[Solver, Any] | None = None
     trials: list[Trial] = field(default_factory=list)
     best: dict[str, Trial] = field(default_factory=dict)
     chosen: Trial | None = None
@@ -235,10 +237,14 @@ class SelfTuned:
 
     def planned_steps(self) -> int:
         """An upper bound of the steps of all solves together."""
-        trials = {None: 1, "steps": 2}
-        return sum(
-            trials.get(c.parameter, MAX_TRIALS) * c.solver(c.first).planned_steps() for c in self.candidates
-        )
+        solves = {None: ATTEMPTS, "steps": 1}
+        searches, last = 0, 0
+        for c in self.candidates:
+            once = c.solver(c.first).planned_steps() + 1  # preparing a solve is a step too
+            reference = c.reference.planned_steps() + 1 if c.reference is not None else 0
+            searches += solves.get(c.parameter, MAX_TRIALS) * once + reference
+            last = max(last, once + reference)
+        return searches + last
 
     def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> SelfTunedState:
         """Set values apart and prepare the first solve."""
@@ -265,9 +271,15 @@ class SelfTuned:
         status = state.solver.status(state.inner)
         return status if status.failed else FINISHED
 
+    def end(self, state: SelfTunedState) -> tuple[Solver | None, Any]:
+        """The solver, and its state, that `estimate` is of."""
+        if state.kept_end is None or state.finished:
+            return state.solver, state.inner
+        return state.kept_end
+
     def estimate(self, state: SelfTunedState) -> Tensor:
-        """The best object so far: of the settings tried, or of the solve that is going on."""
-        return state.latest() if state.kept is None or state.chosen is not None else state.kept
+        """The best object so far: of the settings tried, before there is one, of the solve going on."""
+        return state.latest() if state.kept is None or state.finished else state.kept
 
     # ---- the search: every `yield` is the end of one step of a solver ----
 
@@ -282,13 +294,13 @@ class SelfTuned:
                 state.skipped[candidate.name] = str(error)  # what the first can take, another need not
         state.chosen = self._choose(list(state.best.values()))
         candidate = next(c for c in self.candidates if c.name == state.chosen.name)
-        end = ends[candidate.name]
-        for _ in _solve(
-            candidate.solver(state.chosen.setting), state.held_out.y, operator, state, seed, end, "final"
-        ):
-            if candidate.parameter == "steps" and state.inner.step >= state.chosen.setting:
-                return
-            yield
+        if candidate.parameter == "steps":  # what was hidden may change their best number a little
+            best = yield from _nearest(candidate, state.held_out.y, operator, state, seed, FINAL)
+            state.chosen = replace(state.chosen, setting=best.step)
+            state.best[candidate.name] = state.chosen
+            return
+        solver, end = candidate.solver(state.chosen.setting), ends[candidate.name]
+        yield from _solve(solver, state.held_out.y, operator, state, seed, end, FINAL)
 
     def _choose(self, trials: Sequence[Trial]) -> Trial:
         trials = [t for t in trials if math.isfinite(t.score)] or trials
@@ -302,7 +314,9 @@ def _solve(
 ) -> Generator[None, None, Any]:
     """One solve, step by step; returns its last state."""
     with warnings.catch_warnings():
-        if name != "final":  # what is wrong with the data is said once, and of the chosen method only
+        if not name.startswith(
+            FINAL
+        ):  # what is wrong with the data is said once, and of the chosen method only
             warnings.simplefilter("ignore", SelfinvWarning)
         if start is not None and "start" in inspect.signature(solver.init).parameters:
             inner = solver.init(y, operator, seed=seed, start=start)  # type: ignore[call-arg]
@@ -329,7 +343,7 @@ def _record(
         costs = torch.full_like(costs, math.inf)
     trial = Trial(candidate.name, candidate.parameter, setting, costs, inner.step)
     if all(trial.score < other.score for other in state.trials):
-        state.kept = estimate
+        state.kept, state.kept_end = estimate, (solver, inner)
     state.trials.append(trial)
     if candidate.name not in state.best or trial.score < state.best[candidate.name].score:
         state.best[candidate.name] = trial
@@ -366,8 +380,16 @@ def _once(
 
 def _by_step(
     candidate: Candidate, state: SelfTunedState, operator: Forward, seed: int
+) -> Generator[None, None, None]:
+    best = yield from _nearest(candidate, state.held_out.shown, operator, state, seed, candidate.name)
+    assert state.solver is not None
+    _record(candidate, best.step, best, state.solver, state, operator)
+
+
+def _nearest(
+    candidate: Candidate, y: Tensor, operator: Forward, state: SelfTunedState, seed: int, name: str
 ) -> Generator[None, None, Any]:
-    r"""The iteration nearest to a reference, and its score.
+    r"""The iteration nearest to the candidate's reference.
 
     The held-out score is blind to noise that the operator suppresses and iterations amplify without end. If
     :math:`\bar x` is the mean of what the object may be, given the data, then any estimate's expected squared
@@ -375,31 +397,27 @@ def _by_step(
     """
     if candidate.reference is None:
         raise InputError(f"{candidate.name} has iterations to be counted; give a reference to count by")
-    shown, kept = state.held_out.shown, state.kept
-    name = f"{candidate.name}, reference"
-    inner = yield from _solve(candidate.reference, shown, operator, state, seed, None, name)
+    inner = yield from _solve(candidate.reference, y, operator, state, seed, None, f"{name}, reference")
     reference = candidate.reference.estimate(inner)
     solver = candidate.solver(math.nan)
-    nearest, best = math.inf, state.inner
-    for _ in _solve(solver, shown, operator, state, seed, None, candidate.name):
-        taken = state.inner.step
-        if taken > 0:
-            distance = float((solver.estimate(state.inner) - reference).square().mean())
-            if distance < nearest:
-                nearest, best = distance, state.inner
-            elif taken > 1.5 * best.step + 5:
-                break
-        if kept is None and taken > 0:
-            state.kept = solver.estimate(best)
+    nearest, best = math.inf, None
+    for _ in _solve(solver, y, operator, state, seed, None, name):
+        distance = float((solver.estimate(state.inner) - reference).square().mean())
+        if state.inner.step > 0 and not distance >= nearest:
+            nearest, best = distance, state.inner
+        elif best is not None and state.inner.step > 1.5 * best.step + 5:
+            break
         yield
-    _record(candidate, best.step, best, solver, state, operator)
-    return None
+    if best is None:
+        raise InputError(f"{candidate.name} took no step")
+    state.inner, state.latest = best, lambda: solver.estimate(best)
+    return best
 
 
 def _by_value(
     candidate: Candidate, state: SelfTunedState, operator: Forward, seed: int
 ) -> Generator[None, None, Any]:
-    """From strong to weak until twice in a row it got worse, then once on each side of the best."""
+    """From strong to weak until it got worse twice in a row, or back up; then on each side of the best."""
     ends: dict[float, Any] = {}
 
     def attempt(value: float, start: Any) -> Generator[None, None, Trial]:
@@ -418,6 +436,11 @@ def _by_value(
         start = ends[value]
         value *= candidate.factor
         ends = {v: e for v, e in ends.items() if v in (trial.setting, best.setting)}
+    strongest = candidate.first
+    while state.best[candidate.name].setting == strongest < 100 * candidate.first:
+        start = ends[strongest]
+        strongest /= candidate.factor
+        yield from attempt(strongest, start)
     centre, root = state.best[candidate.name].setting, math.sqrt(candidate.factor)
     start = ends[centre]
     for value in (centre * root, centre / root):

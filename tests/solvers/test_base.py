@@ -172,7 +172,6 @@ def test_time_left_is_told_by_the_pace_of_the_steps_after_the_first(clock):
 
 def test_a_part_of_a_run_has_its_own_time(clock):
     """What came before is not counted, what it takes to begin the part is."""
-    # Fails: a part's time is counted from the first step of the part before it.
     seen = []
 
     @dataclass(frozen=True)

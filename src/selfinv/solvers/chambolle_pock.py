@@ -28,13 +28,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfinv.functionals import Box, Fidelity, SquaredL2, TotalVariation
-from selfinv.noise import noise_level
+from selfinv.functionals import Box, Fidelity, SquaredL2, TotalVariation, noise_scale
 from selfinv.operators import Convolution, Gradient, LinearOperator, norm
 from selfinv.solvers.base import Forward, Status, linear, observed
 from selfinv.types import InputError, Shape, spatial_index
 
 RELAXATION = 1.6
+FAR = 10.0  # ranges of the present values; an object's values are supposed not to lie further out
 SIGMA_BOX = 0.05  # dual step of the box against the fidelity's
 MARGIN = 1.01  # of T's inverse above K^T Sigma K, so that the steps' product stays below 1
 
@@ -106,6 +106,8 @@ class ChambollePock:
     def __post_init__(self) -> None:
         if not 0.0 <= self.weight < math.inf:
             raise InputError(f"the weight of total variation must be 0 or more, got {self.weight}")
+        if self.steps not in ("preconditioned", "fixed"):
+            raise InputError(f"steps={self.steps!r} is unknown; use 'preconditioned' or 'fixed'")
         if self.max_steps < 1:
             raise InputError(f"max_steps must be at least 1, got {self.max_steps}")
 
@@ -163,11 +165,8 @@ class ChambollePock:
         A gradient's dual is at most as long as the weight, and gradients that matter are about as large as
         the noise.
         """
-        finite = y[torch.isfinite(y)]
-        spread = float(finite.max() - finite.min()) if finite.numel() else 0.0
-        noise = max(noise_level(y.detach().cpu()), 1e-3 * spread, torch.finfo(y.dtype).tiny)
         sigma = self.fidelity.curvature(y)
-        gradient = min(max(self.weight / noise, 0.01 * sigma), 10.0 * sigma)
+        gradient = min(max(self.weight / noise_scale(y), 0.01 * sigma), 10.0 * sigma)
         return sigma, gradient, SIGMA_BOX * sigma
 
     @torch.no_grad()
@@ -201,7 +200,7 @@ class ChambollePock:
         """Running, converged, out of steps, or not finite."""
         if state.failure is not None:
             return state.failure
-        if state.gap <= self.rtol * abs(state.loss):
+        if math.isfinite(state.gap) and state.gap <= self.rtol * abs(state.loss):
             return replace(Status.CONVERGED, message="converged: the primal-dual gap closed")
         return Status.MAX_STEPS if state.step >= self.max_steps else Status.RUNNING
 
@@ -231,8 +230,8 @@ class ChambollePock:
         slope = metric.adjoint(u) + metric.gradient.adjoint(p)
         low, high = float(x.min()), float(x.max())
         reach = high - low
-        low = low - reach if self.box.lower is None else self.box.lower
-        high = high + reach if self.box.upper is None else self.box.upper
+        low = low - FAR * reach if self.box.lower is None else self.box.lower
+        high = high + FAR * reach if self.box.upper is None else self.box.upper
         count = float(s.measured.sum().clamp_min(1.0))
         gradient = metric.gradient(x)
         primal = float((self.fidelity.value(predicted, s.y) * s.measured).sum(dtype=torch.float64))
@@ -240,7 +239,8 @@ class ChambollePock:
         dual = -float((self.fidelity.conjugate(u, s.y) * s.measured).sum(dtype=torch.float64))
         dual += float(torch.minimum(slope * low, slope * high).sum(dtype=torch.float64))
         s.loss, s.gap = primal / count, (primal - dual) / count
-        if not math.isfinite(s.loss):
+        # An infinite objective is no failure: counts where none are predicted cost that, until the next step.
+        if not math.isfinite(dual) or math.isnan(primal):
             s.failure = Status.NONFINITE
 
 
