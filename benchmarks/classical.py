@@ -1,6 +1,7 @@
 """Classical methods on the paper's benchmark: its settings, self-tuned, and tuned with the truth.
 
 python benchmarks/classical.py --images DIR [--crop 512] [--output classical.csv] [--names usaf,newyork]
+python benchmarks/classical.py --summary classical.csv more.csv --crop 512
 
 Every image is degraded as in the paper (selfinv.noise.benchmark_degradation). "oracle" rows were tuned with
 the truth and are there to compare with. Scores: PSNR, SSIM (range 2), mutual information; seconds here.
@@ -36,12 +37,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--summary", type=Path, nargs="+", help="only print the means of these tables")
     parser.add_argument("--psf", type=Path, help="default: psf.npy beside the images")
+    parser.add_argument("--paper", action="store_true", help="only the rows with the paper's settings")
     parser.add_argument("--names", default="", help="only images whose names start with one of these")
     parser.add_argument("--crop", type=int, default=0, help="central part of this size; 0: whole images")
     parser.add_argument("--output", type=Path, default=Path("classical.csv"))
     arguments = parser.parse_args()
+    if arguments.summary:
+        rows = [row for path in arguments.summary for row in csv.DictReader(path.open(newline=""))]
+        return _summary(rows, arguments)
     kernel = np.load(arguments.psf or arguments.images / "psf.npy")
     rows = []
     with arguments.output.open("w", newline="") as file:
@@ -51,7 +57,7 @@ def main() -> None:
             if not path.name.startswith(tuple(arguments.names.split(","))):
                 continue
             truth = noise.normalise_minmax(_crop(selfinv.io.read(path).data, arguments.crop))
-            for row in _rows(truth, kernel):
+            for row in _rows(truth, kernel, arguments.paper):
                 rows.append({"image": path.stem, **row})
                 writer.writerow(rows[-1])
                 file.flush()
@@ -64,7 +70,7 @@ def _crop(image: np.ndarray, size: int) -> np.ndarray:
     return image[tuple(slice(max(0, (n - size) // 2), max(0, (n - size) // 2) + size) for n in image.shape)]
 
 
-def _rows(truth: np.ndarray, kernel: np.ndarray) -> Iterator[dict[str, object]]:
+def _rows(truth: np.ndarray, kernel: np.ndarray, only_paper: bool) -> Iterator[dict[str, object]]:
     blurry, noisy = noise.benchmark_degradation(truth, kernel)
     y = torch.from_numpy(noisy)[None, None].float()
     A = Convolution(torch.from_numpy(psf.normalise(kernel)).float(), truth.shape, "zero")
@@ -88,6 +94,8 @@ def _rows(truth: np.ndarray, kernel: np.ndarray) -> Iterator[dict[str, object]]:
     for name, solver in paper.items():
         image, _, seconds = _timed(solver, y, A)
         yield scored(name, image, "paper", seconds)
+    if only_paper:
+        return
     noise_deviation = noise.noise_level(noisy)
     for name in ("tv-chambolle-pock", "richardson-lucy", "wiener"):
         image, state, seconds = _timed(solver_for(name, request), y, A)
@@ -148,6 +156,8 @@ def _summary(rows: list[dict[str, object]], arguments: argparse.Namespace) -> No
     def psnr(image: object, pick: Callable[[str], bool]) -> float:
         return max(float(r["psnr"]) for r in rows if r["image"] == image and pick(str(r["method"])))
 
+    if arguments.paper:
+        return
     print()
     for method in ("tv-chambolle-pock", "richardson-lucy"):
         losses = {

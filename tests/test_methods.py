@@ -131,9 +131,7 @@ def test_the_same_seed_gives_the_same_image(method):
     [
         ("tv-chambolle-pock", 1000.0),
         ("tv-chambolle-pock", 1e-3),
-        ("tv-conjugate-gradient", 1000.0),
         ("richardson-lucy", 1000.0),
-        ("wiener", 1000.0),
     ],
 )
 def test_another_unit_gives_the_same_image_in_that_unit(method, scale):
@@ -154,9 +152,9 @@ def test_tuned_total_variation_is_nearly_as_good_as_with_the_best_weight(kernel)
     for seed in range(3):
         image = np.abs(clean + np.random.default_rng(seed).normal(0, 8, clean.shape))
         tuned = restore(image, kernel, method="tv-chambolle-pock").image
-        weights = (1.5, 2.5, 4.0, 6.0, 8.0, 12.0)
+        weights = (1.5, 2.5, 4.0, 6.0, 9.0)
         best = max(
-            psnr(restore(image, kernel, method="tv-chambolle-pock", weight=w, max_steps=30).image, truth)
+            psnr(restore(image, kernel, method="tv-chambolle-pock", weight=w, max_steps=25).image, truth)
             for w in weights
         )
         lost.append(best - psnr(tuned, truth))
@@ -346,8 +344,32 @@ def test_a_spacing_has_to_fit(spacing):
 
 @pytest.mark.parametrize("method", CLASSICAL)
 def test_values_too_large_for_single_precision_are_refused(method):
-    with pytest.raises(InputError, match=r"values of 1\.\d+e\+40; divide it"):
+    with pytest.raises(InputError, match=r"largest value is 1\.\d+e\+40; use a unit in which"):
         restore(IMAGE * 1e38, method=method)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "tv-chambolle-pock", "weight": 2.0, "max_steps": 20},
+        {"method": "tv-conjugate-gradient", "weight": 2.0, "max_steps": 20},
+        {"method": "richardson-lucy", "max_steps": 5},
+        {"method": "wiener", "weight": 2.0},
+    ],
+    ids=lambda options: options["method"],
+)
+@pytest.mark.parametrize("scale", [1e-26, 1e-10, 1e10, 1e20])
+def test_intensities_in_any_unit_are_computed_with_or_refused(options, scale):
+    """Squares of very large or very small values leave single precision, and then nothing would be right."""
+    weight = {"weight": options["weight"] * scale} if options["method"].startswith("tv") else {}
+    if not 1e-15 < scale < 1e15:
+        with pytest.raises(InputError, match="use a unit in which"):
+            restore(scale * IMAGE, **(options | weight))
+        return
+    expected = scale * restore(**options).image.astype(float)
+    result = restore(scale * IMAGE, **(options | weight))
+    assert not result.status.failed
+    np.testing.assert_allclose(result.image, expected, rtol=0.01, atol=0.1 * scale)
 
 
 def test_solvers_can_be_had_without_an_image_file_or_the_front_door():

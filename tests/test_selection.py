@@ -373,6 +373,16 @@ def test_the_search_goes_from_strong_to_weak_and_then_looks_closer():
     assert [level.value for level in given] == pytest.approx([*settings, state.chosen.setting])
 
 
+def test_if_the_first_setting_is_the_best_stronger_ones_are_tried_too():
+    candidate, _ = constants(first=2.0)
+    _, state, status = tune(data(40.0), candidate)
+    settings = [trial.setting for trial in state.trials]
+    root = math.sqrt(2)
+    assert settings == pytest.approx([2, 1, 0.5, 4, 8, 16, 32, 64, 32 / root, 32 * root])
+    assert state.chosen.setting == pytest.approx(32 * root)
+    assert status == Status.CONVERGED
+
+
 def test_each_solve_starts_where_a_stronger_one_ended():
     candidate, given = constants(first=16.0)
     tune(data(), candidate)

@@ -172,12 +172,16 @@ def _richardson_lucy_solver(request: Request) -> Solver:
 
 
 def _wiener(request: Request) -> Candidate:
-    return Candidate("wiener", lambda balance: Wiener(balance=balance), "balance", 8.0)
+    return Candidate("wiener", lambda balance: _wiener_with(request, balance), "balance", 8.0)
+
+
+def _wiener_with(request: Request, balance: float) -> Wiener:
+    return Wiener(balance=balance, max_steps=request.steps or Wiener.max_steps)
 
 
 def _wiener_solver(request: Request) -> Solver:
     if request.weight is not None:
-        return Wiener(balance=request.weight)
+        return _wiener_with(request, request.weight)
     return _tuned(request, _wiener(request))
 
 

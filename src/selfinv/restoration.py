@@ -22,6 +22,7 @@ from selfinv.operators import Boundary, Convolution, Identity, LinearOperator, c
 from selfinv.psf import MeasuredPSF, check_psf, normalise
 from selfinv.selection import SelfTuned, SelfTunedState, table
 from selfinv.solvers.base import Callback, Forward, Progress, Solver, Status, run
+from selfinv.solvers.chambolle_pock import ChambollePock
 from selfinv.types import (
     Array,
     AxisLayout,
@@ -51,7 +52,8 @@ class Result:
     stats
         Method, seed, steps, seconds, held-out scores, versions, device.
     model
-        The trained inverse, to save or to apply to more images of the same instrument.
+        The trained inverse, to save or to apply to more images of the same instrument; None where a classical
+        method made the image.
     """
 
     image: Array
@@ -93,7 +95,7 @@ def restore(
         ``"ssi"`` (our best: a network trained on this image, unless a simple method predicts held-out values
         better), ``"ssi-network"`` (that network in any case), ``"auto"`` (whatever predicts them best of
         all), ``"tv-chambolle-pock"``, ``"tv-conjugate-gradient"``, ``"richardson-lucy"``, ``"wiener"``
-        (each tuned by held-out values),
+        (each tuned for this image),
         ``"ssi-paper"`` (Kobayashi et al. 2020, arXiv:2006.06156), ``"ssi-unmasked"`` (its control),
         ``"tv-chambolle-pock-paper"``, ``"tv-conjugate-gradient-paper"`` (the paper's fixed settings, for
         intensities from 0 to 1); or a solver with settings of your own.
@@ -179,6 +181,10 @@ def restore(
         "device": str(place),
         "boundary": getattr(forward, "boundary", None),
     }
+    if weight is not None:
+        stats |= {"balance" if name == "wiener" else "weight": weight}
+    if isinstance(solver, ChambollePock):
+        stats["fidelity"] = type(solver.fidelity).__name__
     stats |= _outcome(state) | {"seconds": time.monotonic() - start, "versions": versions()}
     if correlation is not None:
         stats["noise"] = correlation.explain()
@@ -309,8 +315,10 @@ def _noise_correlation(y: Tensor, forward: Forward) -> NoiseCorrelation | None:
 def _single(y: Tensor) -> Tensor:
     """In the precision that convolutions run in (a network normalises first)."""
     largest = float(torch.where(torch.isfinite(y), y.abs(), 0.0).max())
-    if largest > 1e30:
-        raise InputError(f"the image has values of {largest:.3g}; divide it until all are below 1e30")
+    if not 1e-15 < largest < 1e15:  # squares must stay within single precision
+        raise InputError(
+            f"the image's largest value is {largest:.3g}; use a unit in which it lies between 1e-15 and 1e15"
+        )
     return y.float()
 
 

@@ -424,11 +424,16 @@ def test_what_lies_beneath_a_missing_value_is_never_looked_at(name, fidelity):
     assert results[0][1:] == results[1][1:]
 
 
-def test_infinite_values_are_missing_too():
+@pytest.mark.parametrize("fidelity", [SquaredL2(), L1(), Poisson()], ids=str)
+def test_infinite_values_are_missing_too(fidelity):
+    # Fails for Poisson: its curvature is the mean of all values but NaN, and no step is left of an infinite one.
     operator = SMALL["fft-zero"]()
     y = holes(scene(operator))
-    infinite = y.nan_to_num(nan=math.inf)
-    torch.testing.assert_close(solve(infinite, operator), solve(y, operator), rtol=0.0, atol=0.0)
+    ends = [
+        solve(values, operator, steps=30, fidelity=fidelity, box=Box(0.0))
+        for values in (y, y.nan_to_num(nan=math.inf))
+    ]
+    assert torch.equal(*ends)
 
 
 def test_holes_are_filled_from_their_surroundings():
@@ -459,6 +464,19 @@ def test_a_warm_start_is_nearer_to_the_optimum(name):
     assert warm.loss < cold.loss
     assert warm.gap < cold.gap
     assert torch.equal(ChambollePock(0.33).estimate(first), kept)  # the run it came from is left alone
+
+
+@pytest.mark.parametrize("name", ["identity", "fft-unknown", "reflect"])
+def test_the_same_run_in_two_parts_is_the_same_run(name):
+    operator = SMALL[name]()
+    y = holes(scene(operator))
+    half = ChambollePock(0.3, box=Box(4.0), max_steps=15, rtol=0.0)
+    first, _ = run(half, y, operator)
+    second = half.init(y, operator, start=first)
+    for _ in range(15):
+        second = half.step(second)
+    whole, _ = run(replace(half, max_steps=30), y, operator)
+    torch.testing.assert_close(second.x, whole.x, rtol=1e-9, atol=1e-9)
 
 
 def test_a_warm_start_takes_the_new_measurement_and_forgets_the_old():

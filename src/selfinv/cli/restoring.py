@@ -12,7 +12,7 @@ import typer
 from selfinv.cli.console import FAILED, INTERRUPTED, progress, say, uninterrupted
 from selfinv.cli.images import check_beside, draw_preview, open_image, read_psf, save_image
 from selfinv.cli.options import Axes, Clip, Device, DType, Input, MaskNan, Output, Preview, Quiet, Seed
-from selfinv.types import same_layout
+from selfinv.types import InputError, same_layout
 
 if TYPE_CHECKING:
     from selfinv.io import Image
@@ -29,7 +29,7 @@ def restore(
         typer.Option(
             help="ssi (a network trained on this image, unless a simple method predicts held-out values "
             "better), ssi-network (in any case), auto (whatever predicts them best), tv-chambolle-pock, "
-            "tv-conjugate-gradient, richardson-lucy, wiener (each tuned by held-out values), and as in "
+            "tv-conjugate-gradient, richardson-lucy, wiener (each tuned for this image), and as in "
             "the paper: ssi-paper, ssi-unmasked, tv-chambolle-pock-paper, tv-conjugate-gradient-paper."
         ),
     ] = "ssi",
@@ -67,10 +67,13 @@ def restore(
 
     Ctrl-C ends the training and, from the first step on, writes the best so far (exit status 130).
     """
+    from selfinv.methods import METHODS
     from selfinv.restoration import restore as run
 
     image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[psf], preview=preview)
     kernel = None if psf is None else read_psf(psf, image)
+    if save_model is not None and method in METHODS and not method.startswith(("ssi", "auto")):
+        raise InputError(f"--save-model: {method} trains no model; leave it out, or use --method ssi-network")
     if save_model is not None:
         check_beside(save_model, ".safetensors", [input, psf], output)
     with progress(quiet) as callback:
