@@ -138,7 +138,7 @@ class Poisson:
         return 0.5 * (1.0 + rate - ((rate - 1.0).square_() + 4.0 * sigma * y).sqrt_())
 
     def curvature(self, y: Tensor) -> float:
-        return 1.0 / max(float(y.nanmean()) + self.background, 1e-12)
+        return 1.0 / max(float(y[torch.isfinite(y)].mean()) + self.background, 1e-12)
 
 
 @dataclass(frozen=True)

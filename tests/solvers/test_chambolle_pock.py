@@ -426,7 +426,6 @@ def test_what_lies_beneath_a_missing_value_is_never_looked_at(name, fidelity):
 
 @pytest.mark.parametrize("fidelity", [SquaredL2(), L1(), Poisson()], ids=str)
 def test_infinite_values_are_missing_too(fidelity):
-    # Fails for Poisson: its curvature is the mean of all values but NaN, and no step is left of an infinite one.
     operator = SMALL["fft-zero"]()
     y = holes(scene(operator))
     ends = [
