@@ -115,8 +115,8 @@ def restore(
 
 
 def _spacing(image: Image) -> list[float] | None:
-    """Voxel sizes along the spatial axes, if the file tells all of them and what its axes are."""
-    sizes = [image.voxel_size.get(axis) for axis in image.axes or "" if axis in "zyx"]
+    """Voxel sizes along z, y, x, if the file tells all of them and what its axes are."""
+    sizes = [image.voxel_size.get(axis) for axis in "zyx" if axis in (image.axes or "")]
     known = [size for size in sizes if size]
     return known if known and len(known) == len(sizes) else None
 

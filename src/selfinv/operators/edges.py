@@ -30,7 +30,7 @@ def choose_boundary(y: Tensor, psf: Tensor) -> Literal["zero", "unknown"]:
     floor = _floor(y)
     slopes, errors, weights = [], [], []
     for axis in range(psf.ndim):
-        marginal = psf.to(torch.float64).sum(dim=[a for a in range(psf.ndim) if a != axis])
+        marginal = psf.to(torch.float64).movedim(axis, 0).flatten(1).sum(1) if psf.ndim > 1 else psf.double()
         lines = y.movedim(2 + axis, -1)
         for low in (True, False):
             # A sample at the distance d from the low edge sees the kernel's taps j <= d + n // 2 inside.
