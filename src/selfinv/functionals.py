@@ -186,11 +186,11 @@ class Box:
         return x if self.open else x.clamp(self.lower, self.upper)
 
 
-def noise_scale(y: Tensor) -> float:
-    """What to take for the noise's deviation in step sizes: never 0. NaN are missing values."""
+def noise_scale(y: Tensor, least: float = 1e-3) -> float:
+    """The noise's deviation, never below ``least`` times the range, and never 0. NaN are missing values."""
     finite = y[torch.isfinite(y)]
     spread = float(finite.max() - finite.min()) if finite.numel() else 0.0
-    return max(noise_level(y.detach().cpu()), 1e-3 * spread, torch.finfo(y.dtype).tiny)
+    return max(noise_level(y.detach().cpu()), least * spread, torch.finfo(torch.float32).tiny)
 
 
 def _length(gradient: Tensor, ndim: int) -> Tensor:

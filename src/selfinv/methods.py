@@ -10,16 +10,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from selfinv.functionals import Box, Fidelity, Huber, SquaredL2
+from selfinv.functionals import Box, Fidelity, Huber, SquaredL2, noise_scale
 from selfinv.learning.losses import choose_loss
 from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
 from selfinv.learning.solver import SSI
-from selfinv.noise import noise_level
 from selfinv.operators import LinearOperator
 from selfinv.selection import Candidate, SelfTuned
 from selfinv.solvers.base import Forward, Solver
 from selfinv.solvers.chambolle_pock import ChambollePock
-from selfinv.solvers.conjugate_gradient import ConjugateGradient
+from selfinv.solvers.conjugate_gradient import ConjugateGradient, paper_conjugate_gradient
 from selfinv.solvers.richardson_lucy import RichardsonLucy
 from selfinv.solvers.wiener import Wiener
 from selfinv.types import InputError
@@ -152,10 +151,8 @@ def _tv_candidates(request: Request) -> tuple[Candidate, ...]:
 
 
 def _strongest(y: Tensor) -> float:
-    """Half the noise's deviation: total variation is hardly ever wanted any stronger."""
-    finite = y[torch.isfinite(y)]
-    spread = float(finite.max() - finite.min())
-    return 0.5 * max(noise_level(y.detach().cpu()), 1e-6 * spread, torch.finfo(torch.float32).tiny)
+    """Half the noise's deviation: where the search for total variation's weight begins."""
+    return 0.5 * noise_scale(y, least=1e-6)
 
 
 def _richardson_lucy(request: Request) -> Candidate:
@@ -186,7 +183,8 @@ def _wiener_solver(request: Request) -> Solver:
 
 
 def _paper_conjugate_gradient(request: Request) -> Solver:
-    return ConjugateGradient(4.5e-3, smoothing=1e-10, max_steps=request.steps or 100, rtol=0.0)
+    solver = paper_conjugate_gradient()
+    return replace(solver, max_steps=request.steps or solver.max_steps)
 
 
 def _paper_chambolle_pock(request: Request) -> Solver:

@@ -27,7 +27,7 @@ from torch import Tensor
 from selfinv.independence import widen
 from selfinv.learning.losses import MaskedLoss, choose_loss
 from selfinv.learning.random import generator_for
-from selfinv.solvers.base import Forward, Phase, Solver, Status
+from selfinv.solvers.base import Forward, Phase, Solver, Status, seed_of_attempt
 from selfinv.types import InputError, SelfinvWarning
 
 ENOUGH = 5000  # hidden values at which the score tells settings apart that differ by some hundredths of a dB
@@ -314,9 +314,8 @@ def _solve(
 ) -> Generator[None, None, Any]:
     """One solve, step by step; returns its last state."""
     with warnings.catch_warnings():
-        if not name.startswith(
-            FINAL
-        ):  # what is wrong with the data is said once, and of the chosen method only
+        # What is wrong with the data is said once, and of the chosen method only.
+        if not name.startswith(FINAL):
             warnings.simplefilter("ignore", SelfinvWarning)
         if start is not None and "start" in inspect.signature(solver.init).parameters:
             inner = solver.init(y, operator, seed=seed, start=start)  # type: ignore[call-arg]
@@ -367,13 +366,14 @@ def _once(
 ) -> Generator[None, None, Any]:
     solver = candidate.solver(math.nan)
     shown = state.held_out.shown
-    for attempt in range(ATTEMPTS):
-        name = candidate.name + (f", attempt {attempt + 1}" if attempt else "")
-        inner = yield from _solve(solver, shown, operator, state, seed + 7919 * attempt, None, name)
+    for attempt in range(1, ATTEMPTS + 1):
+        name = candidate.name + (f", attempt {attempt}" if attempt > 1 else "")
+        used_seed = seed_of_attempt(seed, attempt)
+        inner = yield from _solve(solver, shown, operator, state, used_seed, None, name)
         status = solver.status(inner)
         if not status.failed:
             break
-        state.failures.append(f"{candidate.name}: {status.message.removeprefix('failed: ')}")
+        state.failures.append(f"{candidate.name}: {status.reason}")
     _record(candidate, math.nan, inner, solver, state, operator)
     return inner
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +10,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
+from selfinv.noise import noise_level
 from selfinv.types import Array, InputError
 
 
@@ -96,10 +96,8 @@ def choose_loss(y: Tensor) -> MaskedLoss:
     levels = np.unique(values)
     if levels.size < 3:
         return MaskedLoss("l1")
-    # Second differences cancel smooth signal; independent noise of deviation s gives them sqrt(6) s, and a
-    # Gaussian's mean absolute value is sqrt(2 / pi) of its deviation.
     finite = np.where(np.isfinite(sample), sample, np.nan)
-    noise = float(np.nanmean(np.abs(np.diff(finite, n=2, axis=-1)))) / math.sqrt(6 * 2 / math.pi)
+    noise = noise_level(finite)
     if noise < 4 * float(np.median(np.diff(levels))):
         return MaskedLoss("l2")
     # Where noise is cut off, values at the limit have neighbours well away from it; true darkness does not.

@@ -51,6 +51,11 @@ class Status:
         """Whether the result should not be used."""
         return self.name in ("nonfinite", "checkerboard", "worse-than-start")
 
+    @property
+    def reason(self) -> str:
+        """What happened, without saying again that it is a failure."""
+        return self.message.removeprefix("failed: ")
+
     def after(self, *failed_attempts: str) -> Status:
         """The same status, telling of attempts that failed before it."""
         return replace(self, failed_attempts=failed_attempts)
@@ -252,6 +257,11 @@ def iterate(
         yield state
 
 
+def seed_of_attempt(seed: int, attempt: int) -> int:
+    """The seed of the first attempt (1) is the caller's own, those of later ones follow from it."""
+    return seed + 7919 * (attempt - 1)
+
+
 def run(
     solver: Solver,
     y: Tensor,
@@ -274,7 +284,7 @@ def run(
     for attempt in range(1, restarts + 2):
         state = None
         cancelled = False
-        used_seed = seed + 7919 * (attempt - 1)
+        used_seed = seed_of_attempt(seed, attempt)
         try:
             states = iterate(
                 solver, y, operator, seed=used_seed, max_steps=max_steps, callback=callback, attempt=attempt
@@ -292,5 +302,5 @@ def run(
             status = Status.MAX_STEPS if state.step >= planned and not cancelled else Status.CANCELLED
         if not status.failed or cancelled or attempt > restarts:
             return state, status.after(*failures)
-        failures.append(f"seed {used_seed}: {status.message.removeprefix('failed: ')}")
+        failures.append(f"seed {used_seed}: {status.reason}")
     raise AssertionError("unreachable")
