@@ -344,7 +344,7 @@ def test_numbers_that_are_no_longer_finite_are_a_status():
     solver = RichardsonLucy()
     state = solver.init(torch.ones(1, 1, 4), operator)
     assert solver.status(state) == Status.RUNNING
-    broken = solver.step(replace(state, ratio=torch.full((1, 1, 4), torch.inf)))
+    broken = solver.step(replace(state, point=torch.full((1, 1, 4), torch.nan)))
     assert solver.status(broken) == Status.NONFINITE
 
 

@@ -12,6 +12,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from selfinv.operators.base import LinearOperator
+from selfinv.operators.blocks import Blocks, Product
 from selfinv.operators.boundary import reflect, reflect_adjoint
 from selfinv.types import InputError, Shape
 
@@ -134,6 +135,7 @@ class Convolution(LinearOperator):
         self.psf: Tensor
         self.register_buffer("psf", kernel.detach().clone())
         self._otfs: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        self._spectra: dict[tuple[torch.dtype, torch.device], tuple[Any, Any]] = {}
 
     @property
     def field_of_view(self) -> tuple[slice, ...]:
@@ -155,23 +157,49 @@ class Convolution(LinearOperator):
         self._check(x, self.in_shape, "forward", "object")
         if self.method == "direct":
             return self._valid_direct(self._extend(x))
+        if self.boundary == "periodic":
+            spectrum = torch.fft.rfftn(x, dim=self._dims) * self._otf(x)
+            return torch.fft.irfftn(spectrum, s=self.out_shape, dim=self._dims)
         if self.boundary in ("reflect", "unknown"):
             x = reflect(x, self.mirrored)
-        spectrum = torch.fft.rfftn(x, s=self._fft_shape, dim=self._dims) * self._otf(x)
-        return self._window(torch.fft.irfftn(spectrum, s=self._fft_shape, dim=self._dims))
+        there, back = self._blocks(x)
+        return Product.apply(x, there, back)
 
     def adjoint(self, y: Tensor) -> Tensor:
         self._check(y, self.out_shape, "adjoint", "measurement")
         if self.method == "direct":
             return self._extend_adjoint(self._valid_direct_adjoint(y))
-        spectrum = torch.fft.rfftn(self._window_adjoint(y), s=self._fft_shape, dim=self._dims)
-        x = torch.fft.irfftn(spectrum * self._otf(y).conj(), s=self._fft_shape, dim=self._dims)
+        if self.boundary == "periodic":
+            spectrum = torch.fft.rfftn(y, dim=self._dims) * self._otf(y).conj()
+            return torch.fft.irfftn(spectrum, s=self.out_shape, dim=self._dims)
+        there, back = self._blocks(y)
+        x = Product.apply(y, back, there)
         if self.boundary in ("reflect", "unknown"):
-            grown = [n + sum(p) for n, p in zip(self.out_shape, self.pads, strict=True)]
-            return reflect_adjoint(self._head(x, grown), self.in_shape, self.mirrored)
-        return self._head(x, self.in_shape)
+            return reflect_adjoint(x, self.in_shape, self.mirrored)
+        return x
 
-    # ---- Fourier route: the object starts at 0, the measurement at `_starts` of the periodic domain ----
+    def _blocks(self, like: Tensor) -> tuple[tuple[Blocks, Tensor], tuple[Blocks, Tensor]]:
+        """The way there and, by the flipped kernel, back, cut into blocks, for ``like``'s precision."""
+        dtype = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32
+        key = (dtype, like.device)
+        if key not in self._spectra:
+            kernel = self._clip(self.psf.to(like.device))
+            size = tuple(kernel.shape[kernel.ndim - len(self.out_shape) :])
+            shift = tuple(self._starts)
+            reached = self.out_shape
+            if self.boundary != "zero":
+                reached = tuple(n + k - 1 for n, k in zip(self.out_shape, size, strict=True))
+            there = Blocks(reached, self.out_shape, size, shift)
+            back = Blocks(
+                self.out_shape, reached, size, tuple(k - 1 - s for k, s in zip(size, shift, strict=True))
+            )
+            self._spectra[key] = (
+                (there, there.spectrum(kernel, dtype)),
+                (back, back.spectrum(kernel.flip(self._dims), dtype)),
+            )
+        return self._spectra[key]
+
+    # ---- on a periodic domain: the object starts at 0, the measurement at `_starts` ----
 
     @property
     def _dims(self) -> tuple[int, ...]:
@@ -219,11 +247,7 @@ class Convolution(LinearOperator):
                     wrapped = list(kernel.shape)
                     wrapped[axis] = n
                     kernel = kernel.new_zeros(wrapped).index_add(axis, place, kernel)
-            elif self.boundary == "zero":
-                for axis, (k, n) in enumerate(zip(self.kernel_shape, self.out_shape, strict=True)):
-                    start = k // 2 - min(k // 2, n - 1)
-                    axis += kernel.ndim - len(self.out_shape)
-                    kernel = kernel.narrow(axis, start, self._clipped_shape[axis - kernel.ndim])
+            kernel = self._clip(kernel)
             self._otfs[key] = torch.fft.rfftn(kernel, s=self._fft_shape, dim=self._dims).to(
                 torch.complex128 if dtype == torch.float64 else torch.complex64
             )
@@ -231,21 +255,18 @@ class Convolution(LinearOperator):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._otfs.clear()
+        self._spectra.clear()
         return super()._apply(fn, recurse)
 
-    def _window(self, x: Tensor) -> Tensor:
-        for axis, start, n in zip(self._dims, self._starts, self.out_shape, strict=True):
-            x = x.narrow(axis, start, n)
-        return x
-
-    def _window_adjoint(self, y: Tensor) -> Tensor:
-        pads = [(s, f - s - n) for s, f, n in zip(self._starts, self._fft_shape, self.out_shape, strict=True)]
-        return F.pad(y, [p for pair in reversed(pads) for p in pair])
-
-    def _head(self, x: Tensor, shape: Sequence[int]) -> Tensor:
-        for axis, n in zip(self._dims, shape, strict=True):
-            x = x.narrow(axis, 0, n)
-        return x
+    def _clip(self, kernel: Tensor) -> Tensor:
+        """Without what cannot reach from one end of the image to the other, where nothing is outside."""
+        if self.boundary == "zero":
+            for axis, (k, n, kept) in enumerate(
+                zip(self.kernel_shape, self.out_shape, self._clipped_shape, strict=True)
+            ):
+                axis += kernel.ndim - len(self.out_shape)
+                kernel = kernel.narrow(axis, k // 2 - min(k // 2, n - 1), kept)
+        return kernel
 
     # ---- direct route: extend the object by the kernel's reach, then keep what is fully covered ----
 

@@ -187,8 +187,13 @@ def linear(operator: Forward, y: Tensor) -> LinearOperator:
 
 
 def observed(y: Tensor) -> tuple[Tensor, Tensor]:
-    """The measured values with 0 in place of missing ones (NaN), and weights: 1 where measured, else 0."""
+    """The measured values with 0 in place of missing ones (NaN), and weights: 1 where measured, else 0.
+
+    The values may be ``y`` itself: change none in place.
+    """
     weights = torch.isfinite(y)
+    if bool(weights.all()):
+        return y, torch.ones_like(y)
     return torch.where(weights, y, torch.zeros((), dtype=y.dtype, device=y.device)), weights.to(y.dtype)
 
 

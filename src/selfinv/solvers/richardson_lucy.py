@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -66,12 +67,8 @@ class RichardsonLucyState:
         The estimate.
     point
         Where the next iteration starts: the estimate, or an extrapolation of it.
-    ratio
-        :math:`m y / (A\,\mathrm{point} + b)`, kept so that the loss costs no transform of its own.
     change
         What the last iteration changed, if that is needed to extrapolate.
-    loss
-        :math:`D(\mathrm{point})` per measured value.
     score
         NaN: there is no held-out score.
     """
@@ -79,11 +76,25 @@ class RichardsonLucyState:
     problem: Problem
     x: Tensor
     point: Tensor
-    ratio: Tensor
     change: Tensor | None = None
     step: int = 0
-    loss: float = math.nan
     score: float = math.nan
+
+    @cached_property
+    def predicted(self) -> Tensor:
+        r""":math:`A\,\mathrm{point} + b`, nowhere below the floor; nobody needs that of the last state."""
+        with torch.no_grad():
+            return _predict(self.problem, self.point)
+
+    @cached_property
+    def finite(self) -> bool:
+        """Whether the estimate is."""
+        return math.isfinite(float(self.x.sum()))
+
+    @property
+    def loss(self) -> float:
+        r""":math:`D(\mathrm{point})` per measured value, worked out when asked for."""
+        return _divergence(self.problem, self.predicted)
 
 
 @dataclass(frozen=True)
@@ -172,7 +183,7 @@ class RichardsonLucy:
         start = _for_each_image(total / sensitivity.flatten(2).sum(dim=2).clamp_(min=tiny), ndim)
         mean = _for_each_image(total / seen, len(A.out_shape))
         inverse = sensitivity.reciprocal_()
-        measured = int(weights.count_nonzero())
+        measured = int(weights.sum(dtype=torch.float64))
         problem = Problem(
             operator=A,
             y=counts,
@@ -184,14 +195,14 @@ class RichardsonLucy:
             floor=(mean * torch.finfo(y.dtype).eps).clamp_(min=tiny),
         )
         x = start.repeat(1, 1, *A.in_shape)
-        ratio, loss = _compare(problem, x)
-        return RichardsonLucyState(problem, x=x, point=x, ratio=ratio, loss=loss)
+        return RichardsonLucyState(problem, x=x, point=x)
 
     @torch.no_grad()
     def step(self, state: RichardsonLucyState) -> RichardsonLucyState:
         """One iteration."""
         problem, point = state.problem, state.point
-        factor = problem.operator.adjoint(state.ratio) * problem.inverse_sensitivity
+        ratio = problem.y / state.predicted  # missing values are 0 in y
+        factor = problem.operator.adjoint(ratio).mul_(problem.inverse_sensitivity)
         if self.tv_weight:
             factor.div_(_total_variation_factor(point, self.tv_weight))
         factor.clamp_(min=0.0)  # rounding in an FFT may go below
@@ -202,12 +213,11 @@ class RichardsonLucy:
         if self.acceleration:
             change = x - point
             start = _extrapolate(x, state.x, change, state.change)
-        ratio, loss = _compare(problem, start)
-        return replace(state, x=x, point=start, ratio=ratio, change=change, step=state.step + 1, loss=loss)
+        return RichardsonLucyState(problem, x, start, change, state.step + 1)
 
     def status(self, state: RichardsonLucyState) -> Status:
         """Running, out of steps, or failed."""
-        if not math.isfinite(state.loss):
+        if not state.finite:
             return Status.NONFINITE
         return Status.MAX_STEPS if state.step >= self.max_steps else Status.RUNNING
 
@@ -262,7 +272,9 @@ def _sensitivity(operator: LinearOperator, weights: Tensor) -> tuple[Tensor, Ten
     An FFT convolution has errors of the order of the rounding unit times the largest value; what is seen by
     less than the root of that would be known to less than half of the digits.
     """
-    sensitivity = operator.adjoint(weights).clone()  # the identity's is the weights themselves
+    sensitivity = operator.adjoint(weights)
+    if sensitivity is weights:  # the identity's; it is changed in place
+        sensitivity = sensitivity.clone()
     flat = sensitivity.flatten(2)
     lowest, highest = flat.amin(dim=2), flat.amax(dim=2)
     least = math.sqrt(torch.finfo(weights.dtype).eps) * torch.maximum(-lowest, highest)
@@ -280,21 +292,26 @@ def _sensitivity(operator: LinearOperator, weights: Tensor) -> tuple[Tensor, Ten
     return sensitivity, sensitivity <= _for_each_image(least, len(operator.in_shape))
 
 
-def _compare(problem: Problem, x: Tensor) -> tuple[Tensor, float]:
-    """The ratio of the data to their prediction, and the divergence per measured value."""
+def _predict(problem: Problem, x: Tensor) -> Tensor:
     predicted = problem.operator(x)
+    if predicted is x:  # the identity's; below it is changed in place
+        predicted = predicted.clone()
     if problem.background:
-        predicted = predicted + problem.background
-    predicted = torch.maximum(predicted, problem.floor)  # never in place: the identity returns x itself
-    ratio = problem.y / predicted
-    excess = predicted.sub_(problem.y)
+        predicted.add_(problem.background)
+    return torch.maximum(predicted, problem.floor, out=predicted)
+
+
+def _divergence(problem: Problem, predicted: Tensor) -> float:
+    """The divergence of the data from their prediction, per measured value."""
+    excess = predicted - problem.y
     if problem.weights is not None:
         excess.mul_(problem.weights)
     divergence = excess.sum()
     # Where y is 0 any logarithm will do, as long as it is finite; torch.xlogy takes ten times as long.
-    logarithm = torch.clamp(ratio, min=torch.finfo(ratio.dtype).tiny, out=excess).log_()
+    ratio = torch.div(problem.y, predicted, out=excess)
+    logarithm = ratio.clamp_(min=torch.finfo(ratio.dtype).tiny).log_()
     divergence += torch.dot(problem.y.flatten(), logarithm.flatten())
-    return ratio, float(divergence) / problem.measured
+    return float(divergence) / problem.measured
 
 
 def _extrapolate(x: Tensor, previous: Tensor, change: Tensor, last_change: Tensor | None) -> Tensor:
