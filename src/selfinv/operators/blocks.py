@@ -22,9 +22,7 @@ from torch import Tensor
 from selfinv.types import Shape
 
 # Measured on a processor with 2 MB of cache for each core; in complex numbers.
-CACHE = (
-    2**17
-)  # the largest transform (of a plane) that is fast; one of twice as many costs twice as much each
+CACHE = 160_000  # the largest transform (of a plane) that is fast; twice as many cost twice as much each
 CALLS = 5000  # could be transformed in the time that the calls for one pair of blocks take
 REAL = 0.8  # what a real number costs in real transforms
 
@@ -136,12 +134,14 @@ class Blocks:
         pair = torch.zeros(space, dtype=spectrum.dtype, device=x.device)
         filled = [put for _, put, _, _ in self.places[0]]
         for places in self.places:
-            for part, (take, put, _, _) in enumerate(places):
-                half = (pair.real, pair.imag)[part]
-                if put != filled[part]:
-                    half.zero_()
-                    filled[part] = put
-                half[put] = x[take]
+            (take, put, _, _), (other_take, other_put, _, _) = places
+            if filled != [put, other_put]:
+                pair.zero_()
+                filled = [put, other_put]
+            if put == other_put:
+                torch.complex(x[take], x[other_take], out=pair[put])
+            else:
+                pair.real[put], pair.imag[other_put] = x[take], x[other_take]
             product = torch.fft.fftn(pair, dim=self.dims).mul_(spectrum)
             product = torch.fft.ifftn(product, dim=self.dims, norm="forward")
             for part, (_, _, kept, place) in enumerate(places):

@@ -86,6 +86,12 @@ class RichardsonLucyState:
         with torch.no_grad():
             return _predict(self.problem, self.point)
 
+    def take_prediction(self) -> Tensor:
+        """The prediction, to be overwritten; it is worked out again if anybody asks for it later."""
+        predicted = self.predicted
+        del self.__dict__["predicted"]
+        return predicted
+
     @cached_property
     def finite(self) -> bool:
         """Whether the estimate is."""
@@ -201,7 +207,8 @@ class RichardsonLucy:
     def step(self, state: RichardsonLucyState) -> RichardsonLucyState:
         """One iteration."""
         problem, point = state.problem, state.point
-        ratio = problem.y / state.predicted  # missing values are 0 in y
+        ratio = state.take_prediction()
+        torch.div(problem.y, ratio, out=ratio)  # missing values are 0 in y
         factor = problem.operator.adjoint(ratio).mul_(problem.inverse_sensitivity)
         if self.tv_weight:
             factor.div_(_total_variation_factor(point, self.tv_weight))
