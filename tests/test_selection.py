@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -233,10 +234,53 @@ def test_in_the_search_no_solver_is_given_a_hidden_value_and_in_the_end_all():
     _, state, _ = tune(y, candidate)
     *search, final = given
     assert len(search) > 4
-    for level in search:
-        torch.testing.assert_close(level.y, state.held_out.shown, equal_nan=True, rtol=0.0, atol=0.0)
-        assert torch.isnan(level.y[state.held_out.hidden]).all()
+    assert len(search) % len(state.folds) == 0
+    for level, fold in zip(search, itertools.cycle(state.folds)):  # every setting without each of the sets
+        torch.testing.assert_close(level.y, fold.shown, equal_nan=True, rtol=0.0, atol=0.0)
+        assert torch.isnan(level.y[fold.hidden]).all()
     assert torch.equal(final.y, y)
+
+
+@pytest.mark.parametrize(("side", "folds"), [(24, 5), (96, 5), (128, 3), (400, 1)])
+def test_small_images_have_several_sets_of_hidden_values_without_one_in_common(side, folds):
+    _, state, _ = tune(data(side=side), constants()[0])
+    assert len(state.folds) == folds
+    times_hidden = sum(fold.hidden.int() for fold in state.folds)
+    assert int(times_hidden.max()) == 1
+    assert state.trials[0].costs.numel() == int(times_hidden.sum())  # all are scored, each once
+    assert all(fold.loss == state.held_out.loss for fold in state.folds)
+
+
+def test_what_takes_long_to_train_is_trained_once():
+    _, state, _ = tune(data(), constants()[0], fixed("network", 5.0))
+    assert len(state.folds) == 1
+
+
+@pytest.mark.parametrize("name", ["chambolle-pock", "conjugate-gradient"])
+@pytest.mark.parametrize("fold", [0, 3])
+def test_no_prediction_depends_on_the_values_of_its_own_set(name, fold):
+    """Changing what one set hides changes its costs alone by what the score sees of the change."""
+    operator = Convolution(BLUR, (24, 24), "unknown")
+    y = operator(100 * torch.rand(1, 1, *operator.in_shape, generator=torch.Generator().manual_seed(0)))
+    solve = {
+        "chambolle-pock": lambda w: ChambollePock(w, max_steps=10),
+        "conjugate-gradient": lambda w: ConjugateGradient(w, max_steps=5),
+    }[name]
+
+    def predictions(values):
+        """Of the hidden values of the fold, from the costs of the first trial."""
+        solver = SelfTuned((Candidate("tv", solve, "weight", 2.0),), loss=L2)
+        for state in iterate(solver, values, operator):
+            if state.trials:
+                break
+        counts = [int(f.hidden.sum()) for f in state.folds]
+        return state.folds[fold].hidden, state.trials[0].costs.split(counts)[fold]
+
+    hidden, costs = predictions(y)
+    # Twice as far on the other side: had a prediction moved, the costs would tell.
+    _, up = predictions(torch.where(hidden, y + 30.0, y))
+    _, down = predictions(torch.where(hidden, y - 30.0, y))
+    torch.testing.assert_close((up + down) / 2 - costs, torch.full_like(costs, 900.0), rtol=1e-3, atol=1e-2)
 
 
 REAL = {
@@ -370,7 +414,8 @@ def test_the_search_goes_from_strong_to_weak_and_then_looks_closer():
     assert state.chosen.score == min(trial.score for trial in state.trials)
     assert status == Status.CONVERGED
     assert "tuned by held-out values" in str(status)
-    assert [level.value for level in given] == pytest.approx([*settings, state.chosen.setting])
+    tried = [level.value for level in given[: -1 : len(state.folds)]]
+    assert [*tried, given[-1].value] == pytest.approx([*settings, state.chosen.setting])
 
 
 def test_if_the_first_setting_is_the_best_stronger_ones_are_tried_too():
@@ -385,7 +430,7 @@ def test_if_the_first_setting_is_the_best_stronger_ones_are_tried_too():
 
 def test_each_solve_starts_where_a_stronger_one_ended():
     candidate, given = constants(first=16.0)
-    tune(data(), candidate)
+    tune(data(side=300), candidate)
     assert [level.value for level in given[:5]] == [16.0, 8.0, 4.0, 2.0, 1.0]
     starts = [level.start for level in given]
     assert starts[0] is None

@@ -19,6 +19,7 @@ import math
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from selfinv.solvers.base import Forward, Phase, Solver, Status, seed_of_attempt
 from selfinv.types import InputError, SelfinvWarning
 
 ENOUGH = 5000  # hidden values at which the score tells settings apart that differ by some hundredths of a dB
+MAX_FOLDS = 5  # sets of hidden values, on small images
 
 MAX_TRIALS = 14  # of one candidate
 FINAL = "final"
@@ -84,6 +86,7 @@ def hold_out(
     loss: MaskedLoss | None = None,
     blind_spot: tuple[int, ...] = (),
     seed: int = 0,
+    fold: int = 0,
 ) -> HeldOut:
     """Set a random set of measured values apart.
 
@@ -95,18 +98,32 @@ def hold_out(
         None chooses by the data (`choose_loss`).
     blind_spot
         See `HeldOut`; so many fewer values are then set apart.
+    fold
+        Which one of the sets that this seed gives; no value is in two of them.
     """
     measured = int(torch.isfinite(y).sum())
+    share = _share(measured, fraction, blind_spot)
+    place = torch.rand(y.shape, generator=generator_for(seed)) / share
+    hidden = ((place >= fold) & (place < fold + 1)).to(y.device) & torch.isfinite(y)
+    if not hidden.any():
+        hidden.view(-1)[int(torch.isfinite(y).view(-1).nonzero()[(measured // 2 + fold) % measured])] = True
+    return HeldOut(y, hidden, loss or choose_loss(y), tuple(blind_spot))
+
+
+def count_folds(y: Tensor, fraction: float | None = None, blind_spot: tuple[int, ...] = ()) -> int:
+    """How many disjoint sets of hidden values it takes to have enough of them, at most `MAX_FOLDS`."""
+    measured = int(torch.isfinite(y).sum())
+    share = _share(measured, fraction, blind_spot)
+    return max(1, min(MAX_FOLDS, int(1 / share), round(ENOUGH / (share * measured))))
+
+
+def _share(measured: int, fraction: float | None, blind_spot: tuple[int, ...]) -> float:
     if measured < 2:
         raise InputError("there are fewer than 2 measured values; nothing can be set apart to score with")
     share = min(0.1, max(0.02, ENOUGH / measured)) if fraction is None else fraction
     if not 0.0 < share < 1.0:
         raise InputError(f"the held-out fraction must lie in (0, 1), got {fraction}")
-    share /= math.prod(2 * b + 1 for b in blind_spot)
-    hidden = (torch.rand(y.shape, generator=generator_for(seed)) < share).to(y.device) & torch.isfinite(y)
-    if not hidden.any():
-        hidden.view(-1)[int(torch.isfinite(y).view(-1).nonzero()[measured // 2])] = True
-    return HeldOut(y, hidden, loss or choose_loss(y), tuple(blind_spot))
+    return share / math.prod(2 * b + 1 for b in blind_spot)
 
 
 @dataclass(frozen=True)
@@ -188,7 +205,7 @@ class Candidate:
 class SelfTunedState:
     """A search in progress (changed in place by `SelfTuned.step`)."""
 
-    held_out: HeldOut
+    folds: tuple[HeldOut, ...]
     search: Iterator[None]
     latest: Callable[[], Tensor]
     kept: Tensor | None = None
@@ -206,12 +223,19 @@ class SelfTunedState:
     score: float = math.nan
     finished: bool = False
 
+    @property
+    def held_out(self) -> HeldOut:
+        """The first of the sets of values that are held out; the estimates shown on the way do without it."""
+        return self.folds[0]
+
 
 @dataclass(frozen=True)
 class SelfTuned:
     """Tunes every candidate by the blind score, chooses by it too, and solves once more on all values.
 
-    The first candidate is kept unless another one is significantly better.
+    The first candidate is kept unless another one is significantly better. On a small image a single set of
+    hidden values is too few to tell settings apart; then each setting is tried several times, with other
+    values hidden, unless a candidate has nothing to be tuned, as a network has that takes long to train.
 
     Parameters
     ----------
@@ -235,23 +259,30 @@ class SelfTuned:
         if not self.candidates:
             raise InputError("there is no method to choose from; give at least one candidate")
 
+    @property
+    def _tunes_all(self) -> bool:
+        return all(candidate.parameter is not None for candidate in self.candidates)
+
     def planned_steps(self) -> int:
         """An upper bound of the steps of all solves together."""
         solves = {None: ATTEMPTS, "steps": 1}
         searches, last = 0, 0
+        folds = MAX_FOLDS if self._tunes_all else 1
         for c in self.candidates:
             once = c.solver(c.first).planned_steps() + 1  # preparing a solve is a step too
             reference = c.reference.planned_steps() + 1 if c.reference is not None else 0
-            searches += solves.get(c.parameter, MAX_TRIALS) * once + reference
+            searches += folds * (solves.get(c.parameter, MAX_TRIALS) * once + reference)
             last = max(last, once + reference)
         return searches + last
 
     def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> SelfTunedState:
         """Set values apart and prepare the first solve."""
-        held_out = hold_out(
-            y, fraction=self.fraction, loss=self.loss, blind_spot=self.blind_spot, seed=seed + 11
+        folds = count_folds(y, self.fraction, self.blind_spot) if self._tunes_all else 1
+        hold = partial(hold_out, y, fraction=self.fraction, blind_spot=self.blind_spot, seed=seed + 11)
+        loss = self.loss or choose_loss(y)
+        state = SelfTunedState(
+            tuple(hold(fold=fold, loss=loss) for fold in range(folds)), iter(()), lambda: torch.empty(0)
         )
-        state = SelfTunedState(held_out, iter(()), lambda: torch.empty(0))
         state.search = self._search(state, operator, seed)
         next(state.search)  # mistakes show here, before the first step
         return state
@@ -333,21 +364,33 @@ def _solve(
 
 
 def _record(
-    candidate: Candidate, setting: float, inner: Any, solver: Solver, state: SelfTunedState, operator: Forward
+    candidate: Candidate,
+    setting: float,
+    solver: Solver,
+    inners: Sequence[Any],
+    state: SelfTunedState,
+    operator: Forward,
 ) -> Trial:
-    estimate = solver.estimate(inner)
-    with torch.no_grad():
-        costs = state.held_out.costs(operator(estimate.to(state.held_out.y.dtype)))
-    if solver.status(inner).failed:
+    """The trial that these last states, one for each fold, make."""
+    estimates = [solver.estimate(inner) for inner in inners]
+    costs = torch.cat(
+        [f.costs(_predict(operator, x, f.y)) for f, x in zip(state.folds, estimates, strict=True)]
+    )
+    if any(solver.status(inner).failed for inner in inners):
         costs = torch.full_like(costs, math.inf)
-    trial = Trial(candidate.name, candidate.parameter, setting, costs, inner.step)
+    trial = Trial(candidate.name, candidate.parameter, setting, costs, sum(inner.step for inner in inners))
     if all(trial.score < other.score for other in state.trials):
-        state.kept, state.kept_end = estimate, (solver, inner)
+        state.kept, state.kept_end = estimates[0], (solver, inners[0])
     state.trials.append(trial)
     if candidate.name not in state.best or trial.score < state.best[candidate.name].score:
         state.best[candidate.name] = trial
     state.score = trial.score
     return trial
+
+
+@torch.no_grad()
+def _predict(operator: Forward, estimate: Tensor, y: Tensor) -> Tensor:
+    return operator(estimate.to(y.dtype))
 
 
 def _tune(
@@ -374,16 +417,18 @@ def _once(
         if not status.failed:
             break
         state.failures.append(f"{candidate.name}: {status.reason}")
-    _record(candidate, math.nan, inner, solver, state, operator)
+    _record(candidate, math.nan, solver, [inner], state, operator)
     return inner
 
 
 def _by_step(
     candidate: Candidate, state: SelfTunedState, operator: Forward, seed: int
 ) -> Generator[None, None, None]:
-    best = yield from _nearest(candidate, state.held_out.shown, operator, state, seed, candidate.name)
+    best = []
+    for fold in state.folds:
+        best.append((yield from _nearest(candidate, fold.shown, operator, state, seed, candidate.name)))
     assert state.solver is not None
-    _record(candidate, best.step, best, state.solver, state, operator)
+    _record(candidate, best[0].step, state.solver, best, state, operator)
 
 
 def _nearest(
@@ -418,34 +463,36 @@ def _by_value(
     candidate: Candidate, state: SelfTunedState, operator: Forward, seed: int
 ) -> Generator[None, None, Any]:
     """From strong to weak until it got worse twice in a row, or back up; then on each side of the best."""
-    ends: dict[float, Any] = {}
+    ends: dict[float, list[Any]] = {}  # for each setting, the last state of each fold
 
-    def attempt(value: float, start: Any) -> Generator[None, None, Trial]:
+    def attempt(value: float, starts: Sequence[Any]) -> Generator[None, None, Trial]:
         solver = candidate.solver(value)
         name = f"{candidate.name}, {candidate.parameter} {value:.3g}"
-        ends[value] = yield from _solve(solver, state.held_out.shown, operator, state, seed, start, name)
-        return _record(candidate, value, ends[value], solver, state, operator)
+        ends[value] = []
+        for fold, start in zip(state.folds, starts, strict=True):
+            ends[value].append((yield from _solve(solver, fold.shown, operator, state, seed, start, name)))
+        return _record(candidate, value, solver, ends[value], state, operator)
 
-    value, start, worse = candidate.first, None, 0
+    value, starts, worse = candidate.first, [None] * len(state.folds), 0
     for _ in range(MAX_TRIALS - 3):
-        trial = yield from attempt(value, start)
+        trial = yield from attempt(value, starts)
         best = state.best[candidate.name]
         worse = 0 if trial is best else worse + 1
         if worse == 2:
             break
-        start = ends[value]
+        starts = ends[value]
         value *= candidate.factor
         ends = {v: e for v, e in ends.items() if v in (trial.setting, best.setting)}
     strongest = candidate.first
     while state.best[candidate.name].setting == strongest < 100 * candidate.first:
-        start = ends[strongest]
+        starts = ends[strongest]
         strongest /= candidate.factor
-        yield from attempt(strongest, start)
+        yield from attempt(strongest, starts)
     centre, root = state.best[candidate.name].setting, math.sqrt(candidate.factor)
-    start = ends[centre]
+    starts = ends[centre]
     for value in (centre * root, centre / root):
-        yield from attempt(value, start)
-    return start
+        yield from attempt(value, starts)
+    return starts[0]
 
 
 def table(state: SelfTunedState) -> str:
