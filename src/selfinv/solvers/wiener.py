@@ -42,6 +42,9 @@ BINS = 128  # of the radial spectra
 EXPONENTS = torch.arange(4, 17, dtype=torch.float64) / 4  # 1 (lines and dots) to 4 (smooth blobs)
 NOISE_RATIOS = 10.0 ** -(torch.arange(-10, 121, dtype=torch.float64) / 10)
 LEAST_NOISE = 0.1  # of the power at the highest frequencies, where fine texture looks like noise
+# Of the operator's greatest power: without noise in the data, what the operator all but hides would be
+# rounding errors and errors of the PSF, enlarged without limit. This enlarges by 30 at most.
+LEAST_PENALTY = 3e-4
 TAPER = 1 / 8  # of the image at each end
 PROBES = 4
 FILLS, UPDATES = 2, 6  # of missing values, or of the noise-to-signal ratio of an operator without a filter,
@@ -141,6 +144,10 @@ class Wiener:
         seen = spread(share, flat) * power
 
         def start(penalty: Tensor) -> WienerState:
+            least = LEAST_PENALTY * seen.amax(dim=modes.dims, keepdim=True)
+            penalty = torch.where(
+                penalty > 0.0, torch.maximum(penalty, least), penalty
+            )  # the mean stays free
             curvature = seen + penalty
             # Modes that neither the operator nor the penalty holds stay as they are.
             least = torch.finfo(values.dtype).eps * seen.amax(dim=modes.dims, keepdim=True)
