@@ -40,7 +40,9 @@ def main() -> None:
     parser.add_argument("--images", type=Path)
     parser.add_argument("--summary", type=Path, nargs="+", help="only print the means of these tables")
     parser.add_argument("--psf", type=Path, help="default: psf.npy beside the images")
-    parser.add_argument("--paper", action="store_true", help="only the rows with the paper's settings")
+    parser.add_argument(
+        "--only", choices=("paper", "tuned"), help="only the paper's settings, or all but these"
+    )
     parser.add_argument("--names", default="", help="only images whose names start with one of these")
     parser.add_argument("--crop", type=int, default=0, help="central part of this size; 0: whole images")
     parser.add_argument("--output", type=Path, default=Path("classical.csv"))
@@ -57,7 +59,7 @@ def main() -> None:
             if not path.name.startswith(tuple(arguments.names.split(","))):
                 continue
             truth = noise.normalise_minmax(_crop(selfinv.io.read(path).data, arguments.crop))
-            for row in _rows(truth, kernel, arguments.paper):
+            for row in _rows(truth, kernel, arguments.only):
                 rows.append({"image": path.stem, **row})
                 writer.writerow(rows[-1])
                 file.flush()
@@ -70,7 +72,7 @@ def _crop(image: np.ndarray, size: int) -> np.ndarray:
     return image[tuple(slice(max(0, (n - size) // 2), max(0, (n - size) // 2) + size) for n in image.shape)]
 
 
-def _rows(truth: np.ndarray, kernel: np.ndarray, only_paper: bool) -> Iterator[dict[str, object]]:
+def _rows(truth: np.ndarray, kernel: np.ndarray, only: str | None) -> Iterator[dict[str, object]]:
     blurry, noisy = noise.benchmark_degradation(truth, kernel)
     y = torch.from_numpy(noisy)[None, None].float()
     A = Convolution(torch.from_numpy(psf.normalise(kernel)).float(), truth.shape, "zero")
@@ -91,10 +93,10 @@ def _rows(truth: np.ndarray, kernel: np.ndarray, only_paper: bool) -> Iterator[d
     yield scored("noisy", noisy)
     paper = {f"richardson-lucy, {n}": RichardsonLucy(max_steps=n) for n in (5, 10, 20)}
     paper |= {m: solver_for(m, request) for m in ("tv-conjugate-gradient-paper", "tv-chambolle-pock-paper")}
-    for name, solver in paper.items():
+    for name, solver in ({} if only == "tuned" else paper).items():
         image, _, seconds = _timed(solver, y, A)
         yield scored(name, image, "paper", seconds)
-    if only_paper:
+    if only == "paper":
         return
     noise_deviation = noise.noise_level(noisy)
     for name in ("tv-chambolle-pock", "richardson-lucy", "wiener"):
@@ -156,7 +158,7 @@ def _summary(rows: list[dict[str, object]], arguments: argparse.Namespace) -> No
     def psnr(image: object, pick: Callable[[str], bool]) -> float:
         return max(float(r["psnr"]) for r in rows if r["image"] == image and pick(str(r["method"])))
 
-    if arguments.paper:
+    if arguments.only == "paper":
         return
     print()
     for method in ("tv-chambolle-pock", "richardson-lucy"):
