@@ -95,6 +95,8 @@ def make_cases(
                 for method in methods:
                     if method.name == "blurred" and condition.measured:
                         continue
+                    if not method.takes(source.ndim, source.has_truth):
+                        continue
                     keep = seed == 0 and source.name in kept
                     cases.append(Case(source, condition, method.name, seed, settings, keep))
     return cases

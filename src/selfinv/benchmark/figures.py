@@ -58,8 +58,9 @@ def figure_3(table: Table, cases: Sequence[Case], store: Store) -> str:
     note = (
         "<p class='note'>Above: the 80×80 pixels with most detail, on the truth's grey scale. Below: the "
         "whole "
-        "image's spectrum (log power, zero frequency in the middle), on the truth's scale. Scroll "
-        "sideways.</p>"
+        "image's spectrum (log power, zero frequency in the middle), on the truth's scale. Numbers: PSNR, "
+        "SSIM "
+        "(range 2).</p>"
     )
     return "<h2>Crops and spectra</h2>" + "".join(parts) + note
 
@@ -126,7 +127,7 @@ def _score(table: Table, row: Row) -> str:
     if not isinstance(value, int | float) or not math.isfinite(value):
         return ""
     if table.score == "psnr":
-        return f"{value:.2f} dB, SSIM {row['ssim_range2']:.2f}"
+        return f"{value:.2f} dB · {row['ssim_range2']:.2f}"
     return f"{value:.3f}"
 
 

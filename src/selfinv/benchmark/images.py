@@ -37,6 +37,8 @@ class Source:
         The central part of this size is taken; 0: everything. Synthetic volumes are made in this size.
     digest
         Of the contents, so that a resumed run notices another image under an old name.
+    has_truth
+        Whether it can be scored against a truth.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Source:
     path: str = ""
     crop: int = 0
     digest: str = ""
+    has_truth: bool = True
 
     @property
     def ndim(self) -> int:
@@ -119,7 +122,7 @@ def find_volumes(folder: Path | None, crop: int) -> list[Source]:
         parts = [_part(path, stem) for stem in ("observed", "psf", "truth")]
         if parts[0] and parts[1]:
             digest = "".join(_digest(p) for p in parts if p is not None)
-            sources.append(Source(path.name, "volume", str(path), crop, digest))
+            sources.append(Source(path.name, "volume", str(path), crop, digest, parts[2] is not None))
     if folder is not None and not sources:
         raise InputError(f"{folder}: no volume; each needs a folder with observed.tif, psf.tif (truth.tif)")
     size = min(crop or 64, 64)
@@ -225,13 +228,22 @@ def _load_volume(source: Source) -> Loaded:
         if truth.shape != arrays["observed"].shape:
             raise InputError(f"{folder}: truth is {truth.shape} but observed {arrays['observed'].shape}")
         truth = noise.normalise_minmax(_central(truth, source.crop))
-    return Loaded(truth, observed, arrays["psf"].astype(np.float64))
+    kernel = arrays["psf"].astype(np.float64)
+    if source.crop:  # what a PSF spreads further than the image reaches is lost in any case
+        kernel = _around_centre(kernel, observed.shape)
+    return Loaded(truth, observed, kernel)
 
 
 def _central(array: Array, size: int) -> Array:
     if not size:
         return array
     return array[tuple(slice(max(0, (n - size) // 2), max(0, (n - size) // 2) + size) for n in array.shape)]
+
+
+def _around_centre(kernel: Array, shape: tuple[int, ...]) -> Array:
+    """At most ``shape``, with the centre at ``n // 2`` before and after."""
+    starts = [max(0, k // 2 - n // 2) for k, n in zip(kernel.shape, shape, strict=True)]
+    return kernel[tuple(slice(a, a + n) for a, n in zip(starts, shape, strict=True))]
 
 
 def _listed(folder: Path) -> list[Path]:

@@ -43,6 +43,8 @@ class Method:
         Whether it takes NaN; others are given images with those filled.
     needs
         A package without which it cannot run, and the extra that installs it.
+    dimensions
+        Numbers of spatial axes it takes.
     """
 
     name: str
@@ -52,6 +54,11 @@ class Method:
     told: tuple[str, ...] = (PSF,)
     missing: bool = False
     needs: tuple[str, str] | None = None
+    dimensions: tuple[int, ...] = (2, 3)
+
+    def takes(self, ndim: int, has_truth: bool) -> bool:
+        """Whether it can restore an image of so many axes, with or without a truth to be told."""
+        return ndim in self.dimensions and (has_truth or TRUTH not in self.told)
 
     @property
     def available(self) -> bool:
@@ -174,6 +181,7 @@ def _others() -> list[Method]:
             "scikit-image's, its defaults",
             "other",
             _lazy("peers", "skimage_unsupervised_wiener"),
+            dimensions=(2,),  # it raises on volumes
         ),
         *(
             Method(

@@ -61,9 +61,9 @@ def trade_off(curve: Sequence[Mapping[str, float]], points: Mapping[str, tuple[f
     curve
         With ``steps``, ``blur``, ``noise`` (`selfinv.benchmark.scores.blur_and_noise`, means over images).
     points
-        Name to blur, noise, colour.
+        Name to blur, noise, colour; the first is ours.
     """
-    figure, axis = _figure(6.2, 4.6)
+    figure, axis = _figure(8.6, 4.6)
     blur, noise = [p["blur"] for p in curve], [p["noise"] for p in curve]
     axis.plot(noise, blur, "-o", color="#b5651d", ms=3, lw=1.2, label="Richardson-Lucy")
     for p in curve:
@@ -71,21 +71,15 @@ def trade_off(curve: Sequence[Mapping[str, float]], points: Mapping[str, tuple[f
             axis.annotate(
                 f"{p['steps']:.0f}", (p["noise"], p["blur"]), (4, 4), textcoords="offset points", fontsize=8
             )
-    for name, (x_blur, x_noise, colour) in points.items():
-        axis.plot([x_noise], [x_blur], "o", color=colour, ms=8, zorder=3)
-        axis.annotate(
-            name,
-            (x_noise, x_blur),
-            (7, -11),
-            textcoords="offset points",
-            fontsize=9,
-            color=colour,
-            weight="bold",
+    for marker, (name, (x_blur, x_noise, colour)) in zip("*osD^v", points.items(), strict=False):
+        size = 13 if marker == "*" else 7
+        axis.plot(
+            [x_noise], [x_blur], marker, color=colour, ms=size, mec="white", ls="none", label=name, zorder=3
         )
     axis.set_xlabel("noise and artefacts (RMS)")
     axis.set_ylabel("missing detail (RMS)")
     axis.set_xlim(left=0)
-    axis.legend(frameon=False, fontsize=9)
+    axis.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
     axis.set_title("less of both is better: towards the lower left", fontsize=9, color="#555555", loc="left")
     return _svg(figure)
 
@@ -96,7 +90,9 @@ def quality_and_time(
     """PSNR against seconds an image: every method a point, those that were watched a curve up to theirs."""
     figure, axis = _figure(8.6, 4.6)
     markers = "osD^vP*X<>ph"
-    for i, (name, (seconds, quality, group)) in enumerate(points.items()):
+    used: dict[str, int] = {}
+    for name, (seconds, quality, group) in points.items():
+        used[group] = used.get(group, -1) + 1
         colour = COLOURS.get(group, "#444444")
         style: dict[str, Any] = {"mfc": "white"} if group == "oracle" else {}
         seconds = max(seconds, 1e-3)
@@ -107,7 +103,7 @@ def quality_and_time(
         axis.plot(
             [seconds],
             [quality],
-            markers[i % len(markers)],
+            markers[used[group] % len(markers)],
             color=colour,
             ms=7,
             label=name,

@@ -21,6 +21,7 @@ from selfinv.types import InputError
 
 MOST_JOBS = 8  # at once by default: each needs a GiB or two
 TOLERANCE = 1e-3
+FEW = 3  # conditions of which several images are shown
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,8 @@ def plan_cases(plan: Plan, methods: Sequence[Method]) -> tuple[list[Case], list[
             sources = find_volumes(plan.volumes, plan.crop)
             sources = [s for s in sources if not plan.names or s.name.startswith(plan.names)]
         conditions = conditions_of(track, plan.conditions, plan.noise)
-        cases += make_cases(sources, conditions, methods, plan.seeds, settings, plan.pictures)
+        pictures = plan.pictures if len(conditions) <= FEW else min(plan.pictures, 1)  # a page that loads
+        cases += make_cases(sources, conditions, methods, plan.seeds, settings, pictures)
     if not cases:
         raise InputError("there is nothing to do: no image fits the conditions chosen")
     return cases, remarks

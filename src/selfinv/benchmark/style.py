@@ -46,7 +46,7 @@ margin-right: 4px;
 .worst { white-space: nowrap; max-width: 165px; overflow: hidden; text-overflow: ellipsis; }
 .worst small { font-size: 12px; }
 .overview td.win { background: var(--mark); font-weight: 700; }
-.turned { height: 150px; vertical-align: bottom; padding: 0 4px 4px; }
+.overview .turned { height: 150px; text-align: right; padding: 0 8px 4px 0; }
 .turned span { writing-mode: vertical-rl; transform: rotate(180deg); }
 .troubles { font-size: 13.5px; } .troubles .failed b { color: var(--bad); }
 details { border-top: 1px solid var(--line); padding: 6px 0; }
