@@ -90,9 +90,9 @@ def _restore(
     _check(restored.image, measurement.image)
     timed = method.group != "reference"
     row |= {
-        "training_seconds": round(restored.training_seconds, 4) if timed else None,
-        "inference_seconds": round(restored.inference_seconds, 4) if timed else None,
-        "seconds": round(seconds, 4) if timed else None,
+        "training_seconds": round(restored.training_seconds, 6) if timed else None,
+        "inference_seconds": round(restored.inference_seconds, 6) if timed else None,
+        "seconds": round(seconds, 6) if timed else None,
         "peak_memory_mib": round(memory.mebibytes, 1) if timed else None,
         "steps": restored.steps,
         "setting": restored.setting,
