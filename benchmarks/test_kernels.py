@@ -4,9 +4,9 @@
     OMP_NUM_THREADS=1 python -m pytest benchmarks/test_kernels.py -p no:xdist \
         --benchmark-columns=median,iqr,rounds
 
-In every group the numbers in brackets are ratios to the fastest. Absolute times say little: they depend on the
-machine and on what else it does; on a busy one, threads that wait for each other say even less, so take one.
-Not part of the test suite.
+In every group the numbers in brackets are ratios to the fastest. Absolute times say little: they depend on
+the machine and on what else it does. Threads that wait for each other on a busy machine say even less: take
+one. Not part of the test suite.
 """
 
 from __future__ import annotations
