@@ -40,7 +40,7 @@ def preview(path: str | os.PathLike[str], images: Mapping[str, Array], axes: str
         raise InputError(f"{path} has the extension {Path(path).suffix!r}; use .{', .'.join(PICTURES)}")
     panels = {name: _panels(image, axes) for name, image in images.items()}
     reference = list(panels.values())[-1]
-    plane, row, column, height, width = _where_to_look(reference)
+    plane, row, column, height, width = where_to_look(reference)
     shown = {name: stack[plane] for name, stack in panels.items()}
     low, high = (float(v) for v in np.percentile(reference[plane], (0.1, 99.9)))
     high = high if high > low else low + 1.0
@@ -49,7 +49,7 @@ def preview(path: str | os.PathLike[str], images: Mapping[str, Array], axes: str
     rows = 4 if deep else 3
     figure = Figure(figsize=(3.4 * len(shown), 3.4 * rows), layout="constrained")
     grid = figure.subplots(rows, len(shown), squeeze=False)
-    spectra = {name: _spectrum(image) for name, image in shown.items()}
+    spectra = {name: spectrum(image) for name, image in shown.items()}
     floor, top = np.percentile(np.stack(list(spectra.values())), (1, 99.9))
     for column_index, (name, image) in enumerate(shown.items()):
         crop = image[row : row + height, column : column + width]
@@ -83,7 +83,7 @@ def _panels(image: Array, axes: str) -> Array:
     return np.moveaxis(frame, 0, -1) if frame.shape[0] == 3 else frame[0]
 
 
-def _where_to_look(stack: Array) -> tuple[int, int, int, int, int]:
+def where_to_look(stack: Array) -> tuple[int, int, int, int, int]:
     """The plane with most contrast, and in it the crop with most detail."""
     from scipy.ndimage import uniform_filter
 
@@ -100,7 +100,7 @@ def _where_to_look(stack: Array) -> tuple[int, int, int, int, int]:
     return plane, int(row), int(column), height, width
 
 
-def _spectrum(image: Array) -> Array:
+def spectrum(image: Array) -> Array:
     grey = image.mean(axis=-1) if image.ndim == 3 else image
     window: Any = np.hanning(grey.shape[0])[:, None] * np.hanning(grey.shape[1])
     power = np.abs(np.fft.fftshift(np.fft.fft2((grey - grey.mean()) * window))) ** 2

@@ -1,4 +1,4 @@
-"""The command line: ``selfinv restore | apply | psf | simulate | score | demo | info``.
+"""The command line: ``selfinv restore | apply | psf | simulate | score | benchmark | demo | info``.
 
 Exit status: 0 when the output was written whole; 2 for a mistake in what was given (one line on standard
 error); 1 when a run failed by its own checks; 130 when it was interrupted.
@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from selfinv import __version__
+from selfinv.cli.benchmarking import benchmark
 from selfinv.cli.console import FAILED, INTERRUPTED, USAGE, Interruption, progress, say, show_warning
 from selfinv.cli.options import Device, Quiet, Seed
 from selfinv.cli.psf import psf_app
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(psf_app, name="psf")
 
-for command in (restore, apply, simulate, score):
+for command in (restore, apply, simulate, score, benchmark):
     app.command()(command)
 
 

@@ -1,0 +1,260 @@
+"""A whole run: plan the cases, leave out those that are done, execute the rest, report."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from selfinv.benchmark import machine
+from selfinv.benchmark.cases import Case, Settings, make_cases
+from selfinv.benchmark.conditions import conditions_of
+from selfinv.benchmark.execute import FAILED
+from selfinv.benchmark.images import Source, find_images, find_volumes
+from selfinv.benchmark.methods import Method, choose
+from selfinv.benchmark.pool import run_cases
+from selfinv.benchmark.store import Row, Store
+from selfinv.types import InputError
+
+MOST_JOBS = 8  # at once by default: each needs a GiB or two
+TOLERANCE = 1e-3
+FEW = 3  # conditions of which several images are shown
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run.
+
+    Parameters
+    ----------
+    images, volumes
+        Folders. Tracks a, b, d need the first; track c has synthetic volumes of its own.
+    tracks
+        Letters of `selfinv.benchmark.conditions.TRACKS`.
+    methods, conditions, noise, names
+        See `selfinv.benchmark.methods.choose`, `selfinv.benchmark.conditions.conditions_of`, `find_images`.
+    crop
+        Central part of each image; 0: whole images.
+    psf
+        A file; None takes ``psf.npy`` (``psf.tif``) in the folder of images, else our model of it.
+    jobs
+        Processes at once; None for one per core on a CPU (at most 8), one on a GPU.
+    """
+
+    images: Path | None
+    output: Path
+    volumes: Path | None = None
+    tracks: tuple[str, ...] = ("a",)
+    methods: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+    noise: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    crop: int = 512
+    seeds: int = 1
+    psf: Path | None = None
+    steps: int | None = None
+    device: str = "auto"
+    boundary: str = "auto"
+    jobs: int | None = None
+    resume: bool = False
+    pictures: int = 3
+    ours: str | None = None
+
+
+@dataclass
+class Outcome:
+    """What came of a run: the rows, the files written, and what was said on the way."""
+
+    rows: list[Row]
+    files: list[Path]
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[Row]:
+        """The cases that failed."""
+        return [row for row in self.rows if row["status"] == FAILED]
+
+
+Say = Callable[[str], None]
+
+
+def run_benchmark(
+    plan: Plan, say: Say = lambda words: None, done: Callable[[int, int, Row], None] | None = None
+) -> Outcome:
+    """Run a plan and write ``results.csv``, ``report.md`` and ``report.html`` to its output folder.
+
+    Parameters
+    ----------
+    say
+        Told what a user should know before it begins, one line at a time.
+    done
+        Told of every case: how many are done, how many there are, its row.
+
+    Raises
+    ------
+    InputError
+        If the plan cannot be carried out; cases that fail do not raise, they are rows.
+    """
+    from selfinv.benchmark.page import write_reports
+
+    methods, skipped = _methods(plan)
+    remarks = list(skipped)
+    cases, more = plan_cases(plan, methods)
+    remarks += more
+    for remark in remarks:
+        say(remark)
+    store = Store(plan.output)
+    there = store.count()
+    if there and not plan.resume:
+        raise InputError(
+            f"{plan.output} holds {there} cases of an earlier run; go on with --resume, or give another "
+            f"--output"
+        )
+    finished = store.finished(cases)
+    left = [case for case in cases if case.key not in finished]
+    jobs, threads = share(plan, len(left))
+    if left:
+        kept = f", {len(finished)} are there already" if finished else ""
+        say(f"{len(left)} cases to do{kept}; {jobs} at once with {threads} threads each")
+    else:
+        say(f"all {len(cases)} cases are there already; nothing is computed")
+    count = [len(finished)]
+
+    def one_done(case: Case, row: Row) -> None:
+        count[0] += 1
+        if done is not None:
+            done(count[0], len(cases), row)
+
+    try:
+        if left:
+            run_cases(left, store, jobs, threads, one_done)
+    except InputError as error:
+        raise InputError(
+            f"{error}; the {len(store.finished(cases))} cases finished are kept, make room and go on with "
+            f"--resume"
+        ) from error
+    rows = store.rows(cases)
+    files = [store.write_table(rows), *write_reports(plan, cases, rows, store, methods, remarks)]
+    return Outcome(rows, files, remarks)
+
+
+def plan_cases(plan: Plan, methods: Sequence[Method]) -> tuple[list[Case], list[str]]:
+    """Every case of a plan, and remarks on images that are changed or left out.
+
+    Raises
+    ------
+    InputError
+        If there is no image, or an option names what is not there.
+    """
+    if plan.seeds < 1 or plan.crop < 0 or (0 < plan.crop < 32):
+        raise InputError(
+            f"--seeds {plan.seeds} --crop {plan.crop}: give 1 seed or more, a crop of 32 or more (0: whole)"
+        )
+    psf = plan.psf or _beside(plan.images)
+    if psf is not None and not psf.is_file():
+        raise InputError(f"{psf} is no file; give the PSF's file with --psf")
+    digest = "" if psf is None else hashlib.sha256(psf.read_bytes()).hexdigest()[:16]
+    settings = Settings(psf, digest, plan.steps, plan.device, plan.boundary)
+    flat: list[Source] = []
+    remarks: list[str] = []
+    if any(track != "c" for track in plan.tracks):
+        if plan.images is None:
+            raise InputError(f"track {plan.tracks[0]} needs images; give their folder with --images")
+        flat, remarks = find_images(plan.images, plan.crop, plan.names)
+    if psf is None and flat:
+        remarks.append("no --psf and no psf.npy beside the images: the benchmark PSF is our own model of it")
+    cases: list[Case] = []
+    for track in plan.tracks:
+        sources = flat
+        if track == "c":
+            sources = find_volumes(plan.volumes, plan.crop)
+            sources = [s for s in sources if not plan.names or s.name.startswith(plan.names)]
+        conditions = conditions_of(track, plan.conditions, plan.noise)
+        pictures = plan.pictures if len(conditions) <= FEW else min(plan.pictures, 1)  # a page that loads
+        cases += make_cases(sources, conditions, methods, plan.seeds, settings, pictures)
+    if not cases:
+        raise InputError("there is nothing to do: no image fits the conditions chosen")
+    return cases, remarks
+
+
+def share(plan: Plan, cases: int) -> tuple[int, int]:
+    """How many processes at once, and threads for each, so that no core is asked for twice."""
+    from selfinv.restoration import choose_device
+
+    cores = machine.cores()
+    gpu = choose_device(plan.device).type != "cpu"
+    jobs = plan.jobs or (1 if gpu else min(cores, MOST_JOBS))
+    jobs = max(1, min(jobs, cases)) if plan.jobs is None else jobs
+    return jobs, max(1, cores // jobs)
+
+
+def compare_with(path: Path, rows: Sequence[Row]) -> list[str]:
+    """Differences of more than 0.001 between a table of published scores of the inputs and the rows measured.
+
+    The table has the columns ``image``, ``kind`` (blurry or noisy) and ``psnr``, ``ssim_range2``,
+    ``ssim_range1``, ``mi``, ``smi``.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or has no image in common with the rows.
+    """
+    try:
+        with path.open(newline="") as stream:
+            table = list(csv.DictReader(stream))
+    except OSError as error:
+        raise InputError(f"{path} could not be read: {(error.strerror or str(error)).lower()}") from None
+    columns = {"psnr": "psnr", "ssim_range2": "ssim_range2", "ssim_range1": "ssim", "mi": "mi", "smi": "smi"}
+    names = {"blurry": "blurred", "noisy": "input"}
+    ours = {(r["image"], r["method"]): r for r in rows if r["track"] == "a" and r["seed"] == 0}
+    differences, compared = [], 0
+    for line in table:
+        if line.get("kind") not in names or any(c not in line for c in columns):
+            raise InputError(
+                f"{path} is no table of inputs; expected the columns image, kind, {', '.join(columns)}"
+            )
+        row = ours.get((line["image"], names[line["kind"]]))
+        if row is None or row["status"] == FAILED:
+            continue
+        compared += 1
+        for theirs, mine in columns.items():
+            if abs(row[mine] - float(line[theirs])) > TOLERANCE:
+                differences.append(
+                    f"{line['image']}, {line['kind']}: {theirs} is {row[mine]:.4f}, expected {line[theirs]}"
+                )
+    if not compared:
+        raise InputError(
+            f"{path}: none of its images was measured in track a with the methods blurred and input"
+        )
+    return differences
+
+
+def _methods(plan: Plan) -> tuple[list[Method], list[str]]:
+    chosen = choose(plan.methods)
+    asked = set(plan.methods)
+    remarks, usable = [], []
+    for method in chosen:
+        if method.available:
+            usable.append(method)
+            continue
+        assert method.needs is not None
+        words = f'{method.name} needs {method.needs[0]}: pip install "selfinv[{method.needs[1]}]"'
+        if method.name in asked and len(chosen) == 1:
+            raise InputError(words)
+        remarks.append(f"skipped: {words}")
+    if plan.ours is not None and plan.ours not in [m.name for m in usable]:
+        raise InputError(f"--ours {plan.ours!r} is not among the methods of this run")
+    return usable, remarks
+
+
+def _beside(images: Path | None) -> Path | None:
+    if images is None:
+        return None
+    found = (images / f"psf{suffix}" for suffix in (".npy", ".tif", ".tiff"))
+    return next((path for path in found if path.is_file()), None)
+
+
+__all__: list[Any] = ["Outcome", "Plan", "compare_with", "plan_cases", "run_benchmark", "share"]

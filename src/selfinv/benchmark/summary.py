@@ -1,0 +1,249 @@
+"""From rows to statements: means, spreads, paired differences with their uncertainty, who wins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from selfinv.benchmark.execute import FAILED, FLAGGED
+from selfinv.benchmark.methods import TRUTH
+from selfinv.benchmark.scores import METRICS
+
+Row = Mapping[str, Any]
+RESAMPLES = 4000
+FEWEST = 3  # images without which an interval would be pretence
+OURS = ("ssi", "ssi-best", "ssi-network", "ssi-fast", "auto")
+COSTS = ("training_seconds", "inference_seconds", "seconds", "peak_memory_mib")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Ours less another method's PSNR, image by image.
+
+    Parameters
+    ----------
+    mean, low, high
+        dB; the 95 % bootstrap interval over images is NaN with fewer than 3 of them.
+    wins, losses
+        Images on which ours is better, and worse, by more than 0.005 dB.
+    worst, worst_by
+        The image on which ours does worst in comparison, and the difference there.
+    """
+
+    mean: float
+    low: float
+    high: float
+    wins: int
+    losses: int
+    images: int
+    worst: str
+    worst_by: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method in one condition, over all images (each the mean of its seeds).
+
+    Parameters
+    ----------
+    means, spreads
+        By score; the spread is the standard deviation over images.
+    costs
+        Means of `COSTS`, and ``seconds_per_mpx``; missing where nothing was timed.
+    failed, flagged
+        (image, reason) of the cases that have no result, or one that the method itself says not to use.
+    """
+
+    method: str
+    group: str
+    told: str
+    images: int
+    means: dict[str, float]
+    spreads: dict[str, float]
+    costs: dict[str, float]
+    difference: Difference | None = None
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    flagged: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def fair(self) -> bool:
+        """Whether it is a method that a user can have: it restores, and was not told the truth."""
+        return self.group != "reference" and TRUTH not in self.told.split(", ")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One condition.
+
+    Parameters
+    ----------
+    lines
+        In the order of the methods.
+    score
+        What decides: ``psnr``, or ``held_out`` where there is no truth.
+    ours
+        The method that the others are compared with; empty if it is not there.
+    """
+
+    track: str
+    condition: str
+    images: list[str]
+    lines: list[Line]
+    score: str
+    ours: str
+
+    def ranked(self) -> list[Line]:
+        """The lines of methods a user can have, best first; methods that lack images last."""
+        lines = [line for line in self.lines if line.fair and line.images]
+        return sorted(
+            lines, key=lambda line: (line.images < len(self.images), -line.means.get(self.score, -math.inf))
+        )
+
+    def line(self, method: str) -> Line | None:
+        """A method's line."""
+        return next((line for line in self.lines if line.method == method), None)
+
+
+def tables(rows: Sequence[Row], ours: str | None = None) -> list[Table]:
+    """A table for every condition, in the order of the rows; ``ours`` None takes the first of `OURS`."""
+    found = []
+    for track, condition, score in dict.fromkeys(
+        (r["track"], r["condition"], _score(r)) for r in rows if _score(r)
+    ):
+        some = [r for r in rows if (r["track"], r["condition"]) == (track, condition)]
+        # Where some volumes have a truth and others none, each kind is a table of its own.
+        kind = {r["image"]: _score(r) for r in some if _score(r)}
+        some = [r for r in some if kind.get(r["image"]) == score]
+        methods = list(dict.fromkeys(r["method"] for r in some))
+        reference = ours or next((m for m in OURS if m in methods), "")
+        lines = [_line(method, some, reference, score) for method in methods]
+        images = list(dict.fromkeys(r["image"] for r in some))
+        found.append(Table(track, condition, images, lines, score, reference))
+    return found
+
+
+def per_image(rows: Sequence[Row], method: str, score: str) -> dict[str, float]:
+    """A method's score on every image, the mean of its seeds."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row["method"] == method and _number(row.get(score)):
+            values.setdefault(row["image"], []).append(float(row[score]))
+    return {image: float(np.mean(v)) for image, v in values.items()}
+
+
+def compare(ours: Mapping[str, float], theirs: Mapping[str, float], *, seed: int = 0) -> Difference | None:
+    """Paired differences over the images that both have; None if there is none.
+
+    Examples
+    --------
+    >>> found = compare({"a": 2.0, "b": 3.0, "c": 5.0}, {"a": 1.0, "b": 2.0, "c": 6.0})
+    >>> round(found.mean, 3), found.wins, found.losses, found.worst
+    (0.333, 2, 1, 'c')
+    """
+    common = [image for image in ours if image in theirs and math.isfinite(ours[image] - theirs[image])]
+    if not common:
+        return None
+    d = np.array([ours[image] - theirs[image] for image in common])
+    low = high = math.nan
+    if len(d) >= FEWEST:
+        drawn = np.random.default_rng(seed).integers(len(d), size=(RESAMPLES, len(d)))
+        low, high = (float(v) for v in np.percentile(d[drawn].mean(axis=1), (2.5, 97.5)))
+    i = int(np.argmin(d))
+    wins, losses = int((d > 0.005).sum()), int((d < -0.005).sum())
+    return Difference(float(d.mean()), low, high, wins, losses, len(d), common[i], float(d[i]))
+
+
+def verdict(table: Table) -> str:
+    """Who wins, by how much, at what cost: a sentence or two that the numbers bear out."""
+    ranked = table.ranked()
+    if not ranked:
+        return "No method has a result here."
+    best, unit = ranked[0], " dB" if table.score == "psnr" else ""
+    digits = 2 if table.score == "psnr" else 3
+    count = f"{len(table.images)} image{'s' if len(table.images) != 1 else ''}"
+    words = (
+        f"{best.method} is best: {best.means[table.score]:.{digits}f}{unit} on {count}{cost_in_words(best)}."
+    )
+    ours = table.line(table.ours)
+    if ours is None or not ours.images:
+        return words
+    rivals = ranked[1:] if best is ours else ranked
+    rival = next((line for line in rivals if line.difference is not None), None)
+    if rival is None or rival.difference is None:
+        return words
+    d = rival.difference
+    than = f"{rival.method}{cost_in_words(rival)}"
+    if abs(d.mean) < 0.5 * 10**-digits:
+        return f"{words} {ours.method} is as good as {than} (wins {d.wins} of {d.images}, loses {d.losses})."
+    interval = sure = ""
+    if math.isfinite(d.low):
+        interval = f" (95 % interval {d.low:+.{digits}f} to {d.high:+.{digits}f})"
+        sure = "" if d.low > 0 or d.high < 0 else "; that is not significant"
+    better = "better" if d.mean > 0 else "worse"
+    return (
+        f"{words} {ours.method} is {abs(d.mean):.{digits}f}{unit} {better} than {than}{interval}{sure}; it "
+        f"wins "
+        f"{d.wins} of {d.images} image{'s' if d.images != 1 else ''} and loses {d.losses}."
+    )
+
+
+def cost_in_words(line: Line) -> str:
+    """``, at 7 s an image``."""
+    return f", at {duration(line.costs['seconds'])} an image" if "seconds" in line.costs else ""
+
+
+def duration(seconds: float) -> str:
+    """Three digits, and a unit that suits.
+
+    Examples
+    --------
+    >>> duration(0.0123), duration(75.2), duration(4000)
+    ('0.012 s', '75 s', '67 min')
+    """
+    if seconds >= 600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s" if seconds >= 1 else f"{seconds:.2g} s"
+
+
+def _line(method: str, rows: Sequence[Row], reference: str, score: str) -> Line:
+    mine = [r for r in rows if r["method"] == method]
+    good = [r for r in mine if r["status"] != FAILED]
+    names = [*METRICS, "blur_rms", "noise_rms", "held_out", "width_z", "width_y", "width_x", "flux"]
+    scores = {name: per_image(good, method, name) for name in names}
+    scores = {name: values for name, values in scores.items() if values}
+    costs = {}
+    for name in COSTS:
+        values = [float(r[name]) for r in good if _number(r.get(name))]
+        if values:
+            costs[name] = float(np.mean(values))
+    paced = [float(r["seconds"]) / (float(r["pixels"]) / 1e6) for r in good if _number(r.get("seconds"))]
+    if paced:
+        costs["seconds_per_mpx"] = float(np.mean(paced))
+    difference = None
+    if reference and method != reference and score in scores:
+        theirs = per_image([r for r in rows if r["status"] != FAILED], reference, score)
+        difference = compare(theirs, scores[score])
+    return Line(
+        method=method,
+        group=next((r["group"] for r in mine if r.get("group")), "other"),
+        told=next((r["told"] for r in mine if r.get("told")), ""),
+        images=len({r["image"] for r in good}),
+        means={name: float(np.mean(list(v.values()))) for name, v in scores.items()},
+        spreads={name: float(np.std(list(v.values()), ddof=1)) for name, v in scores.items() if len(v) > 1},
+        costs=costs,
+        difference=difference,
+        failed=[(r["image"], r.get("error", "")) for r in mine if r["status"] == FAILED],
+        flagged=[(r["image"], r.get("error", "")) for r in mine if r["status"] == FLAGGED],
+    )
+
+
+def _score(row: Row) -> str:
+    return next((name for name in ("psnr", "held_out") if _number(row.get(name))), "")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,119 @@
+"""Which files are images, and what is said of those that are not."""
+
+import numpy as np
+import pytest
+import tifffile
+from imagecodecs import png_encode
+
+from selfinv.benchmark.images import VOXEL, Source, find_images, find_volumes, load, synthetic, synthetic_psf
+from selfinv.benchmark.scores import half_maximum_widths
+from selfinv.types import InputError
+
+
+def picture(shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, shape, dtype=np.uint8)
+
+
+def write(path, image):
+    path.write_bytes(png_encode(image))
+
+
+def test_the_central_crop_from_0_to_1(tmp_path):
+    image = picture((60, 80))
+    write(tmp_path / "a.png", image)
+    sources, remarks = find_images(tmp_path, 40)
+    truth = load(sources[0]).truth
+    middle = image[10:50, 20:60].astype(float)
+    assert np.allclose(truth, (middle - middle.min()) / np.ptp(middle), atol=1e-6)
+    assert remarks == []
+
+
+def test_psf_and_other_files_are_no_images(tmp_path):
+    write(tmp_path / "a.png", picture((40, 40)))
+    np.save(tmp_path / "psf.npy", np.ones((3, 3)))
+    (tmp_path / "input_rows.csv").write_text("image,kind\n")
+    assert [s.name for s in find_images(tmp_path, 0)[0]] == ["a"]
+
+
+def test_colour_becomes_luminance_and_is_said(tmp_path):
+    image = picture((40, 50, 3))
+    write(tmp_path / "a.png", image)
+    sources, remarks = find_images(tmp_path, 0)
+    grey = image @ np.array([0.2125, 0.7154, 0.0721])
+    assert np.corrcoef(load(sources[0]).truth.ravel(), grey.ravel())[0, 1] > 0.99999
+    assert "a.png is in colour" in remarks[0]
+
+
+def test_small_ones_are_left_out_and_it_is_said(tmp_path):
+    write(tmp_path / "a.png", picture((40, 40)))
+    write(tmp_path / "b.png", picture((20, 90)))
+    tifffile.imwrite(tmp_path / "c.tif", np.zeros((5, 40, 40), np.uint8) + picture((5, 40, 40)))
+    write(tmp_path / "d.png", np.full((40, 40), 7, np.uint8))
+    sources, remarks = find_images(tmp_path, 64)
+    assert [s.name for s in sources] == ["a"]
+    said = " ".join(remarks)
+    left_out = [f"{name} is left out" for name in ("b.png", "c.tif", "d.png")]
+    for words in (*left_out, "it has only 20 × 90", "40 × 40 of the 64²"):
+        assert words in said
+
+
+def test_one_name_for_each(tmp_path):
+    write(tmp_path / "a.png", picture((40, 40)))
+    tifffile.imwrite(tmp_path / "a.tif", picture((40, 40)))
+    assert [s.name for s in find_images(tmp_path, 0)[0]] == ["a.png", "a.tif"]
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(InputError, match="there is no image"):
+        find_images(tmp_path, 0)
+    with pytest.raises(InputError, match="is no folder"):
+        find_images(tmp_path / "none", 0)
+    write(tmp_path / "b.png", picture((20, 90)))
+    with pytest.raises(InputError, match=r"none is usable \(b.png"):
+        find_images(tmp_path, 0)
+    with pytest.raises(InputError, match="starts with zebra"):
+        find_images(tmp_path, 0, ("zebra",))
+
+
+def test_another_image_under_the_old_name_is_another_source(tmp_path):
+    write(tmp_path / "a.png", picture((40, 40)))
+    before = find_images(tmp_path, 0)[0][0]
+    write(tmp_path / "a.png", picture((40, 40), seed=1))
+    assert find_images(tmp_path, 0)[0][0] != before
+
+
+def test_volumes_with_and_without_truth(tmp_path):
+    folders = {"bars": ("observed", "psf", "truth"), "bead": ("observed", "psf"), "notes": ()}
+    for name, parts in folders.items():
+        (tmp_path / name).mkdir()
+        for part in parts:
+            values = picture((8, 20, 20), len(part)).astype(np.float32)
+            tifffile.imwrite(tmp_path / name / f"{part}.tif", values)
+    sources = find_volumes(tmp_path, 0)
+    assert [(s.name, s.has_truth) for s in sources] == [
+        ("bars", True),
+        ("bead", False),
+        ("spheres", True),
+        ("filaments", True),
+    ]
+    assert load(sources[1]).truth is None
+    assert load(sources[0]).observed.shape == (8, 20, 20)
+    cropped = load(find_volumes(tmp_path, 16)[0])
+    assert cropped.observed.shape == cropped.psf.shape == (8, 16, 16)
+    with pytest.raises(InputError, match="no volume"):
+        find_volumes(tmp_path / "notes", 0)
+
+
+@pytest.mark.parametrize("name", ["spheres", "filaments"])
+def test_synthetic_volumes(name):
+    volume = synthetic(name, (16, 32, 32))
+    assert (volume.min(), volume.max()) == (0, 1)
+    assert 0.01 < (volume > 0.2).mean() < 0.6
+    assert np.array_equal(volume, synthetic(name, (16, 32, 32)))
+    assert load(Source(name, "synthetic", crop=32)).spacing == VOXEL
+
+
+def test_the_synthetic_psf_is_longer_in_depth_than_it_is_wide():
+    kernel = synthetic_psf((32, 64, 64))
+    z, _, x = half_maximum_widths(kernel)
+    assert z * VOXEL[0] > 2.5 * x * VOXEL[2]

@@ -1,0 +1,56 @@
+"""Scores with and without a truth."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from selfinv.benchmark.scores import (
+    METRICS,
+    against_truth,
+    blur_and_noise,
+    half_maximum_widths,
+    without_truth,
+)
+
+TRUTH = np.random.default_rng(0).random((48, 40))
+
+
+def test_blur_and_noise_add_up_to_the_error():
+    image = gaussian_filter(TRUTH, 1) + 0.1 * np.random.default_rng(1).normal(size=TRUTH.shape)
+    blur, noise = blur_and_noise(TRUTH, image)
+    assert blur**2 + noise**2 == pytest.approx(np.mean((image - TRUTH) ** 2))
+
+
+def test_blur_is_missing_detail_and_noise_is_not():
+    noisy = TRUTH + 0.1 * np.random.default_rng(1).normal(size=TRUTH.shape)
+    blurred = gaussian_filter(TRUTH, 1.5, mode="wrap")
+    assert blur_and_noise(TRUTH, noisy)[0] < 0.03 < 0.09 < blur_and_noise(TRUTH, noisy)[1]
+    blur, noise = blur_and_noise(TRUTH, blurred)
+    assert blur > 5 * noise
+
+
+def test_images_are_cut_to_the_truths_range_before_they_are_scored():
+    image = 3 * (TRUTH - 0.5) + 0.5
+    assert against_truth(TRUTH, image) == against_truth(TRUTH, np.clip(image, 0, 1))
+    assert set(METRICS) < set(against_truth(TRUTH, image))
+
+
+def test_other_units_are_fitted_where_asked():
+    assert against_truth(TRUTH, 500 + 70 * TRUTH, fit=True)["psnr"] > 100
+
+
+def test_width_at_half_maximum():
+    z, y, x = np.meshgrid(*(np.arange(n) - n // 2 for n in (21, 25, 31)), indexing="ij")
+    bead = 100 + np.exp(-0.5 * ((z / 4) ** 2 + (y / 2) ** 2 + (x / 3) ** 2))
+    assert half_maximum_widths(bead) == pytest.approx([4 * 2.355, 2 * 2.355, 3 * 2.355], rel=0.03)
+
+
+def test_held_out_is_1_for_the_measured_values_themselves_and_0_for_a_constant():
+    hidden = np.random.default_rng(0).random(100)
+    image = np.random.default_rng(1).random((8, 8, 8))
+    assert without_truth(image, hidden, hidden, image)["held_out"] == 1
+    scores = without_truth(image, hidden, np.full(100, hidden.mean()), image)
+    assert scores["held_out"] == pytest.approx(0)
+    assert scores["flux"] == pytest.approx(1)
+    holes = np.where(np.arange(512).reshape(8, 8, 8) % 50 == 0, np.nan, image)
+    assert np.isfinite(without_truth(image, hidden, hidden, holes)["flux"])

@@ -1,0 +1,104 @@
+"""Statements that the numbers bear out."""
+
+import math
+
+import numpy as np
+import pytest
+
+from selfinv.benchmark.markdown import report
+from selfinv.benchmark.summary import compare, per_image, tables, verdict
+
+
+def row(method, image, psnr, seed=0, **more):
+    told = "PSF, truth" if "oracle" in method else "PSF"
+    group = "reference" if method == "input" else "oracle" if "oracle" in method else "self-tuned"
+    base = {
+        "track": "a",
+        "condition": "paper",
+        "image": image,
+        "method": method,
+        "seed": seed,
+        "status": "ok",
+    }
+    costs = {"training_seconds": 1.0, "inference_seconds": 1.0, "seconds": 2.0, "peak_memory_mib": 5.0}
+    return base | {"told": told, "group": group, "psnr": psnr, "pixels": 500_000} | costs | more
+
+
+def rows(**methods):
+    return [
+        row(m.replace("_", "-"), f"i{k}", v) for m, values in methods.items() for k, v in enumerate(values)
+    ]
+
+
+def test_the_interval_is_of_paired_differences():
+    images = [f"i{k}" for k in range(14)]
+    difficulty = np.random.default_rng(0).normal(20, 5, 14)  # differs far more than the methods do
+    gain = np.random.default_rng(1).normal(0.5, 0.2, 14)
+    d = compare(dict(zip(images, difficulty + gain, strict=True)), dict(zip(images, difficulty, strict=True)))
+    error = gain.std() / math.sqrt(14)
+    assert d.mean == pytest.approx(gain.mean())
+    assert (d.low, d.high) == pytest.approx(
+        (gain.mean() - 1.96 * error, gain.mean() + 1.96 * error), abs=0.03
+    )
+    assert d.wins + d.losses == 14
+    assert d.worst == images[int(gain.argmin())]
+
+
+def test_two_images_have_no_interval_and_none_in_common_no_difference():
+    assert math.isnan(compare({"a": 1, "b": 2}, {"a": 0, "b": 0}).low)
+    assert compare({"a": 1}, {"b": 1}) is None
+
+
+def test_seeds_are_averaged_before_images_are_compared():
+    some = [row("x", "a", 1.0), row("x", "a", 3.0, seed=1), row("x", "b", 9.0)]
+    assert per_image(some, "x", "psnr") == {"a": 2.0, "b": 9.0}
+
+
+def test_the_truth_told_cannot_win():
+    (table,) = tables(rows(input=[15, 15, 15], ssi=[20, 21, 22], tv_oracle=[30, 30, 30]))
+    assert table.ranked()[0].method == "ssi"
+    assert verdict(table).startswith("ssi is best: 21.00 dB on 3 images, at 2.0 s an image")
+
+
+def test_a_loss_is_called_one():
+    (table,) = tables(rows(ssi=[20, 21, 22, 20], wiener=[21, 22, 23.5, 21]))
+    words = verdict(table)
+    assert words.startswith("wiener is best")
+    assert "ssi is 1.12 dB worse than wiener" in words
+    assert "wins 0 of 4 images and loses 4" in words
+
+
+def test_no_significant_difference_is_an_answer():
+    (table,) = tables(rows(ssi=[20, 21, 22, 20], wiener=[19, 22.5, 21, 20.2]))
+    assert "not significant" in verdict(table)
+    (table,) = tables(rows(ssi=[20, 21], wiener=[20, 21]))
+    assert "as good as wiener" in verdict(table)
+
+
+def test_failures_are_counted_shown_and_not_averaged():
+    some = rows(ssi=[20, 21, 22], wiener=[10, 11])
+    some.append({**row("wiener", "i2", 0), "status": "failed", "error": "ValueError: boom", "psnr": None})
+    (table,) = tables(some)
+    line = table.line("wiener")
+    assert (line.images, line.means["psnr"]) == (2, 10.5)
+    text = report([table], "title", "facts", ["remark"])
+    assert "wiener **failed** on i2: ValueError: boom" in text
+    assert "2 of 3" in text
+    # With a higher mean over fewer images a method does not lead those that did them all.
+    some = [*rows(ssi=[20, 21, 22]), row("wiener", "i2", 30)]
+    assert tables(some)[0].ranked()[0].method == "ssi"
+
+
+def test_published_rows_stand_under_their_counterparts_in_track_a_only():
+    some = rows(input=[15, 16], ssi=[20, 21])
+    text = report(tables(some), "t", "f", [])
+    assert "| *blurry & noisy (input), published* |  | 22 | *17.8* | *0.29* |" in text
+    other = [{**r, "track": "b"} for r in some]
+    assert "published*" not in report(tables(other), "t", "f", [])
+
+
+def test_volumes_with_and_without_truth_are_tables_of_their_own():
+    bead = {**row("ssi", "bead", None), "held_out": 0.9}
+    found = tables([row("ssi", "bars", 20.0), bead])
+    assert [(t.score, t.images) for t in found] == [("psnr", ["bars"]), ("held_out", ["bead"])]
+    assert "0.900" in verdict(found[1])
