@@ -11,7 +11,7 @@ from skimage import data
 
 from selfinv import noise
 from selfinv.benchmark import psfs
-from selfinv.benchmark.conditions import TRACKS, blur, conditions_of, degrade, noise_from
+from selfinv.benchmark.conditions import TRACKS, blur, blur_beyond, conditions_of, degrade, noise_from
 from selfinv.benchmark.images import Loaded, Source, find_images, load
 from selfinv.benchmark.run import compare_with
 from selfinv.benchmark.scores import against_truth
@@ -116,6 +116,15 @@ def test_blur_is_scipys_with_the_centre_at_half(shape):
     full = convolve2d(image, kernel)
     expected = full[shape[0] // 2 :, shape[1] // 2 :][:20, :31]
     assert np.allclose(blur(image, kernel), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (4, 7)])
+def test_a_background_goes_on_beyond_the_edges(shape):
+    random = np.random.default_rng(0)
+    image, kernel = random.random((20, 31)), random.random(shape)
+    inside = (slice(7, -7),) * 2
+    assert np.allclose(blur_beyond(image, kernel)[inside], blur(image, kernel)[inside], atol=1e-5)
+    assert np.allclose(blur_beyond(np.full((20, 31), 200.0), kernel / kernel.sum()), 200, atol=1e-3)
 
 
 def test_a_bead_without_truth_has_values_hidden_from_everyone():

@@ -89,6 +89,13 @@ def test_failures_are_counted_shown_and_not_averaged():
     assert tables(some)[0].ranked()[0].method == "ssi"
 
 
+def test_where_everything_failed_that_is_what_is_shown():
+    lost = {**row("wiener", "i0", None), "status": "failed", "error": "no luck"}
+    (table,) = tables([lost])
+    assert verdict(table) == "No method has a result here."
+    assert "no luck" in report([table], "t", "f", [])
+
+
 def test_published_rows_stand_under_their_counterparts_in_track_a_only():
     some = rows(input=[15, 16], ssi=[20, 21])
     text = report(tables(some), "t", "f", [])

@@ -245,6 +245,18 @@ def blur(truth: Array, kernel: Array) -> Array:
     return np.maximum(full[inside], 0.0 if truth.min() >= 0 else -np.inf).astype(np.float32)
 
 
+def blur_beyond(image: Array, kernel: Array) -> Array:
+    """The convolution of an image that goes on beyond its edges as it ends there; float32.
+
+    A camera's offset is there too: with zeros outside, predictions near the edges would be too dark.
+    """
+    from scipy.signal import fftconvolve
+
+    pads = [(k - 1 - k // 2, k // 2) for k in kernel.shape]
+    wide = np.pad(image.astype(np.float64), pads, mode="edge")
+    return np.asarray(fftconvolve(wide, kernel, mode="valid"), dtype=np.float32)
+
+
 def _measured(loaded: Loaded, seed: int) -> Measurement:
     if loaded.observed is None or loaded.psf is None:
         raise InputError("there is no measurement to restore; expected observed.tif and psf.tif")

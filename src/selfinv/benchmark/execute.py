@@ -12,7 +12,7 @@ import numpy as np
 
 from selfinv.benchmark import images, machine, methods
 from selfinv.benchmark.cases import Case
-from selfinv.benchmark.conditions import Measurement, degrade
+from selfinv.benchmark.conditions import Measurement, blur_beyond, degrade
 from selfinv.benchmark.problem import Problem, Restored, Watch
 from selfinv.benchmark.scores import against_truth, clipped_psnr, without_truth
 from selfinv.types import Array, InputError, SelfinvWarning
@@ -111,9 +111,7 @@ def _scores(case: Case, loaded: images.Loaded, measurement: Measurement, image: 
         return against_truth(loaded.truth, image, fit=case.condition.measured)
     assert measurement.hidden is not None
     assert measurement.hidden_values is not None
-    from selfinv.benchmark.conditions import blur
-
-    predicted = image if case.method == "input" else blur(image, _known(measurement.psf))
+    predicted = image if case.method == "input" else blur_beyond(image, _known(measurement.psf))
     hidden = measurement.hidden
     return without_truth(image, measurement.hidden_values, predicted[hidden], measurement.image)
 

@@ -43,10 +43,10 @@ def figure_3(table: Table, cases: Sequence[Case], store: Store) -> str:
             shown[case.method] = (image, _score(table, row))
         if len(shown) < 2:
             continue
-        reference = loaded.truth if loaded.truth is not None else list(shown.values())[-1][0]
         views = {k: _scaled(v, loaded.truth) for k, (v, _) in shown.items()}
-        reference = _scaled(reference, loaded.truth)
-        crops, spectra = pictures.crops(views, reference), pictures.spectra(views, reference)
+        reference = next(iter(views.values()))  # the truth, or what was measured
+        crops = pictures.crops(views, reference, own_scale=loaded.truth is None)
+        spectra = pictures.spectra(views, reference)
         cells = "".join(
             f"<figure><img alt='crop' src='{crops[k]}'><img alt='spectrum' src='{spectra[k]}'>"
             f"<figcaption>{escape(k)}<span>{escape(score)}</span></figcaption></figure>"
@@ -56,11 +56,9 @@ def figure_3(table: Table, cases: Sequence[Case], store: Store) -> str:
     if not parts:
         return ""
     note = (
-        "<p class='note'>Above: the 80×80 pixels with most detail, on the truth's grey scale. Below: the "
-        "whole "
-        "image's spectrum (log power, zero frequency in the middle), on the truth's scale. Numbers: PSNR, "
-        "SSIM "
-        "(range 2).</p>"
+        "<p class='note'>Above: the 80×80 pixels with most detail, on the truth's grey scale (without a "
+        "truth, each on its own). Below: the whole image's spectrum (log power, zero frequency in the "
+        "middle), on the truth's scale. Numbers: PSNR, SSIM (range 2).</p>"
     )
     return "<h2>Crops and spectra</h2>" + "".join(parts) + note
 

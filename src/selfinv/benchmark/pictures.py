@@ -23,24 +23,34 @@ COLOURS = {
 }
 
 
-def middle_plane(image: Array) -> Array:
-    """A 2-D image as it is; of a volume the plane in the middle."""
-    return image if image.ndim == 2 else image[image.shape[0] // 2]
+def plane_of(image: Array, index: int) -> Array:
+    """A 2-D image as it is; of a volume one plane."""
+    return image if image.ndim == 2 else image[index]
 
 
-def crops(images: Mapping[str, Array], reference: Array) -> dict[str, str]:
-    """The same 80×80 of every image, where the reference has most detail, on its grey scale."""
-    plane = middle_plane(reference)
-    _, row, column, height, width = where_to_look(plane[None])
-    low, high = (float(v) for v in np.percentile(plane, (0.1, 99.9)))
+def crops(images: Mapping[str, Array], reference: Array, *, own_scale: bool = False) -> dict[str, str]:
+    """The same 80×80 of every image, where the reference has most detail, on its grey scale.
+
+    Of volumes the plane where the reference has most contrast is shown. With ``own_scale`` each image has a
+    grey scale of its own.
+    """
+    index, row, column, height, width = where_to_look(reference if reference.ndim == 3 else reference[None])
     part = (slice(row, row + height), slice(column, column + width))
-    return {k: picture(middle_plane(image)[part], low, high) for k, image in images.items()}
+    low, high = (float(v) for v in np.percentile(plane_of(reference, index), (0.1, 99.9)))
+    found = {}
+    for name, image in images.items():
+        plane = plane_of(image, index)
+        if own_scale:
+            low, high = (float(v) for v in np.percentile(plane, (0.1, 99.9)))
+        found[name] = picture(plane[part], low, high)
+    return found
 
 
 def spectra(images: Mapping[str, Array], reference: Array) -> dict[str, str]:
     """Log power spectra of whole images, all on the reference's scale, so that noise and lost detail show."""
-    found = {k: _reduced(spectrum(middle_plane(image))) for k, image in images.items()}
-    floor, top = np.percentile(_reduced(spectrum(middle_plane(reference))), (2, 99.9))
+    index = where_to_look(reference if reference.ndim == 3 else reference[None])[0]
+    found = {k: _reduced(spectrum(plane_of(image, index))) for k, image in images.items()}
+    floor, top = np.percentile(_reduced(spectrum(plane_of(reference, index))), (2, 99.9))
     return {k: picture(view, float(floor) - 0.5, float(top)) for k, view in found.items()}
 
 
@@ -147,4 +157,4 @@ def _reduced(image: Array) -> Array:
     return np.asarray(cut.reshape(cut.shape[0] // blocks[0], blocks[0], -1, blocks[1]).mean(axis=(1, 3)))
 
 
-__all__ = ["COLOURS", "CROP", "crops", "middle_plane", "picture", "quality_and_time", "spectra", "trade_off"]
+__all__ = ["COLOURS", "CROP", "crops", "picture", "plane_of", "quality_and_time", "spectra", "trade_off"]

@@ -110,14 +110,19 @@ class Table:
 
 def tables(rows: Sequence[Row], ours: str | None = None) -> list[Table]:
     """A table for every condition, in the order of the rows; ``ours`` None takes the first of `OURS`."""
+    # Where some volumes have a truth and others none, each kind is a table of its own.
+    kinds = {(r["track"], r["condition"], r["image"]): _score(r) for r in rows if _score(r)}
+
+    def table_of(row: Row) -> tuple[str, str, str]:
+        return (
+            row["track"],
+            row["condition"],
+            kinds.get((row["track"], row["condition"], row["image"]), "psnr"),
+        )
+
     found = []
-    for track, condition, score in dict.fromkeys(
-        (r["track"], r["condition"], _score(r)) for r in rows if _score(r)
-    ):
-        some = [r for r in rows if (r["track"], r["condition"]) == (track, condition)]
-        # Where some volumes have a truth and others none, each kind is a table of its own.
-        kind = {r["image"]: _score(r) for r in some if _score(r)}
-        some = [r for r in some if kind.get(r["image"]) == score]
+    for track, condition, score in dict.fromkeys(table_of(r) for r in rows):
+        some = [r for r in rows if table_of(r) == (track, condition, score)]
         methods = list(dict.fromkeys(r["method"] for r in some))
         reference = ours or next((m for m in OURS if m in methods), "")
         lines = [_line(method, some, reference, score) for method in methods]
