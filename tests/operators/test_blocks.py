@@ -71,14 +71,19 @@ def test_derivatives_of_every_order():
     assert torch.autograd.gradgradcheck(lambda x: operator(x).square(), x)
 
 
-def test_one_image_through_a_kernel_per_channel_gathers_the_gradients_of_all_channels():
+@pytest.mark.parametrize("shape", [(12, 11), (300, 200)], ids=["whole", "blocks"])
+def test_one_image_through_a_kernel_per_channel_gathers_the_gradients_of_all_channels(shape):
     kernels = asymmetric_kernel((3, 5, 4))
-    operator = Convolution(kernels, (12, 11), "zero", "fft")
-    x = torch.rand(12, 11, dtype=torch.float64, requires_grad=True)
-    y = torch.rand(3, 12, 11, dtype=torch.float64)
-    (gradient,) = torch.autograd.grad(operator(x), x, y)
-    single = [Convolution(k, (12, 11), "zero").adjoint(v) for k, v in zip(kernels, y, strict=True)]
-    assert torch.allclose(gradient, sum(single), atol=1e-12)
+    operator = Convolution(kernels, shape, "zero", "fft")
+    x = torch.rand(shape, dtype=torch.float64, requires_grad=True)
+    y = torch.rand(3, *shape, dtype=torch.float64)
+    blurred = operator(x)
+    singles = [Convolution(k, shape, "zero") for k in kernels]
+    assert torch.allclose(blurred, torch.stack([single(x) for single in singles]), atol=1e-12)
+    assert torch.allclose(operator(x[None]), blurred, atol=1e-12)  # one channel for all kernels
+    (gradient,) = torch.autograd.grad(blurred, x, y)
+    expected = sum(single.adjoint(v) for single, v in zip(singles, y, strict=True))
+    assert torch.allclose(gradient, expected, atol=1e-12)
 
 
 def test_the_jacobian_is_the_matrix():

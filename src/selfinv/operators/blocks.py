@@ -123,14 +123,15 @@ class Blocks:
     def convolve(self, x: Tensor, spectrum: Tensor) -> Tensor:
         """``(..., *source)`` to ``(..., *result)``; not differentiable by itself."""
         lead = torch.broadcast_shapes(x.shape[: x.ndim - len(self.size)], spectrum.shape[: -len(self.size)])
+        y = x.new_empty(*lead, *self.result)
+        x = x.to(spectrum.real.dtype).expand(*lead, *x.shape[x.ndim - len(self.size) :])
         space = (*lead, *self.size)
         if self.paired is None:
             [[[take, put, kept, _]]] = self.places
-            block = torch.zeros(space, dtype=spectrum.real.dtype, device=x.device)
+            block = x.new_zeros(space)
             block[put] = x[take]
             product = torch.fft.rfftn(block, dim=self.dims).mul_(spectrum)
-            return torch.fft.irfftn(product, s=self.size, dim=self.dims, norm="forward")[kept].to(x.dtype)
-        y = x.new_empty(*lead, *self.result)
+            return torch.fft.irfftn(product, s=self.size, dim=self.dims, norm="forward")[kept].to(y.dtype)
         pair = torch.zeros(space, dtype=spectrum.dtype, device=x.device)
         filled = [put for _, put, _, _ in self.places[0]]
         for places in self.places:
