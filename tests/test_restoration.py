@@ -36,7 +36,7 @@ IMAGE = scene(40, 36)
 
 
 def restore(image=IMAGE, kernel=KERNEL, **options):
-    return selfinv.restore(image, kernel, **{"method": "ssi-network", "max_steps": 10, **options})
+    return selfinv.restore(image, kernel, **{"method": "ssi-network", "max_steps": 30, **options})
 
 
 # ---- what comes back ----
@@ -174,8 +174,10 @@ def test_the_order_in_which_axes_are_stored_does_not_matter():
 def test_a_psf_for_each_channel_blurs_its_own_channel():
     image = np.stack([IMAGE, scene(40, 36, seed=2)])
     wide = psf.gaussian((0.7, 1.1), (7, 7))
-    one = restore(image, KERNEL, axes="cyx")
-    same = restore(image, np.stack([KERNEL, KERNEL]), axes="cyx")
+    solver = ssi((40, 36), 2, steps=10)  # in single precision: rounding must not decide
+    solver = replace(solver, network=replace(solver.network, precision="single"))
+    one = restore(image, KERNEL, axes="cyx", method=solver)
+    same = restore(image, np.stack([KERNEL, KERNEL]), axes="cyx", method=solver)
     np.testing.assert_allclose(same.image, one.image, rtol=0.05)
     differing = restore(image, np.stack([KERNEL, wide]), axes="cyx")
     swapped = restore(image, np.stack([wide, KERNEL]), axes="cyx")

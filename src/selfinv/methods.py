@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,8 +87,8 @@ def _tuned(request: Request, *candidates: Candidate) -> SelfTuned:
     return SelfTuned(candidates, blind_spot=request.blind_spot)
 
 
-def _learned(preset: Callable[..., SSI], request: Request) -> SSI:
-    solver = preset(request.object_shape, request.y.shape[1])
+def _learned(preset: Callable[..., SSI], request: Request, **options: Any) -> SSI:
+    solver = preset(request.object_shape, request.y.shape[1], **options)
     if preset is ssi:
         solver = replace(solver, hiding=replace(solver.hiding, blind_spot=request.blind_spot))
     if request.steps is None:
@@ -95,24 +96,30 @@ def _learned(preset: Callable[..., SSI], request: Request) -> SSI:
     return replace(solver, training=replace(solver.training, max_steps=request.steps))
 
 
-def _ssi(request: Request) -> Solver:
+EFFORT = {"fast": 0.3, "default": 1.0, "best": 3.0}  # training steps, relative to the default's
+
+
+def _ssi(request: Request, preset: str = "default") -> Solver:
     """The trained network, unless a simple method predicts held-out values better."""
+    effort = EFFORT[preset]
     if not isinstance(request.operator, LinearOperator):
-        return _learned(ssi, request)  # nothing to compare with
-    network = _candidate_ssi(request)
+        return _learned(ssi, request, effort=effort)  # nothing to compare with
+    networks = [_candidate_ssi(request, "ssi", effort=effort)]
+    if preset == "best":
+        networks.append(_candidate_ssi(request, "ssi, lessons from itself", effort=effort, lessons=True))
     plain = replace(request, steps=None)
-    return _tuned(request, network, *_tv_candidates(plain)[:1], _richardson_lucy(plain))
+    return _tuned(request, *networks, *_tv_candidates(plain)[:1], _richardson_lucy(plain))
 
 
 def _auto(request: Request) -> Solver:
     plain = replace(request, steps=None)
     candidates = (*_tv_candidates(plain), _richardson_lucy(plain), _wiener(plain))
-    return _tuned(request, _candidate_ssi(request), *candidates)
+    return _tuned(request, _candidate_ssi(request, "ssi"), *candidates)
 
 
-def _candidate_ssi(request: Request) -> Candidate:
-    solver = _learned(ssi, request)
-    return Candidate("ssi", lambda _: solver)
+def _candidate_ssi(request: Request, name: str, **options: Any) -> Candidate:
+    solver = _learned(ssi, request, **options)
+    return Candidate(name, lambda _: solver)
 
 
 def _chambolle_pock(request: Request) -> Solver:
@@ -193,6 +200,8 @@ def _paper_chambolle_pock(request: Request) -> Solver:
 
 METHODS: dict[str, Callable[[Request], Solver]] = {
     "ssi": _ssi,
+    "ssi-fast": partial(_ssi, preset="fast"),
+    "ssi-best": partial(_ssi, preset="best"),
     "ssi-network": partial(_learned, ssi),
     "auto": _auto,
     "tv-chambolle-pock": _chambolle_pock,

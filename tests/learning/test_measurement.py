@@ -54,9 +54,28 @@ def test_a_window_of_the_object_predicts_its_part_of_the_measurement():
     assert (seen > 0).all(), "every value is trained on, also at the edges"
 
 
+def test_a_window_knows_that_nothing_is_outside():
+    """Boundary zero: at the image's edges as in its middle, windows predict what the whole image would."""
+    shape = (70, 90)
+    data = measurement(Convolution(KERNEL, shape, "zero"), shape)
+    whole = data.operator(data.y)
+    seen = torch.zeros(shape)
+    for step in range(300):
+        window = draw_window(data, 40 * 40, (8, 8), seed=0, step=step)
+        region = window.see(data.y)
+        assert window.pads == ((0, 0), (0, 0))
+        rows, columns = (
+            slice(r.start + c.start, r.start + c.stop)
+            for r, c in zip(window.region, window.core, strict=True)
+        )
+        assert torch.allclose(window.operator(region), whole[..., rows, columns], atol=1e-12)
+        seen[rows, columns] += 1
+    assert (seen > 0).all(), "every value is trained on, also at the edges"
+
+
 def test_small_images_and_operators_without_windows_are_taken_whole():
     shape = (30, 30)
-    for operator in (Convolution(KERNEL, shape, "unknown"), Convolution(KERNEL, shape, "zero")):
+    for operator in (Convolution(KERNEL, shape, "unknown"), Convolution(KERNEL, shape, "reflect")):
         data = measurement(operator, shape)
         size = 10_000 if operator.boundary == "unknown" else 100
         window = draw_window(data, size, (8, 8), seed=0, step=0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from selfinv.operators import Composition, Convolution, Identity, LinearOperator
+from selfinv.operators import Composition, Convolution, Identity, LinearOperator, Surround
 
 SHAPES = {1: (13,), 2: (12, 9), 3: (6, 7, 8)}
 KERNELS = {
@@ -38,6 +38,9 @@ OPERATORS |= {
         asymmetric_kernel((9, 6)), (12, 9), "unknown", "direct", (1, 4)
     ),
     "identity": lambda: Identity((5, 6)),
+    "surround": lambda: Composition(
+        Convolution(asymmetric_kernel((4, 3)), (6, 8), "unknown"), Surround((8, 9), [(1, 0), (0, 1)])
+    ),
     "scaled": lambda: -2.5 * Convolution(asymmetric_kernel((3, 4)), (9, 8), "reflect"),
     "adjoint": lambda: Convolution(asymmetric_kernel((3, 4)), (9, 8), "unknown").H,
     "composition": lambda: Composition(

@@ -88,7 +88,7 @@ def test_a_margin_keeps_the_objects_grid_small_and_mirrors_what_is_beyond():
     wide = np.pad(x, ((2, 2), (0, 1)), mode="symmetric")  # up to the kernel's reach of 4, 4 and 3, 4
     expected = Convolution(kernel, shape, "unknown")(torch.from_numpy(wide))
     assert torch.allclose(limited(torch.from_numpy(x)), expected, atol=1e-12)
-    assert limited.window((5, 5)) is None
+    assert limited.reach is None
     with pytest.raises(InputError, match="margin"):
         Convolution(kernel, shape, "unknown", margin=(1, 2, 3))
 

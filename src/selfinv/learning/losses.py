@@ -88,28 +88,44 @@ def choose_loss(y: Tensor) -> MaskedLoss:
     what was measured is itself quantised. ``y`` is ``batch channel *space`` in any units; NaN marks missing
     values.
     """
-    centre = [
-        slice(max(0, n // 2 - side), n // 2 + side) for n in y.shape[2:] for side in (_side(y.ndim - 2),)
-    ]
-    sample = y[(slice(0, 1), slice(None), *centre)].detach().cpu().numpy().astype(np.float64)
-    values = sample[np.isfinite(sample)]
-    levels = np.unique(values)
+    sample = _sample(y)
+    levels = np.unique(sample[np.isfinite(sample)])
     if levels.size < 3:
         return MaskedLoss("l1")
-    finite = np.where(np.isfinite(sample), sample, np.nan)
-    noise = noise_level(finite)
-    if noise < 4 * float(np.median(np.diff(levels))):
+    if _counted(sample, levels):
         return MaskedLoss("l2")
-    # Where noise is cut off, values at the limit have neighbours well away from it; true darkness does not.
-    here, beside = finite[..., :-1], finite[..., 1:]
-    apart = np.abs(here - beside) > 0.5 * noise
-    clipped = max(float(np.mean((here == limit) & apart)) for limit in (levels[0], levels[-1]))
-    return MaskedLoss("l1" if clipped > 5e-3 or _outliers(sample) > 5e-4 else "l2")
+    return MaskedLoss("l1" if any(cut_off(y)) or _outliers(sample) > 5e-4 else "l2")
 
 
-def _side(ndim: int) -> int:
-    """Half the side of a sample that is large enough to judge by and quick to look through."""
-    return {1: 500_000, 2: 512}.get(ndim, 48)
+def counted(y: Tensor) -> bool:
+    """Whether the noise moves values by a step or two only, as in counts of a few photons."""
+    sample = _sample(y)
+    return _counted(sample, np.unique(sample[np.isfinite(sample)]))
+
+
+def cut_off(y: Tensor) -> tuple[bool, bool]:
+    """Whether the noise is cut off at the lowest, and at the highest value (as `choose_loss` takes ``y``).
+
+    Where it is, values at the limit have neighbours well away from it; true darkness does not.
+    """
+    sample = _sample(y)
+    values = sample[np.isfinite(sample)]
+    here, beside = sample[..., :-1], sample[..., 1:]
+    apart = np.abs(here - beside) > 0.5 * noise_level(sample)
+    low, high = (bool(np.mean((here == limit) & apart) > 5e-3) for limit in (values.min(), values.max()))
+    return low, high
+
+
+def _sample(y: Tensor) -> Array:
+    """The middle of the first image, NaN where missing."""
+    side = {1: 500_000, 2: 512}.get(y.ndim - 2, 48)  # half of it: enough to judge by, quick to look through
+    centre = [slice(max(0, n // 2 - side), n // 2 + side) for n in y.shape[2:]]
+    sample = y[(slice(0, 1), slice(None), *centre)].detach().cpu().numpy().astype(np.float64)
+    return np.where(np.isfinite(sample), sample, np.nan)
+
+
+def _counted(sample: Array, levels: Array) -> bool:
+    return levels.size > 1 and noise_level(sample) < 4 * float(np.median(np.diff(levels)))
 
 
 def _outliers(sample: Array) -> float:

@@ -112,26 +112,26 @@ def draw_window(data: Measurement, size: int | None, multiple: Sequence[int], se
         first = int(torch.randint(batch - count + 1, (1,), generator=generator))
         frames = slice(first, first + count)
     whole = tuple(slice(0, n) for n in space)
-    if size is None or voxels <= size or not isinstance(data.operator, LinearOperator):
+    reach = data.operator.reach if isinstance(data.operator, LinearOperator) else None
+    if size is None or voxels <= size or reach is None or not isinstance(data.operator, LinearOperator):
         return Window(frames, whole, data.pads, whole, data.operator)
-    cores = _core_shape(data.object_shape, space, data.pads, size, multiple)
-    operator = data.operator.window(cores)
-    if operator is None:
-        return Window(frames, whole, data.pads, whole, data.operator)
-    region, pads, core = [], [], []
-    for n, w, (a, b) in zip(space, cores, data.pads, strict=True):
+    cores = _core_shape(data.object_shape, space, reach, size, multiple)
+    region, outside, core = [], [], []
+    for n, w, (a, b) in zip(space, cores, reach, strict=True):
         # Drawn beyond the ends and pushed back, so that edges are seen about as often as the rest.
         start = int(torch.randint(-(w // 2), n - w + w // 2 + 1, (1,), generator=generator))
         start = min(max(start, 0), n - w)
         first, last = max(0, start - a), min(n, start + w + b)
         region.append(slice(first, last))
-        pads.append((first - (start - a), start + w + b - last))
+        outside.append((first - (start - a), start + w + b - last))
         core.append(slice(start - first, start - first + w))
-    return Window(frames, tuple(region), tuple(pads), tuple(core), operator)
+    goes_on = any(before or after for before, after in data.pads)
+    pads = tuple(outside) if goes_on else ((0, 0),) * len(space)
+    return Window(frames, tuple(region), pads, tuple(core), data.operator.window(cores, outside))
 
 
 def _core_shape(
-    whole: Sequence[int], space: Sequence[int], pads: Pads, size: int, multiple: Sequence[int]
+    whole: Sequence[int], space: Sequence[int], reach: Pads, size: int, multiple: Sequence[int]
 ) -> Shape:
     """As near to a cube of ``size`` values as the object's shape allows."""
     sides = [0] * len(whole)
@@ -143,7 +143,7 @@ def _core_shape(
             sides[a] = whole[a] if short else max(multiple[a], int(side) // multiple[a] * multiple[a])
             left /= sides[a]
             axes = [other for other in axes if other != a]
-    return tuple(max(1, min(n, s - a - b)) for n, s, (a, b) in zip(space, sides, pads, strict=True))
+    return tuple(max(1, min(n, s - a - b)) for n, s, (a, b) in zip(space, sides, reach, strict=True))
 
 
 def object_pads(operator: Forward, shape: Sequence[int]) -> Pads:

@@ -56,8 +56,9 @@ class WeightAverage:
         self.updates += 1
         # Early on a plain running mean, later the exponential one: no memory of the initial weights.
         decay = min(self.decay, (self.updates - 1) / self.updates)
-        for name, value in model.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1.0 - decay)
-            else:
-                self.average[name].copy_(value)
+        weights = model.state_dict()
+        moving = [name for name, value in weights.items() if value.is_floating_point()]
+        # One call for all of them: a network has many small tensors.
+        torch._foreach_lerp_([self.average[n] for n in moving], [weights[n] for n in moving], 1.0 - decay)
+        for name in weights.keys() - moving:
+            self.average[name].copy_(weights[name])

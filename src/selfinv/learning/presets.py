@@ -2,32 +2,76 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from selfinv.learning.equivariance import ScaleLessons
 from selfinv.learning.inverter import Head
 from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.masks import Decaying, RandomPixels
 from selfinv.learning.solver import SSI, Hiding, Training
 from selfinv.learning.unet import UNetSettings, pooled_axes_for
 
+WINDOW = {1: 1120 * 1120, 2: 1120 * 1120, 3: 384 * 384}  # values that one training step looks at, at most
+STEPS = {1: 340, 2: 340, 3: 300}
+ENOUGH = 512 * 512  # values for which so many steps are taken
 
-def ssi(shape: Sequence[int], channels: int, *, steps: int | None = None) -> SSI:
-    """Our best recipe, for an object of this spatial ``shape``."""
-    widths, fold = (32, 64, 64, 64), 2 if min(shape) >= 16 else 1
+
+def planned_steps(shape: Sequence[int]) -> int:
+    """Training steps for an object of this spatial shape.
+
+    A step on a larger image teaches more, so that fewer are needed, in proportion to the inverse root of its
+    size; once steps look at windows, their number grows with the root of the number of windows. Either way
+    the time for each sample falls as the image grows.
+    """
+    ndim, values = len(shape), math.prod(shape)
+    if ndim == 3:
+        return STEPS[3]
+    seen = min(values, WINDOW[ndim])
+    return round(STEPS[ndim] * min(1.0, math.sqrt(ENOUGH / seen)) * math.sqrt(values / seen))
+
+
+def ssi(
+    shape: Sequence[int],
+    channels: int,
+    *,
+    steps: int | None = None,
+    effort: float = 1.0,
+    lessons: bool = False,
+) -> SSI:
+    """Our best recipe, for an object of this spatial ``shape``.
+
+    Parameters
+    ----------
+    steps
+        In all; None: `planned_steps`.
+    effort
+        A factor on the number of steps.
+    lessons
+        Learn from the reduced reconstruction too (`ScaleLessons`): sharper edges, flatter texture.
+    """
+    ndim, widths, fold = len(shape), (32, 64, 64, 64), 2 if min(shape) >= 16 else 1
     network = UNetSettings(
-        ndim=len(shape),
+        ndim=ndim,
         channels=channels,
         marks=1,
         widths=widths,
         kernels=(3, 3),
         pool="average",
         slope=0.1,
+        skip="add",
         fold=fold,
         pooled_axes=pooled_axes_for(shape, len(widths), fold=fold),
+        precision="auto",
     )
-    training = Training(max_steps=steps or (600 if len(shape) < 3 else 300), learning_rate=1e-2)
-    return SSI(network=network, training=training, window=384 * 384)
+    planned = steps or max(1, round(effort * planned_steps(shape)))
+    return SSI(
+        network=network,
+        training=Training(max_steps=planned, learning_rate=1e-2),
+        lessons=ScaleLessons() if lessons else None,
+        window=WINDOW[ndim],
+    )
 
 
 def ssi_paper(shape: Sequence[int], channels: int, *, steps: int | None = None) -> SSI:

@@ -22,15 +22,25 @@ from torch import Tensor
 
 from selfinv.independence import widen
 from selfinv.learning.artefacts import has_checkerboard
+from selfinv.learning.equivariance import ScaleLessons, reduced
 from selfinv.learning.inverter import Head, Inverter, build_inverter, invert, lift
-from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
+from selfinv.learning.likelihood import NoiseLikelihood
+from selfinv.learning.losses import MaskedLoss, choose_loss, counted, kernel_roughness, weight_penalty
 from selfinv.learning.masks import FILLS, MaskScheme, RandomPixels
-from selfinv.learning.measurement import Measurement, draw_validation, draw_window, gain, object_pads
+from selfinv.learning.measurement import (
+    Measurement,
+    draw_validation,
+    draw_window,
+    field_of_view,
+    gain,
+    object_pads,
+)
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.optimiser import NoisyAdam, WeightAverage
 from selfinv.learning.random import generator_for
-from selfinv.learning.symmetry import Symmetry, operator_symmetries
-from selfinv.learning.unet import UNetSettings
+from selfinv.learning.symmetry import Symmetry, grid_symmetries, operator_symmetries
+from selfinv.learning.unet import UNetSettings, frozen_statistics
+from selfinv.operators import LinearOperator
 from selfinv.solvers.base import Forward, Status
 from selfinv.types import InputError
 
@@ -141,6 +151,9 @@ class SSIState:
     history: list[tuple[int, float, float]] = field(default_factory=list)
     failure: Status | None = None
     cached: tuple[int, Tensor] | None = None
+    likelihood: NoiseLikelihood | None = None
+    lesson: Tensor | None = None
+    lesson_step: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,7 +167,11 @@ class SSI:
     hiding, training, head
         See there.
     loss
-        The masked loss; None chooses L1 or L2 by the data (`choose_loss`).
+        The masked loss. None trains on the likelihood of the hidden values under noise whose kind is learned
+        as well (`NoiseLikelihood`; of photon counts, on L2), and scores with L1 or L2 by the data
+        (`choose_loss`).
+    lessons
+        What the network learns from its own reduced reconstruction (2-D convolutions only); None: nothing.
     augment
         Train on, and average over, the flips and quarter turns that the operator does not notice.
     window
@@ -167,6 +184,7 @@ class SSI:
     training: Training = field(default_factory=Training)
     head: Head = field(default_factory=Head)
     loss: MaskedLoss | None = None
+    lessons: ScaleLessons | None = None
     augment: bool = True
     window: int | None = None
 
@@ -198,7 +216,10 @@ class SSI:
         loss = self.loss or choose_loss(y)
         typical = float(data.y[~(data.missing | data.validation)].median())
         model = build_inverter(self.network, self.head, start=typical, seed=seed).to(y.device)
-        optimiser, schedule = self._optimiser(model, seed)
+        likelihood = None
+        if self.loss is None and not counted(y):
+            likelihood = NoiseLikelihood(data.y, data.missing | data.validation).to(y.device)
+        optimiser, schedule = self._optimiser(model, likelihood, seed)
         length = self.training.average * self.training.max_steps
         return SSIState(
             data=data,
@@ -210,6 +231,7 @@ class SSI:
             seed=seed,
             start_score=float(loss(torch.full_like(data.y, typical), data.y, data.validated)),
             best_weights=_copy(model.state_dict()),
+            likelihood=likelihood,
         )
 
     def step(self, state: SSIState) -> SSIState:
@@ -302,13 +324,64 @@ class SSI:
             symmetry,
         )
         scored = (drawn if self.hiding.scheme is not None else ~drawn) & ~validation & ~missing
-        loss = state.loss_function(prediction, window.score(y), window.score(scored)) + penalty
+        cost = state.likelihood or state.loss_function
+        loss = cost(prediction, window.score(y), window.score(scored)) + penalty
+        lessons = self.lessons
+        if lessons is not None and lessons.due(state.step, training.max_steps) and self._teachable(state):
+            loss = loss + lessons.weight * self._lesson(state, lessons)
         l2 = training.weight_decay if training.optimiser == "noisy-adam" else 0.0  # AdamW decays by itself
         if training.l1 or l2:
             loss = loss + weight_penalty(state.model, training.l1, l2)
         if training.kernel_continuity:
             loss = loss + training.kernel_continuity * kernel_roughness(state.model.network)
         return loss
+
+    # ---- lessons from the reduced reconstruction ----
+
+    def _teachable(self, state: SSIState) -> bool:
+        operator = state.data.operator
+        if state.likelihood is None or not isinstance(operator, LinearOperator) or state.data.y.ndim != 4:
+            return False
+        return operator.for_shape(operator.out_shape) is not None
+
+    def _lesson(self, state: SSIState, lessons: ScaleLessons) -> Tensor:
+        """How far the network is from an object that it is shown measured and noisy."""
+        data, likelihood = state.data, state.likelihood
+        assert likelihood is not None
+        assert isinstance(data.operator, LinearOperator)
+        if state.lesson is None or state.step - state.lesson_step >= lessons.renew:
+            state.lesson, state.lesson_step = self._reconstruct(state), state.step
+        multiple = max(self.network.multiple())
+        x = reduced(state.lesson, lessons.scales, multiple, state.seed + 10, state.step)
+        if x is None:
+            return torch.zeros(())
+        generator = generator_for(state.seed + 11, state.step)
+        turns = grid_symmetries(2)  # the operator comes after them, so it need not have these symmetries
+        x = turns[int(torch.randint(len(turns), (1,), generator=generator))](x)
+        shape = [n - a - b for n, (a, b) in zip(x.shape[2:], data.pads, strict=True)]
+        operator = data.operator.for_shape(shape)
+        assert operator is not None
+        with torch.no_grad():
+            mean = data.normalisation.apply(operator.to(x.device)(data.object_normalisation.undo(x)))
+            y = likelihood.sample(mean, generator)
+            share = lessons.hidden * float(torch.rand((), generator=generator))
+            hidden = (torch.rand(y.shape, generator=generator) < share).to(y.device)
+            shown = FILLS[self.hiding.fill](y, hidden, generator)
+        with frozen_statistics(state.model):  # those of the data are what the network is used with
+            answer = state.model(lift(shown, data.pads, self.network.marks))
+        view = field_of_view(data.pads, shape)
+        return (answer - x)[view].abs().mean()
+
+    @torch.no_grad()
+    def _reconstruct(self, state: SSIState) -> Tensor:
+        """The object in a window as the averaged weights see it now, without the validation values."""
+        data = state.data
+        window = draw_window(data, self.window, self.network.multiple(), state.seed + 9, state.step)
+        y, missing, validation = (window.see(t) for t in (data.y, data.missing, data.validation))
+        weights = state.average.average if state.average else state.model.state_dict()
+        hidden = self.hiding.concealed(validation) | missing
+        model = self._model_with(weights).to(y.device)
+        return invert(model, y, hidden, window.pads, data.symmetries, self.hiding.fill, most=4)
 
     @torch.no_grad()
     def _check(self, state: SSIState) -> None:
@@ -343,12 +416,12 @@ class SSI:
 
         A one-cycle schedule ends in finer weights than it passes through, and what the operator hides from
         the score gains from them too: so the latest are kept unless the same validation values, compared one
-        by one, tell them from the best by more than a standard error.
+        by one, tell them from the best by more than three standard errors (there are some twenty looks).
         """
         if self.training.schedule != "one-cycle":
             return False
         worse = costs - lowest
-        return float(worse.mean()) <= float(worse.std()) / math.sqrt(worse.numel())
+        return float(worse.mean()) <= 3.0 * float(worse.std()) / math.sqrt(worse.numel())
 
     # ---- preparation and ending ----
 
@@ -369,22 +442,30 @@ class SSI:
             symmetries=tuple(symmetries if self.augment else symmetries[:1]),
         )
 
-    def _optimiser(self, model: Inverter, seed: int) -> tuple[torch.optim.Optimizer, Any]:
+    def _optimiser(
+        self, model: Inverter, likelihood: NoiseLikelihood | None, seed: int
+    ) -> tuple[torch.optim.Optimizer, Any]:
         training, optim = self.training, torch.optim
         optimiser: torch.optim.Optimizer
         if training.optimiser == "noisy-adam":
             generator = generator_for(seed + 3)
             optimiser = NoisyAdam(model.parameters(), lr=training.learning_rate, generator=generator)
         else:
+            groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+            if likelihood is not None:
+                groups.append({"params": list(likelihood.parameters()), "weight_decay": 0.0})
             optimiser = optim.AdamW(
-                model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+                groups,
+                lr=training.learning_rate,
+                weight_decay=training.weight_decay,
+                fused=next(model.parameters()).device.type in ("cpu", "cuda"),
             )
         if training.schedule == "plateau":
             return optimiser, optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.9, patience=150)
         total = max(training.max_steps, 10) + 1  # the schedule needs a step or two for each of its phases
-        return optimiser, optim.lr_scheduler.OneCycleLR(
-            optimiser, training.learning_rate, total_steps=total, pct_start=0.2
-        )
+        # The noise's few parameters start from rough guesses and should be there before the network is.
+        rates = [training.learning_rate * factor for factor in (1.0, 5.0)][: len(optimiser.param_groups)]
+        return optimiser, optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=total, pct_start=0.2)
 
     def _model_with(self, weights: dict[str, Tensor]) -> Inverter:
         model = build_inverter(self.network, self.head)

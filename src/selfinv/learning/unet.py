@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -10,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from selfinv.learning.precision import autocast
 from selfinv.operators.boundary import reflect
 from selfinv.types import InputError, spatial_index
 
@@ -39,6 +42,11 @@ class UNetSettings:
         and channels become samples on the way out (Shi et al. 2016, arXiv:1609.05158).
     pooled_axes
         For each pooling, which spatial axes are halved; thin axes stay whole. None halves all.
+    skip
+        How the way up takes in what the way down had: ``"concatenate"``, or ``"add"``, which is cheaper where
+        the samples are many.
+    precision
+        ``"auto"``: bfloat16 where the processor is built for it (all but the last layer); ``"single"``.
     """
 
     ndim: int = 2
@@ -50,6 +58,8 @@ class UNetSettings:
     slope: float = 0.0
     fold: int = 1
     pooled_axes: tuple[tuple[bool, ...], ...] | None = None
+    skip: Literal["concatenate", "add"] = "concatenate"
+    precision: Literal["auto", "single"] = "single"
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON types."""
@@ -97,6 +107,25 @@ POOLS: dict[str, tuple[Callable[..., Tensor], ...]] = {
 }
 
 
+# Channels innermost: twice as fast in single precision on CPUs, and what half precision needs.
+LAYOUTS = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+class Repeat(torch.autograd.Function):
+    """Nearest-neighbour upsampling whose gradient is a pooling: much faster on CPUs than torch's own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: tuple[int, ...]) -> Tensor:
+        ctx.factor = factor
+        return F.interpolate(x, scale_factor=tuple(float(f) for f in factor), mode="nearest")
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        pool: Callable[..., Tensor] = POOLS["average"][gradient.ndim - 3]
+        whole = gradient.float() if gradient.ndim == 5 else gradient  # there is no half-precision 3-D pooling
+        return (pool(whole, ctx.factor) * math.prod(ctx.factor)).to(gradient.dtype), None
+
+
 class UNet(nn.Module):
     """A UNet for ``batch channel *space`` of any spatial size (Ronneberger et al. 2015, arXiv:1505.04597).
 
@@ -117,10 +146,17 @@ class UNet(nn.Module):
             self.down.append(self._block(previous, width))
             previous = width
         self.up = nn.ModuleList()
+        self.to_skip = nn.ModuleList()
         for width in reversed(widths[:-1]):
-            self.up.append(self._block(previous + width, width))
+            if settings.skip == "add":
+                self.to_skip.append(self._conv(previous, width, 1, bias=False))
+                self.up.append(self._block(width, width))
+            else:
+                self.up.append(self._block(previous + width, width))
             previous = width
         self.last = self._conv(previous, settings.channels * samples, 1, bias=True)
+        if settings.ndim in LAYOUTS:
+            self.to(memory_format=LAYOUTS[settings.ndim])  # type: ignore[call-overload]
 
     def _conv(self, inputs: int, outputs: int, kernel: int, bias: bool) -> Any:
         conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[self.settings.ndim - 1]
@@ -139,12 +175,18 @@ class UNet(nn.Module):
         return nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
+        with autocast(x.device, self.settings.precision):
+            return self._forward(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
         settings = self.settings
         shape = x.shape[2:]
         pads = [(0, -n % m) for n, m in zip(shape, settings.multiple(), strict=True)]
         x = reflect(x, pads)
         if settings.fold > 1:
             x = fold(x, settings.fold)
+        if settings.ndim in LAYOUTS:
+            x = x.contiguous(memory_format=LAYOUTS[settings.ndim])
         pool: Callable[..., Tensor] = POOLS[settings.pool][settings.ndim - 1]
         skips = []
         factors = settings.factors()
@@ -153,10 +195,13 @@ class UNet(nn.Module):
             if level < len(factors):
                 skips.append(x)
                 x = pool(x, factors[level])
-        for block, factor in zip(self.up, reversed(factors), strict=True):
-            x = F.interpolate(x, scale_factor=tuple(float(f) for f in factor), mode="nearest")
-            x = block(torch.cat([x, skips.pop()], dim=1))
-        x = self.last(x)
+        for level, (block, factor) in enumerate(zip(self.up, reversed(factors), strict=True)):
+            if settings.skip == "add":
+                x = block(Repeat.apply(self.to_skip[level](x), factor) + skips.pop())
+            else:
+                x = block(torch.cat([Repeat.apply(x, factor), skips.pop()], dim=1))
+        with torch.autocast(x.device.type, enabled=False):  # half precision would show as steps of brightness
+            x = self.last(x.float())
         if settings.fold > 1:
             x = binomial(unfold(x, settings.fold))
         return x[spatial_index(slice(0, n) for n in shape)]
@@ -191,3 +236,17 @@ def unfold(x: Tensor, factor: int) -> Tensor:
     split = x.reshape(batch, channels // factor**ndim, *([factor] * ndim), *space)
     order = [0, 1] + [axis for i in range(ndim) for axis in (2 + ndim + i, 2 + i)]
     return split.permute(order).reshape(batch, -1, *(n * factor for n in space))
+
+
+@contextlib.contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Normalise batches by their own statistics without moving the running ones toward them."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum

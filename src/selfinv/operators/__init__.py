@@ -4,7 +4,7 @@ from selfinv.operators.base import Adjoint, Composition, LinearOperator, Scaled,
 from selfinv.operators.convolution import Boundary, Convolution
 from selfinv.operators.edges import choose_boundary
 from selfinv.operators.gradient import Gradient
-from selfinv.operators.sampling import Identity
+from selfinv.operators.sampling import Identity, Surround
 
 __all__ = [
     "Adjoint",
@@ -15,6 +15,7 @@ __all__ = [
     "Identity",
     "LinearOperator",
     "Scaled",
+    "Surround",
     "choose_boundary",
     "dot_test",
     "norm",

@@ -46,12 +46,29 @@ class LinearOperator(nn.Module):
         """The part of the object's grid that lies under the measurement's pixels (all of it by default)."""
         return tuple(slice(0, n) for n in self.in_shape)
 
-    def window(self, shape: Sequence[int]) -> LinearOperator | None:
-        """The same operator for a window of the measurement, or None if it differs from place to place.
+    @property
+    def reach(self) -> tuple[tuple[int, int], ...] | None:
+        """How far before and after its own place a measured value looks, along each axis.
 
-        The window's object reaches as far beyond it as the whole object does beyond the whole measurement, so
-        training can go window by window with real surroundings.
+        None if the operator differs from place to place, or looks everywhere: it has no windows then.
         """
+        return None
+
+    def window(self, shape: Sequence[int], outside: Sequence[tuple[int, int]]) -> LinearOperator:
+        """The same operator for a window of the measurement, so that training can go window by window.
+
+        Parameters
+        ----------
+        shape
+            Of the window. Its object is larger by `reach`.
+        outside
+            How much of that lies beyond the whole measurement, before and after, along each axis. Where the
+            whole object does not go on there, it is not part of the window's object either.
+        """
+        raise InputError(f"{type(self).__name__} has no windows")
+
+    def for_shape(self, shape: Sequence[int]) -> LinearOperator | None:
+        """The same instrument with a measurement of another shape; None if there is no such thing."""
         return None
 
     @property

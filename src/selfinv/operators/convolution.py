@@ -14,6 +14,7 @@ from torch import Tensor
 from selfinv.operators.base import LinearOperator
 from selfinv.operators.blocks import Blocks, Product
 from selfinv.operators.boundary import reflect, reflect_adjoint
+from selfinv.operators.sampling import Surround
 from selfinv.types import InputError, Shape
 
 Boundary = Literal["unknown", "zero", "reflect", "periodic"]
@@ -141,10 +142,20 @@ class Convolution(LinearOperator):
     def field_of_view(self) -> tuple[slice, ...]:
         return tuple(slice(a, a + n) for (a, _), n in zip(self.own, self.out_shape, strict=True))
 
-    def window(self, shape: Sequence[int]) -> LinearOperator | None:
-        if self.boundary != "unknown" or self.own != self.pads:
-            return None
-        return Convolution(self.psf, shape, "unknown", self.chosen)
+    @property
+    def reach(self) -> tuple[tuple[int, int], ...] | None:
+        whole = self.boundary == "unknown" and self.own == self.pads
+        return tuple(self.pads) if whole or self.boundary == "zero" else None
+
+    def window(self, shape: Sequence[int], outside: Sequence[tuple[int, int]]) -> LinearOperator:
+        inner = Convolution(self.psf, shape, "unknown", self.chosen)
+        if self.boundary == "unknown":
+            return inner
+        known = [n - a - b for n, (a, b) in zip(inner.in_shape, outside, strict=True)]
+        return inner @ Surround(known, outside)
+
+    def for_shape(self, shape: Sequence[int]) -> LinearOperator:
+        return Convolution(self.psf, shape, self.boundary, self.chosen, self.margin)
 
     def torus(self, like: Tensor) -> Torus | None:
         """How this looks in Fourier space, in ``like``'s precision; None where the object is mirrored."""

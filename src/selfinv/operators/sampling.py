@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from selfinv.operators.base import LinearOperator
@@ -23,7 +24,11 @@ class Identity(LinearOperator):
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__(shape, shape)
 
-    def window(self, shape: Sequence[int]) -> LinearOperator:
+    @property
+    def reach(self) -> tuple[tuple[int, int], ...]:
+        return ((0, 0),) * len(self.in_shape)
+
+    def window(self, shape: Sequence[int], outside: Sequence[tuple[int, int]]) -> LinearOperator:
         return Identity(shape)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,3 +38,35 @@ class Identity(LinearOperator):
     def adjoint(self, y: Tensor) -> Tensor:
         self._check(y, self.out_shape, "adjoint", "measurement")
         return y
+
+
+class Surround(LinearOperator):
+    """Put zeros around an object.
+
+    Parameters
+    ----------
+    shape
+        Of the object.
+    pads
+        How many, before and after, along each axis.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Surround((2,), [(1, 2)])(torch.ones(2)).tolist()
+    [0.0, 1.0, 1.0, 0.0, 0.0]
+    """
+
+    def __init__(self, shape: Sequence[int], pads: Sequence[tuple[int, int]]) -> None:
+        super().__init__(shape, [n + a + b for n, (a, b) in zip(shape, pads, strict=True)])
+        self.pads = tuple((int(a), int(b)) for a, b in pads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check(x, self.in_shape, "forward", "object")
+        return F.pad(x, [p for pair in reversed(self.pads) for p in pair])
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        self._check(y, self.out_shape, "adjoint", "measurement")
+        for axis, (before, _), n in zip(range(-len(self.pads), 0), self.pads, self.in_shape, strict=True):
+            y = y.narrow(axis, before, n)
+        return y.clone()  # a view would let its user change the measurement
