@@ -21,7 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from selfinv.learning.inverter import Inverter, lift
+from selfinv.learning.likelihood import NoiseLikelihood
+from selfinv.learning.masks import FILLS
+from selfinv.learning.measurement import Measurement, field_of_view
 from selfinv.learning.random import generator_for
+from selfinv.learning.symmetry import grid_symmetries
+from selfinv.learning.unet import frozen_statistics
+from selfinv.operators import LinearOperator
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,59 @@ class ScaleLessons:
         """Whether there is a lesson in this step."""
         within = self.begin * planned < step < self.end * planned
         return within and step % self.every == 0
+
+    def suit(self, data: Measurement) -> bool:
+        """Whether the same instrument can be simulated with a smaller field, in two dimensions."""
+        operator = data.operator
+        if not isinstance(operator, LinearOperator) or data.y.ndim != 4:
+            return False
+        return operator.for_shape(operator.out_shape) is not None
+
+    def teach(
+        self,
+        model: Inverter,
+        x: Tensor,
+        data: Measurement,
+        likelihood: NoiseLikelihood,
+        fill: str,
+        seed: int,
+        step: int,
+    ) -> Tensor:
+        """How far the network is from the reduced object ``x``, shown to it measured, noisy and in part.
+
+        Parameters
+        ----------
+        model
+            In training; its running statistics stay those of the data, with which it is used.
+        x
+            The present reconstruction on the object's grid, in the network's units, without gradient.
+        data, likelihood
+            The instrument and its noise.
+        fill
+            What stands in for hidden values.
+        seed, step
+            Of the draws.
+        """
+        settings = model.network.settings
+        small = reduced(x, self.scales, max(settings.multiple()), seed + 10, step)
+        if small is None:
+            return x.new_zeros(())
+        generator = generator_for(seed + 11, step)
+        turns = grid_symmetries(2)  # the operator comes after them, so it need not have these symmetries
+        small = turns[int(torch.randint(len(turns), (1,), generator=generator))](small)
+        shape = [n - a - b for n, (a, b) in zip(small.shape[2:], data.pads, strict=True)]
+        assert isinstance(data.operator, LinearOperator)
+        operator = data.operator.for_shape(shape)
+        assert operator is not None
+        with torch.no_grad():
+            mean = data.normalisation.apply(operator.to(x.device)(data.object_normalisation.undo(small)))
+            y = likelihood.sample(mean, generator)
+            share = self.hidden * float(torch.rand((), generator=generator))
+            hidden = (torch.rand(y.shape, generator=generator) < share).to(y.device)
+            shown = FILLS[fill](y, hidden, generator)
+        with frozen_statistics(model):
+            answer = model(lift(shown, data.pads, settings.marks))
+        return (answer - small)[field_of_view(data.pads, shape)].abs().mean()
 
 
 def reduced(x: Tensor, scales: tuple[float, float], multiple: int, seed: int, step: int) -> Tensor | None:

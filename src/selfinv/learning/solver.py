@@ -22,7 +22,7 @@ from torch import Tensor
 
 from selfinv.independence import widen
 from selfinv.learning.artefacts import has_checkerboard
-from selfinv.learning.equivariance import ScaleLessons, reduced
+from selfinv.learning.equivariance import ScaleLessons
 from selfinv.learning.inverter import Head, Inverter, build_inverter, invert, lift
 from selfinv.learning.likelihood import NoiseLikelihood
 from selfinv.learning.losses import MaskedLoss, choose_loss, counted, kernel_roughness, weight_penalty
@@ -31,16 +31,14 @@ from selfinv.learning.measurement import (
     Measurement,
     draw_validation,
     draw_window,
-    field_of_view,
     gain,
     object_pads,
 )
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.optimiser import NoisyAdam, WeightAverage
 from selfinv.learning.random import generator_for
-from selfinv.learning.symmetry import Symmetry, grid_symmetries, operator_symmetries
-from selfinv.learning.unet import UNetSettings, frozen_statistics
-from selfinv.operators import LinearOperator
+from selfinv.learning.symmetry import Symmetry, operator_symmetries
+from selfinv.learning.unet import UNetSettings
 from selfinv.solvers.base import Forward, Status
 from selfinv.types import InputError
 
@@ -326,9 +324,9 @@ class SSI:
         scored = (drawn if self.hiding.scheme is not None else ~drawn) & ~validation & ~missing
         cost = state.likelihood or state.loss_function
         loss = cost(prediction, window.score(y), window.score(scored)) + penalty
-        lessons = self.lessons
-        if lessons is not None and lessons.due(state.step, training.max_steps) and self._teachable(state):
-            loss = loss + lessons.weight * self._lesson(state, lessons)
+        lessons = self.lessons if self.lessons is not None and self.lessons.suit(data) else None
+        if lessons and state.likelihood and lessons.due(state.step, training.max_steps):
+            loss = loss + lessons.weight * self._lesson(state, lessons, state.likelihood)
         l2 = training.weight_decay if training.optimiser == "noisy-adam" else 0.0  # AdamW decays by itself
         if training.l1 or l2:
             loss = loss + weight_penalty(state.model, training.l1, l2)
@@ -336,41 +334,12 @@ class SSI:
             loss = loss + training.kernel_continuity * kernel_roughness(state.model.network)
         return loss
 
-    # ---- lessons from the reduced reconstruction ----
-
-    def _teachable(self, state: SSIState) -> bool:
-        operator = state.data.operator
-        if state.likelihood is None or not isinstance(operator, LinearOperator) or state.data.y.ndim != 4:
-            return False
-        return operator.for_shape(operator.out_shape) is not None
-
-    def _lesson(self, state: SSIState, lessons: ScaleLessons) -> Tensor:
-        """How far the network is from an object that it is shown measured and noisy."""
-        data, likelihood = state.data, state.likelihood
-        assert likelihood is not None
-        assert isinstance(data.operator, LinearOperator)
+    def _lesson(self, state: SSIState, lessons: ScaleLessons, likelihood: NoiseLikelihood) -> Tensor:
         if state.lesson is None or state.step - state.lesson_step >= lessons.renew:
             state.lesson, state.lesson_step = self._reconstruct(state), state.step
-        multiple = max(self.network.multiple())
-        x = reduced(state.lesson, lessons.scales, multiple, state.seed + 10, state.step)
-        if x is None:
-            return torch.zeros(())
-        generator = generator_for(state.seed + 11, state.step)
-        turns = grid_symmetries(2)  # the operator comes after them, so it need not have these symmetries
-        x = turns[int(torch.randint(len(turns), (1,), generator=generator))](x)
-        shape = [n - a - b for n, (a, b) in zip(x.shape[2:], data.pads, strict=True)]
-        operator = data.operator.for_shape(shape)
-        assert operator is not None
-        with torch.no_grad():
-            mean = data.normalisation.apply(operator.to(x.device)(data.object_normalisation.undo(x)))
-            y = likelihood.sample(mean, generator)
-            share = lessons.hidden * float(torch.rand((), generator=generator))
-            hidden = (torch.rand(y.shape, generator=generator) < share).to(y.device)
-            shown = FILLS[self.hiding.fill](y, hidden, generator)
-        with frozen_statistics(state.model):  # those of the data are what the network is used with
-            answer = state.model(lift(shown, data.pads, self.network.marks))
-        view = field_of_view(data.pads, shape)
-        return (answer - x)[view].abs().mean()
+        return lessons.teach(
+            state.model, state.lesson, state.data, likelihood, self.hiding.fill, state.seed, state.step
+        )
 
     @torch.no_grad()
     def _reconstruct(self, state: SSIState) -> Tensor:
