@@ -13,23 +13,25 @@ from selfinv.learning.masks import Decaying, RandomPixels
 from selfinv.learning.solver import SSI, Hiding, Training
 from selfinv.learning.unet import UNetSettings, pooled_axes_for
 
-WINDOW = {1: 1120 * 1120, 2: 1120 * 1120, 3: 384 * 384}  # values that one training step looks at, at most
+WINDOW = {1: 2200 * 2200, 2: 2200 * 2200, 3: 384 * 384}  # values that one training step looks at, at most
 STEPS = {1: 340, 2: 340, 3: 300}
 ENOUGH = 512 * 512  # values for which so many steps are taken
+FEWEST = 150  # steps, however large the image
 
 
 def planned_steps(shape: Sequence[int]) -> int:
     """Training steps for an object of this spatial shape.
 
     A step on a larger image teaches more, so that fewer are needed, in proportion to the inverse root of its
-    size; once steps look at windows, their number grows with the root of the number of windows. Either way
-    the time for each sample falls as the image grows.
+    size, down to a number without which no image is learned; once steps look at windows, their number grows
+    with the root of the number of windows.
     """
     ndim, values = len(shape), math.prod(shape)
     if ndim == 3:
         return STEPS[3]
     seen = min(values, WINDOW[ndim])
-    return round(STEPS[ndim] * min(1.0, math.sqrt(ENOUGH / seen)) * math.sqrt(values / seen))
+    steps = max(FEWEST, STEPS[ndim] * min(1.0, math.sqrt(ENOUGH / seen)))
+    return round(steps * math.sqrt(values / seen))
 
 
 def ssi(
