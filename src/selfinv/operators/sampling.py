@@ -69,4 +69,4 @@ class Surround(LinearOperator):
         self._check(y, self.out_shape, "adjoint", "measurement")
         for axis, (before, _), n in zip(range(-len(self.pads), 0), self.pads, self.in_shape, strict=True):
             y = y.narrow(axis, before, n)
-        return y.clone()  # a view would let its user change the measurement
+        return y

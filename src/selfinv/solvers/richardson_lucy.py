@@ -279,9 +279,7 @@ def _sensitivity(operator: LinearOperator, weights: Tensor) -> tuple[Tensor, Ten
     An FFT convolution has errors of the order of the rounding unit times the largest value; what is seen by
     less than the root of that would be known to less than half of the digits.
     """
-    sensitivity = operator.adjoint(weights)
-    if sensitivity is weights:  # the identity's; it is changed in place
-        sensitivity = sensitivity.clone()
+    sensitivity = _apart(operator.adjoint(weights), weights)
     flat = sensitivity.flatten(2)
     lowest, highest = flat.amin(dim=2), flat.amax(dim=2)
     least = math.sqrt(torch.finfo(weights.dtype).eps) * torch.maximum(-lowest, highest)
@@ -299,10 +297,14 @@ def _sensitivity(operator: LinearOperator, weights: Tensor) -> tuple[Tensor, Ten
     return sensitivity, sensitivity <= _for_each_image(least, len(operator.in_shape))
 
 
+def _apart(result: Tensor, source: Tensor) -> Tensor:
+    """The result in memory of its own, to be changed in place: the identity and crops give the source's."""
+    shared = result.untyped_storage().data_ptr() == source.untyped_storage().data_ptr()
+    return result.clone() if shared else result
+
+
 def _predict(problem: Problem, x: Tensor) -> Tensor:
-    predicted = problem.operator(x)
-    if predicted is x:  # the identity's; below it is changed in place
-        predicted = predicted.clone()
+    predicted = _apart(problem.operator(x), x)
     if problem.background:
         predicted.add_(problem.background)
     return torch.maximum(predicted, problem.floor, out=predicted)
