@@ -72,6 +72,18 @@ class Case:
         parts = (source, self.condition, self.method, self.seed, settings)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
+    def labels(self) -> dict[str, str | int]:
+        """What tells its row from others."""
+        return {
+            "track": self.condition.track,
+            "condition": self.condition.name,
+            "image": self.source.name,
+            "method": self.method,
+            "seed": self.seed,
+            "key": self.key,
+            "fingerprint": self.fingerprint,
+        }
+
 
 def make_cases(
     sources: Sequence[Source],

@@ -26,13 +26,7 @@ def execute(case: Case) -> tuple[dict[str, Any], Array | None]:
     Whatever a method raises becomes a row with the status ``failed`` and the reason.
     """
     row: dict[str, Any] = {
-        "track": case.condition.track,
-        "condition": case.condition.name,
-        "image": case.source.name,
-        "method": case.method,
-        "seed": case.seed,
-        "key": case.key,
-        "fingerprint": case.fingerprint,
+        **case.labels(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M"),
         "crop": case.source.crop,
         "steps_budget": case.settings.steps,

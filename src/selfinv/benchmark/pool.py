@@ -102,13 +102,7 @@ class _Worker:
             how += ", perhaps for lack of memory" if -code == signal.SIGKILL else ""
         self.end()
         return {
-            "track": case.condition.track,
-            "condition": case.condition.name,
-            "image": case.source.name,
-            "method": case.method,
-            "seed": case.seed,
-            "key": case.key,
-            "fingerprint": case.fingerprint,
+            **case.labels(),
             "status": FAILED,
             "error": f"its process ended by {how} after {time.monotonic() - self.started:.0f} s",
         }
