@@ -45,6 +45,7 @@ def deepinv_splitting(problem: Problem) -> Restored:
     from selfinv.learning.inverter import Head, build_inverter, lift
     from selfinv.learning.measurement import gain, object_pads
     from selfinv.learning.normalisation import Normalisation
+    from selfinv.learning.optimiser import Muon, muon_groups, one_cycle
     from selfinv.learning.presets import ssi
 
     y, A, to_image = problem.forward_model()
@@ -76,10 +77,9 @@ def deepinv_splitting(problem: Problem) -> Restored:
         loss_function = SplittingLoss(mask_generator=masks)
         model = loss_function.adapt_model(Reconstruct())
         rate = recipe.training.learning_rate
-        optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=recipe.training.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, rate, total_steps=max(steps, 10) + 1, pct_start=0.2
-        )
+        groups = muon_groups(model, inverter.network.hidden_weights(), rate)
+        optimiser = Muon(groups, weight_decay=recipe.training.weight_decay)
+        schedule = one_cycle(optimiser, steps)
         model.train()
         for _ in range(steps):
             x = model(target, physics, update_parameters=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +40,75 @@ class NoisyAdam(torch.optim.Adam):
                 p.add_(torch.randn(p.shape, generator=self.generator).to(p), alpha=amplitude)
         self.steps_taken += 1
         return loss
+
+
+def orthogonalised(matrix: Tensor, iterations: int = 5) -> Tensor:
+    """A matrix with nearly the same singular vectors and all singular values near 1 (0.7 to 1.2).
+
+    A few steps of an odd polynomial of degree 5, applied to the singular values by matrix products alone
+    (Newton-Schulz; coefficients of Jordan et al. 2024, https://kellerjordan.github.io/posts/muon).
+
+    Parameters
+    ----------
+    matrix
+        Of any shape ``rows columns``; the zero matrix is returned as it is.
+    """
+    x = matrix / matrix.norm().clamp_min(1e-30)
+    if wide := x.shape[0] <= x.shape[1]:
+        x = x.T  # the products below are then of the smaller size
+    for _ in range(iterations):
+        square = x.T @ x
+        x = 3.4445 * x + x @ (-4.7750 * square + 2.0315 * square @ square)
+    return x.T if wide else x
+
+
+class Muon(torch.optim.AdamW):
+    """AdamW whose groups with ``orthogonal=True`` move by their momentum, orthogonalised.
+
+    Such a parameter is taken as a matrix of outputs by everything else, and every direction of it moves as
+    far in a step, not only the few in which the gradient is large (Jordan et al. 2024,
+    https://kellerjordan.github.io/posts/muon). The momentum is the group's first beta. For the weights of
+    layers whose scale is normalised away; ``weight_decay`` then keeps the relative rate up.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        for group in self.param_groups:
+            if not group.get("orthogonal"):
+                continue
+            rate, beta = group["lr"], group["betas"][0]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                momentum.lerp_(p.grad, 1.0 - beta)
+                ahead = torch.lerp(p.grad, momentum, beta).flatten(1)  # Nesterov's
+                scale = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
+                p.mul_(1.0 - rate * group["weight_decay"])
+                p.add_(orthogonalised(ahead).view_as(p), alpha=-rate * scale)
+                p.grad = None  # AdamW passes it by
+        return super().step(closure)
+
+
+def muon_groups(model: nn.Module, hidden: Sequence[Tensor], rate: float) -> list[dict[str, Any]]:
+    """The parameters of ``model`` for `Muon`: ``hidden`` ones at twice the ``rate`` and orthogonalised.
+
+    Their scale is (nearly) normalised away: only the decay keeps them from growing, and steps of one size
+    from meaning less and less.
+    """
+    known = {id(p) for p in hidden}
+    others = [p for p in model.parameters() if id(p) not in known]
+    orthogonal = {"orthogonal": True, "lr": 2.0 * rate, "weight_decay": 0.5}
+    return [{"params": others, "lr": rate}, {"params": list(hidden), **orthogonal}]
+
+
+def one_cycle(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.OneCycleLR:
+    """Every group's rate up and down once in ``steps`` (Smith 2018, arXiv:1803.09820)."""
+    rates = [group["lr"] for group in optimiser.param_groups]
+    total = max(steps, 10) + 1  # the schedule needs a step or two for each of its phases
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, rates, total_steps=total, pct_start=0.2, cycle_momentum=False
+    )
 
 
 class WeightAverage:

@@ -14,9 +14,9 @@ from selfinv.learning.solver import SSI, Hiding, Training
 from selfinv.learning.unet import UNetSettings, pooled_axes_for
 
 WINDOW = {1: 2200 * 2200, 2: 2200 * 2200, 3: 384 * 384}  # values that one training step looks at, at most
-STEPS = {1: 340, 2: 340, 3: 300}
+STEPS = {1: 200, 2: 200, 3: 300}
 ENOUGH = 512 * 512  # values for which so many steps are taken
-FEWEST = 150  # steps, however large the image
+FEWEST = 140  # steps, however large the image
 
 
 def planned_steps(shape: Sequence[int]) -> int:
@@ -70,7 +70,7 @@ def ssi(
     planned = steps or max(1, round(effort * planned_steps(shape)))
     return SSI(
         network=network,
-        training=Training(max_steps=planned, learning_rate=1e-2),
+        training=Training(max_steps=planned),
         lessons=ScaleLessons() if lessons else None,
         window=WINDOW[ndim],
     )

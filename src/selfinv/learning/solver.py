@@ -35,7 +35,7 @@ from selfinv.learning.measurement import (
     object_pads,
 )
 from selfinv.learning.normalisation import Normalisation
-from selfinv.learning.optimiser import NoisyAdam, WeightAverage
+from selfinv.learning.optimiser import Muon, NoisyAdam, WeightAverage, muon_groups, one_cycle
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry, operator_symmetries
 from selfinv.learning.unet import UNetSettings
@@ -97,10 +97,11 @@ class Training:
     Parameters
     ----------
     optimiser
-        ``"noisy-adam"`` (the paper's) or ``"adamw"``.
+        ``"noisy-adam"`` (the paper's), or ``"muon"``: the convolutions' weights by orthogonalised momentum at
+        twice the rate, everything else by AdamW (`selfinv.learning.optimiser.Muon`).
     schedule
         ``"plateau"``: the rate falls by 0.9 after 150 steps without a better score; ``"one-cycle"``: up and
-        down once (Smith 2018, arXiv:1803.09820).
+        down once.
     max_steps, patience
         Planned steps, and after how many without a better score to stop (None: never).
     weight_decay, l1, kernel_continuity
@@ -113,9 +114,9 @@ class Training:
         Look at the validation values after so many steps; 0 means 20 times in all.
     """
 
-    optimiser: Literal["noisy-adam", "adamw"] = "adamw"
+    optimiser: Literal["noisy-adam", "muon"] = "muon"
     schedule: Literal["plateau", "one-cycle"] = "one-cycle"
-    learning_rate: float = 5e-3
+    learning_rate: float = 1e-2
     max_steps: int = 600
     patience: int | None = None
     weight_decay: float = 1e-4
@@ -165,9 +166,9 @@ class SSI:
     hiding, training, head
         See there.
     loss
-        The masked loss. None trains on the likelihood of the hidden values under noise whose kind is learned
-        as well (`NoiseLikelihood`; of photon counts, on L2), and scores with L1 or L2 by the data
-        (`choose_loss`).
+        The masked loss. None takes L2 or, where noise is cut off or has outliers (`choose_loss`), the
+        likelihood of the hidden values under noise whose kind is learned as well (`NoiseLikelihood`), and L1
+        as the score.
     lessons
         What the network learns from its own reduced reconstruction (2-D convolutions only); None: nothing.
     augment
@@ -215,7 +216,7 @@ class SSI:
         typical = float(data.y[~(data.missing | data.validation)].median())
         model = build_inverter(self.network, self.head, start=typical, seed=seed).to(y.device)
         likelihood = None
-        if self.loss is None and not counted(y):
+        if self.loss is None and not counted(y) and (loss.kind == "l1" or self.lessons is not None):
             likelihood = NoiseLikelihood(data.y, data.missing | data.validation).to(y.device)
         optimiser, schedule = self._optimiser(model, likelihood, seed)
         length = self.training.average * self.training.max_steps
@@ -322,8 +323,13 @@ class SSI:
             symmetry,
         )
         scored = (drawn if self.hiding.scheme is not None else ~drawn) & ~validation & ~missing
-        cost = state.likelihood or state.loss_function
-        loss = cost(prediction, window.score(y), window.score(scored)) + penalty
+        target, places = window.score(y), window.score(scored)
+        loss = penalty
+        if state.likelihood is None or state.loss_function.kind == "l2":
+            loss = loss + state.loss_function(prediction, target, places)
+            prediction = prediction.detach()  # the likelihood then only learns what noise lessons are to have
+        if state.likelihood is not None:
+            loss = loss + state.likelihood(prediction, target, places)
         lessons = self.lessons if self.lessons is not None and self.lessons.suit(data) else None
         if lessons and state.likelihood and lessons.due(state.step, training.max_steps):
             loss = loss + lessons.weight * self._lesson(state, lessons, state.likelihood)
@@ -420,21 +426,16 @@ class SSI:
             generator = generator_for(seed + 3)
             optimiser = NoisyAdam(model.parameters(), lr=training.learning_rate, generator=generator)
         else:
-            groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+            groups = muon_groups(model, model.network.hidden_weights(), training.learning_rate)
             if likelihood is not None:
-                groups.append({"params": list(likelihood.parameters()), "weight_decay": 0.0})
-            optimiser = optim.AdamW(
-                groups,
-                lr=training.learning_rate,
-                weight_decay=training.weight_decay,
-                fused=next(model.parameters()).device.type in ("cpu", "cuda"),
-            )
+                # These few start from rough guesses and should be there before the network is.
+                rate = 5.0 * training.learning_rate
+                groups.append({"params": list(likelihood.parameters()), "lr": rate, "weight_decay": 0.0})
+            fused = next(model.parameters()).device.type in ("cpu", "cuda")
+            optimiser = Muon(groups, weight_decay=training.weight_decay, fused=fused)
         if training.schedule == "plateau":
             return optimiser, optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.9, patience=150)
-        total = max(training.max_steps, 10) + 1  # the schedule needs a step or two for each of its phases
-        # The noise's few parameters start from rough guesses and should be there before the network is.
-        rates = [training.learning_rate * factor for factor in (1.0, 5.0)][: len(optimiser.param_groups)]
-        return optimiser, optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=total, pct_start=0.2)
+        return optimiser, one_cycle(optimiser, training.max_steps)
 
     def _model_with(self, weights: dict[str, Tensor]) -> Inverter:
         model = build_inverter(self.network, self.head)

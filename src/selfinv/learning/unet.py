@@ -158,6 +158,11 @@ class UNet(nn.Module):
         if settings.ndim in LAYOUTS:
             self.to(memory_format=LAYOUTS[settings.ndim])  # type: ignore[call-overload]
 
+    def hidden_weights(self) -> list[Tensor]:
+        """The weights of all convolutions but the last; batch normalisation takes their scale away."""
+        convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+        return [m.weight for m in self.modules() if isinstance(m, convolutions) and m is not self.last]
+
     def _conv(self, inputs: int, outputs: int, kernel: int, bias: bool) -> Any:
         conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[self.settings.ndim - 1]
         return conv(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
