@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -72,7 +73,9 @@ def solver_for(method: str, request: Request) -> Solver:
         If there is no such method, or it cannot do what is asked.
     """
     if method not in METHODS:
-        raise InputError(f"method={method!r} is unknown; use one of {', '.join(METHODS)}")
+        close = difflib.get_close_matches(method, METHODS, n=1)
+        hint = f"did you mean {close[0]}? Known are" if close else "use one of"
+        raise InputError(f"method={method!r} is unknown; {hint} {', '.join(METHODS)}")
     if request.weight is not None and method not in WEIGHTED:
         raise InputError(
             f"method={method!r} has no weight; leave it out, or use one of {', '.join(WEIGHTED)}"

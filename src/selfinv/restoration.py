@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -232,6 +232,9 @@ def psf_operator(
         for warning in check_psf(kernel, ndim, shape):
             warnings.warn(warning, SelfinvWarning, stacklevel=3)
     normalised = [torch.from_numpy(normalise(kernel)).to(torch.float32) for kernel in kernels]
+    known = ("auto", *get_args(Boundary))
+    if boundary not in known:
+        raise InputError(f"boundary={boundary!r} is unknown; use one of {', '.join(known)}")
     if boundary == "auto":
         boundary = "unknown" if y is None else choose_boundary(y, torch.stack(normalised).mean(dim=0))
     kernel = torch.stack(normalised) if len(kernels) > 1 else normalised[0]

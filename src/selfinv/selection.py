@@ -509,4 +509,6 @@ def table(state: SelfTunedState) -> str:
                 "" if d.significant else ", no significant difference"
             )
         lines.append(f"| {trial.name} | {setting} | {trial.score:.5g} | {words} |")
+    if reference.score > min(trial.score for trial in state.best.values()):
+        lines.append(f"\n{reference.name} is preferred: none predicts hidden values significantly better.")
     return "\n".join(lines)

@@ -218,9 +218,10 @@ def _recognise(path: Path, beginning: bytes) -> Format:
 
 
 def _similar(path: Path) -> str:
+    """What may have been meant: names that differ by a letter or two, not every short name there is."""
     if not path.parent.is_dir():
         return f", nor does the folder {path.parent}"
-    close = difflib.get_close_matches(path.name, os.listdir(path.parent), n=3)
+    close = difflib.get_close_matches(path.name, os.listdir(path.parent), n=3, cutoff=0.8)
     return f"; did you mean {' or '.join(str(path.with_name(name)) for name in close)}?" if close else ""
 
 
