@@ -681,7 +681,9 @@ def test_the_table_tells_what_was_tried_and_why():
     _, state, _ = tune(y, fixed("near", 5.03), fixed("bad", 8.0), tuned)
     lines = table(state).splitlines()
     assert lines[0] == "| method | setting | held-out score | against the chosen one |"
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:] if line.startswith("|")
+    ]
     assert sorted(row[0] for row in rows) == ["bad", "near", "tuned"]
     scores = [float(row[2]) for row in rows]
     assert scores == sorted(scores)
