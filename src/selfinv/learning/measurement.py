@@ -112,9 +112,10 @@ def draw_window(data: Measurement, size: int | None, multiple: Sequence[int], se
         first = int(torch.randint(batch - count + 1, (1,), generator=generator))
         frames = slice(first, first + count)
     whole = tuple(slice(0, n) for n in space)
-    reach = data.operator.reach if isinstance(data.operator, LinearOperator) else None
-    if size is None or voxels <= size or reach is None or not isinstance(data.operator, LinearOperator):
-        return Window(frames, whole, data.pads, whole, data.operator)
+    operator = data.operator
+    if size is None or voxels <= size or not isinstance(operator, LinearOperator) or operator.reach is None:
+        return Window(frames, whole, data.pads, whole, operator)
+    reach = operator.reach
     cores = _core_shape(data.object_shape, space, reach, size, multiple)
     region, outside, core = [], [], []
     for n, w, (a, b) in zip(space, cores, reach, strict=True):
@@ -127,7 +128,7 @@ def draw_window(data: Measurement, size: int | None, multiple: Sequence[int], se
         core.append(slice(start - first, start - first + w))
     goes_on = any(before or after for before, after in data.pads)
     pads = tuple(outside) if goes_on else ((0, 0),) * len(space)
-    return Window(frames, tuple(region), pads, tuple(core), data.operator.window(cores, outside))
+    return Window(frames, tuple(region), pads, tuple(core), operator.window(cores, outside))
 
 
 def _core_shape(

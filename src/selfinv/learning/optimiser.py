@@ -80,7 +80,10 @@ class Muon(torch.optim.AdamW):
             for p in group["params"]:
                 if p.grad is None:
                     continue
-                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                state = self.state[p]
+                if not state:
+                    state["momentum"] = torch.zeros_like(p)
+                momentum = state["momentum"]
                 momentum.lerp_(p.grad, 1.0 - beta)
                 ahead = torch.lerp(p.grad, momentum, beta).flatten(1)  # Nesterov's
                 scale = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5

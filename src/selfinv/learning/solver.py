@@ -27,13 +27,7 @@ from selfinv.learning.inverter import Head, Inverter, build_inverter, invert, li
 from selfinv.learning.likelihood import NoiseLikelihood
 from selfinv.learning.losses import MaskedLoss, choose_loss, counted, kernel_roughness, weight_penalty
 from selfinv.learning.masks import FILLS, MaskScheme, RandomPixels
-from selfinv.learning.measurement import (
-    Measurement,
-    draw_validation,
-    draw_window,
-    gain,
-    object_pads,
-)
+from selfinv.learning.measurement import Measurement, draw_validation, draw_window, gain, object_pads
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.optimiser import Muon, NoisyAdam, WeightAverage, muon_groups, one_cycle
 from selfinv.learning.random import generator_for
@@ -216,7 +210,7 @@ class SSI:
         typical = float(data.y[~(data.missing | data.validation)].median())
         model = build_inverter(self.network, self.head, start=typical, seed=seed).to(y.device)
         likelihood = None
-        if self.loss is None and not counted(y) and (loss.kind == "l1" or self.lessons is not None):
+        if self.loss is None and (loss.kind == "l1" or self.lessons is not None) and not counted(y):
             likelihood = NoiseLikelihood(data.y, data.missing | data.validation).to(y.device)
         optimiser, schedule = self._optimiser(model, likelihood, seed)
         length = self.training.average * self.training.max_steps
@@ -330,9 +324,9 @@ class SSI:
             prediction = prediction.detach()  # the likelihood then only learns what noise lessons are to have
         if state.likelihood is not None:
             loss = loss + state.likelihood(prediction, target, places)
-        lessons = self.lessons if self.lessons is not None and self.lessons.suit(data) else None
-        if lessons and state.likelihood and lessons.due(state.step, training.max_steps):
-            loss = loss + lessons.weight * self._lesson(state, lessons, state.likelihood)
+        lessons, likelihood = self.lessons, state.likelihood
+        if lessons and likelihood and lessons.due(state.step, training.max_steps) and lessons.suit(data):
+            loss = loss + lessons.weight * self._lesson(state, lessons, likelihood)
         l2 = training.weight_decay if training.optimiser == "noisy-adam" else 0.0  # AdamW decays by itself
         if training.l1 or l2:
             loss = loss + weight_penalty(state.model, training.l1, l2)
