@@ -658,6 +658,21 @@ def test_a_gpu_that_is_not_there(folder):
     assert state(folder) == before
 
 
+def test_a_pixel_type_that_would_leave_two_levels_is_refused_before_any_work(tmp_path, command):
+    image = scene(32, 32)
+    io.write(tmp_path / "unit.tif", (image / image.max()).astype(np.float32))
+    arguments = ("restore", "unit.tif", "a.tif", "--method", "tv-chambolle-pock", "--dtype", "uint8")
+    refused(command(*arguments, folder=tmp_path), "uint8 would leave it less than 8 levels", "float32")
+    assert not (tmp_path / "a.tif").exists()
+
+
+def test_guessed_axes_are_said(tmp_path, command):
+    np.save(tmp_path / "frames.npy", np.stack([scene(32, 32)[..., None]] * 3, axis=-1)[..., 0, :])
+    arguments = ("restore", "frames.npy", "a.npy", "--method", "tv-chambolle-pock", "--weight", 1)
+    done = succeeded(command(*arguments, folder=tmp_path))
+    assert "the file does not name its axes; taken as yxc (--axes tells them)" in done.err
+
+
 def test_values_that_do_not_fit_are_refused_but_the_result_is_kept(tmp_path, command):
     io.write(tmp_path / "bright.tif", scene(32, 32) * 10)
     out, rescued = tmp_path / "a.tif", tmp_path / "a.tif.rescued.npy"

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 import selfinv
 from selfinv import Status, psf
@@ -20,7 +21,7 @@ from selfinv.solvers.chambolle_pock import ChambollePock
 from selfinv.solvers.conjugate_gradient import ConjugateGradient
 from selfinv.solvers.richardson_lucy import RichardsonLucy
 from selfinv.solvers.wiener import Wiener
-from selfinv.types import InputError
+from selfinv.types import InputError, SelfinvWarning
 
 # Most runs of networks here are too short to pass their own checks.
 pytestmark = pytest.mark.filterwarnings("ignore:failed:selfinv.types.SelfinvWarning")
@@ -54,6 +55,7 @@ def psnr(x, truth):
 
 
 IMAGE = measured()
+SPAN = float(np.ptp(IMAGE))
 
 
 def restore(image=IMAGE, kernel=KERNEL, **options):
@@ -76,6 +78,7 @@ def test_every_method_restores_an_image(method):
         assert result.model is None
 
 
+@pytest.mark.filterwarnings("ignore:without a PSF richardson-lucy changes nothing")
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_takes_channels_and_missing_values(method):
     image = np.stack([measured((20, 16)), 4 * measured((20, 16), seed=1)])
@@ -188,11 +191,11 @@ def direct(solver, image=IMAGE, boundary="unknown"):
         ({"method": "richardson-lucy", "max_steps": 6}, RichardsonLucy(max_steps=6)),
         (
             {"method": "tv-chambolle-pock-paper"},
-            ChambollePock(2.5e-3, steps="fixed", max_steps=200, rtol=0.0),
+            ChambollePock(2.5e-3 * SPAN, steps="fixed", max_steps=200, rtol=0.0),
         ),
         (
             {"method": "tv-conjugate-gradient-paper"},
-            ConjugateGradient(4.5e-3, smoothing=1e-10, max_steps=100, rtol=0.0),
+            ConjugateGradient(4.5e-3 * SPAN, smoothing=1e-10 * SPAN**2, max_steps=100, rtol=0.0),
         ),
     ],
     ids=str,
@@ -202,6 +205,26 @@ def test_with_everything_given_nothing_is_tuned(options, solver):
     np.testing.assert_allclose(result.image, direct(solver), rtol=1e-4, atol=1e-2)
     assert "chosen" not in result.stats
     assert "table" not in result.stats
+
+
+@pytest.mark.parametrize("method", ["tv-chambolle-pock-paper", "tv-conjugate-gradient-paper"])
+def test_the_papers_settings_mean_the_same_in_any_unit(method):
+    one = restore(IMAGE / 255.0, method=method, max_steps=20)
+    other = restore(IMAGE, method=method, max_steps=20)
+    np.testing.assert_allclose(other.image, 255.0 * one.image, rtol=0, atol=1.0)
+
+
+def test_richardson_lucy_without_a_psf_says_that_it_does_nothing():
+    with pytest.warns(SelfinvWarning, match="without a PSF richardson-lucy changes nothing.*use ssi"):
+        result = restore(IMAGE, None, method="richardson-lucy", max_steps=3)
+    np.testing.assert_allclose(result.image, IMAGE, rtol=1e-4)
+
+
+def test_noise_shared_by_neighbours_cannot_be_removed_without_a_psf_and_that_is_said():
+    noise = gaussian_filter(np.random.default_rng(0).normal(size=(64, 64)), 1.0)
+    scene = gaussian_filter(np.random.default_rng(1).normal(size=(64, 64)), 6.0)
+    with pytest.warns(SelfinvWarning, match="comes back as it was.*share their noise"):
+        restore(10.0 + scene / scene.std() + noise / noise.std(), None, method="tv-chambolle-pock")
 
 
 def test_negative_intensities_are_kept_where_there_were_some():

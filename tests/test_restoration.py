@@ -234,6 +234,12 @@ def test_missing_values_are_filled_in_only_if_asked_for():
             r"method='richardson' is unknown; did you mean richardson-lucy\? Known are ",
         ),
         ({"image": np.full((32, 32), 7.0)}, "image is constant .every value is 7"),
+        (
+            {"image": np.full((32, 32), 7.0), "method": "richardson-lucy"},
+            "image is constant .every value is 7",
+        ),
+        ({"method": 3}, "method is a int; give a method's name or a Solver"),
+        ({"method": "wiener", "weight": "a"}, "weight must be a positive number, got 'a'"),
         ({"image": IMAGE[:12]}, "only 12 samples along y; at least 16"),
         ({"image": IMAGE + 1j}, "complex"),
         ({"image": np.stack([IMAGE] * 5), "kernel": None}, "say which with axes="),

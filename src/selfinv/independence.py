@@ -118,11 +118,11 @@ class NoiseCorrelation:
             found = [f"r = {self.correlation[place]:.2f} ± {self.error[place]:.2f} over {steps}"]
         harm = "held-out scores are too optimistic and prefer results that keep the noise"
         if any(share > bound for share, bound in zip(self.stripes, self.stripe_bound, strict=True)):
-            remedy = "take the lines out of the measurement first, for instance by their medians"
+            remedy = "; take the lines out of the measurement first, for instance by their medians"
         else:
             more = [f"{_values(n)} along {a}" for a, n in zip(axes, self.blind_spot, strict=True) if n]
-            remedy = f"hide {' and '.join(more)} more on each side of every scored one"
-        return f"the noise is correlated ({', '.join(found)}): {harm}; {remedy}"
+            remedy = f", unless {' and '.join(more)} on each side of every scored one are hidden too"
+        return f"the noise is correlated ({', '.join(found)}): {harm}{remedy}"
 
 
 def noise_correlation(

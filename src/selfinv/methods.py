@@ -58,9 +58,10 @@ class Request:
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise InputError(f"max_steps must be at least 1, got {self.steps}")
-        if self.weight is not None and not 0.0 < self.weight < math.inf:
+        number = isinstance(self.weight, int | float)
+        if self.weight is not None and not (number and 0.0 < self.weight < math.inf):
             raise InputError(
-                f"weight must be a positive number, got {self.weight}; leave it out to have it tuned"
+                f"weight must be a positive number, got {self.weight!r}; leave it out to have it tuned"
             )
 
 
@@ -193,12 +194,25 @@ def _wiener_solver(request: Request) -> Solver:
 
 
 def _paper_conjugate_gradient(request: Request) -> Solver:
-    solver = paper_conjugate_gradient()
-    return replace(solver, max_steps=request.steps or solver.max_steps)
+    solver, span = paper_conjugate_gradient(), _span(request.y)
+    assert solver.smoothing is not None
+    return replace(
+        solver,
+        weight=solver.weight * span,
+        smoothing=solver.smoothing * span**2,
+        max_steps=request.steps or solver.max_steps,
+    )
 
 
 def _paper_chambolle_pock(request: Request) -> Solver:
-    return ChambollePock(2.5e-3, steps="fixed", max_steps=request.steps or 200, rtol=0.0)
+    weight = 2.5e-3 * _span(request.y)
+    return ChambollePock(weight, steps="fixed", max_steps=request.steps or 200, rtol=0.0)
+
+
+def _span(y: Tensor) -> float:
+    """From the lowest to the highest value: the paper's settings are for images that span 0 to 1."""
+    measured = y[torch.isfinite(y)]
+    return float(measured.max() - measured.min())
 
 
 METHODS: dict[str, Callable[[Request], Solver]] = {

@@ -18,6 +18,7 @@ from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel, versions
 from selfinv.learning.solver import SSI, SSIState
 from selfinv.methods import Request, solver_for
+from selfinv.noise import noise_level
 from selfinv.operators import Boundary, Convolution, Identity, LinearOperator, choose_boundary
 from selfinv.psf import MeasuredPSF, check_psf, normalise
 from selfinv.selection import SelfTuned, SelfTunedState, table
@@ -98,8 +99,8 @@ def restore(
         all), ``"tv-chambolle-pock"``, ``"tv-conjugate-gradient"``, ``"richardson-lucy"``, ``"wiener"``
         (each tuned for this image),
         ``"ssi-paper"`` (Kobayashi et al. 2020, arXiv:2006.06156), ``"ssi-unmasked"`` (its control),
-        ``"tv-chambolle-pock-paper"``, ``"tv-conjugate-gradient-paper"`` (the paper's fixed settings, for
-        intensities from 0 to 1); or a solver with settings of your own.
+        ``"tv-chambolle-pock-paper"``, ``"tv-conjugate-gradient-paper"`` (the paper's fixed settings, as for
+        an image rescaled to 0 … 1); or a solver with settings of your own.
     axes
         One letter per axis of the image: ``t`` time, ``c`` channel, ``z``, ``y``, ``x``.
     boundary
@@ -141,6 +142,7 @@ def restore(
     layout = _layout(array, axes, kernel)
     shape = layout.spatial_shape(array.shape)
     _check_size(shape, layout.spatial)
+    _check_contrast(array)
     if psf is not None and operator is not None:
         raise InputError("both psf and operator were given; pass one of them")
     y = torch.from_numpy(np.ascontiguousarray(layout.to_batch(array), dtype=np.float64))
@@ -164,6 +166,8 @@ def restore(
     request = Request(y, forward, sizes, weight, max_steps, voxel, blind_spot)
     name = method if isinstance(method, str) else "custom"
     solver = solver_for(method, request) if isinstance(method, str) else method
+    if not isinstance(solver, Solver):
+        raise InputError(f"method is a {type(method).__name__}; give a method's name or a Solver")
     if isinstance(method, SSI) and max_steps is not None:  # the schedule is made for this many
         solver = replace(method, training=replace(method.training, max_steps=max_steps))
 
@@ -180,6 +184,7 @@ def restore(
         "method": name,
         "seed": seed,
         "device": str(place),
+        "axes": layout.axes,
         "boundary": getattr(forward, "boundary", None),
     }
     if weight is not None:
@@ -190,8 +195,11 @@ def restore(
     if correlation is not None:
         stats["noise"] = correlation.explain()
         if correlated:
-            done = " (done for ssi and for whatever was tuned)" if blind_spot else ""
+            tuned = isinstance(solver, SSI | SelfTuned)
+            done = (" (done here)" if tuned else " (nothing was scored here)") if blind_spot else ""
             warnings.warn(f"{stats['noise']}{done}", SelfinvWarning, stacklevel=2)
+    if isinstance(forward, Identity) and _left_as_it_is(y, solver.estimate(state)):
+        warnings.warn(_unchanged(name, solver), SelfinvWarning, stacklevel=2)
     inner, inner_solver = state, solver
     if isinstance(state, SelfTunedState):
         status = status.after(*status.failed_attempts, *state.failures)
@@ -201,7 +209,9 @@ def restore(
         warnings.warn(str(status), SelfinvWarning, stacklevel=2)
     model = None
     if isinstance(inner, SSIState) and isinstance(inner_solver, SSI):
-        stats |= _training(inner)
+        # A choice between methods has scores of its own, on the same values for all of them.
+        compared = ("loss", "held_out_score", "held_out_score_of_a_constant")
+        stats |= _training(inner) | {key: stats[key] for key in compared if key in stats}
         model = _model(inner_solver, inner, layout, forward, stats)
     return Result(restored, status, stats, model)
 
@@ -289,6 +299,29 @@ def _check_size(shape: Shape, spatial: str) -> None:
             f"the image has only {', '.join(f'{n} samples along {a}' for a, n in small.items())}; at least "
             f"{SMALLEST} are needed, because fewer hold too little to learn from"
         )
+
+
+def _check_contrast(array: Array) -> None:
+    finite = array[np.isfinite(array)]
+    if finite.min() == finite.max():
+        raise InputError(
+            f"the image is constant (every value is {finite.min():g}); there is nothing to restore"
+        )
+
+
+def _left_as_it_is(y: Tensor, x: Tensor) -> bool:
+    """Whether a denoised image is the measurement again, to within a small part of its apparent noise."""
+    change = (x.to(y) - y)[torch.isfinite(y) & (y >= 0.0)]  # Richardson-Lucy takes nothing below 0
+    return float(change.square().mean().sqrt()) < 0.05 * noise_level(y.cpu().numpy())
+
+
+def _unchanged(name: str, solver: Solver) -> str:
+    if isinstance(solver, SelfTuned) and name != "richardson-lucy":
+        return (
+            "the image comes back as it was: either it has no noise, or neighbouring values share their "
+            "noise (smoothed, interpolated, compressed images), which cannot be told without a PSF"
+        )
+    return f"without a PSF {name} changes nothing: it only undoes blur; give a psf, or use ssi to denoise"
 
 
 def _noise_correlation(y: Tensor, forward: Forward) -> NoiseCorrelation | None:

@@ -498,17 +498,21 @@ def _by_value(
 def table(state: SelfTunedState) -> str:
     """What was tried and why this was chosen, as a Markdown table."""
     reference = state.chosen or min(state.trials, key=lambda trial: trial.score)
-    lines = ["| method | setting | held-out score | against the chosen one |", "|---|---|---|---|"]
+    against = "against the chosen one (± standard error; significant beyond two)"
+    lines = [f"| method | setting | held-out score | {against} |", "|---|---|---|---|"]
     for trial in sorted(state.best.values(), key=lambda trial: trial.score):
         setting = "-" if trial.parameter is None else f"{trial.parameter} {trial.setting:.3g}"
         if trial is reference:
             words = "chosen"
         else:
             d = difference(trial, reference)
-            words = f"{d.mean:+.3g} ± {d.error:.1g}" + (
+            words = f"{d.mean:+.3g} ± {d.error:.2g}" + (
                 "" if d.significant else ", no significant difference"
             )
         lines.append(f"| {trial.name} | {setting} | {trial.score:.5g} | {words} |")
     if reference.score > min(trial.score for trial in state.best.values()):
-        lines.append(f"\n{reference.name} is preferred: none predicts hidden values significantly better.")
+        lines.append(
+            f"\n{reference.name} comes first in the order of preference, and no other predicts hidden values "
+            "significantly better."
+        )
     return "\n".join(lines)

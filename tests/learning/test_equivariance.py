@@ -35,9 +35,9 @@ def test_sizes_suit_the_network_and_what_is_too_small_is_left_out():
 
 
 def test_lessons_have_their_time():
-    lessons = ScaleLessons(begin=0.25, end=0.7, every=2)
+    lessons = ScaleLessons(begin=0.25, end=0.7)
     due = [step for step in range(100) if lessons.due(step, 100)]
-    assert due == list(range(26, 70, 2))
+    assert due == list(range(26, 70))
 
 
 def test_statistics_stay_those_of_the_data():

@@ -20,6 +20,13 @@ def read_shared(name):
     return pytest.importorskip("tifffile").imread(file)
 
 
+def test_a_psf_that_spreads_beyond_its_array_without_a_bright_edge_is_said_to_be_cut_off():
+    """Far from focus no sample is bright, but many together are."""
+    z, y, x = np.indices((15, 15, 15)) - 7.0
+    cone = np.exp(-(x**2 + y**2) / (2.0 * (1.0 + np.abs(z)) ** 2)) / (1.0 + np.abs(z)) ** 2
+    assert any("of its sum lies on its outermost samples" in w for w in check_psf(cone, 3))
+
+
 @pytest.mark.parametrize("name", ["images/psf.npy", "volumes/bars/psf.tif", "volumes/bead/psf.tif"])
 def test_real_psfs_pass_without_a_word(name):
     psf = read_shared(name)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from selfinv.io import Image
 
 
+FEWEST_LEVELS = 8  # rounding to fewer destroys an image
+
+
 def open_image(
     input: Path,
     output: Path,
@@ -38,10 +41,22 @@ def open_image(
             dtype, clip = image.data.dtype.name, True
         else:
             dtype = "float32"
+    check_levels(image.data, dtype, clip)
     io.check_output(output, inputs=inputs, dtype=dtype, shape=image.data.shape, axes=image.axes)
     if preview is not None:
         check_beside(preview, ".png .pdf .svg", inputs, output)
     return image, dtype, clip
+
+
+def check_levels(data: Array, dtype: str, clip: bool) -> None:
+    """Refuse a pixel type of which such an image would use but a few levels."""
+    low, high = float(np.nanmin(data)), float(np.nanmax(data))
+    if clip or not dtype.startswith(("int", "uint")) or not high - low < FEWEST_LEVELS - 1:
+        return
+    raise InputError(
+        f"the image's values span {low:.6g} to {high:.6g}, so {dtype} would leave it less than "
+        f"{FEWEST_LEVELS} levels; write float32 (--dtype float32), or pass --clip if that is what you want"
+    )
 
 
 def check_beside(path: Path, suffixes: str, inputs: Sequence[Path | None], output: Path) -> None:

@@ -72,7 +72,7 @@ def restore(
     from selfinv.restoration import restore as run
 
     image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[psf], preview=preview)
-    kernel = None if psf is None else read_psf(psf, image)
+    named, kernel = image.axes, None if psf is None else read_psf(psf, image)
     if save_model is not None and method in METHODS and not method.startswith(("ssi", "auto")):
         raise InputError(f"--save-model: {method} trains no model; leave it out, or use --method ssi-network")
     if save_model is not None:
@@ -108,6 +108,8 @@ def restore(
             "--method ssi-network keeps the network in any case"
         )
     if not quiet:
+        if named is None and image.data.ndim > 2:
+            say(f"the file does not name its axes; taken as {result.stats['axes']} (--axes tells them)")
         _report(output, result.stats)
     if result.status.name == "cancelled":
         sys.exit(INTERRUPTED)
@@ -133,7 +135,8 @@ def _report(output: Path, stats: dict[str, Any]) -> None:
         print(stats["table"], file=sys.stderr)
     for name, why in stats.get("skipped", {}).items():
         say(f"{name} was not tried: {why}")
-    words = f"wrote {output}: {_how(stats)}, {stats['steps']} steps in {stats['seconds']:.0f} s"
+    tuned = ", tuning included," if "trials" in stats and "best_step" not in stats else ""
+    words = f"wrote {output}: {_how(stats)}, {stats['steps']} steps{tuned} in {stats['seconds']:.0f} s"
     if "held_out_score" in stats:
         words += (
             f", held-out {stats['loss']} score {stats['held_out_score']:.5g} "

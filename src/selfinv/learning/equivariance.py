@@ -3,14 +3,19 @@ r"""Lessons from the image at a coarser scale, about what the forward operator h
 Seen from further away, a scene is sharper: an edge that the reconstruction spreads over three pixels is a
 step of two when it is reduced. So the present reconstruction, reduced, is an object of which the fine detail
 *is* known. Measured by the same instrument, with noise as in the data, it makes a pair from which the network
-learns to undo the blur where no held-out value could teach it, because :math:`g` suppresses it:
+learns to undo the blur where no held-out value could teach it, because :math:`g` suppresses it. Only there:
+of its error :math:`e = f(n(g(T\hat x))) - T\hat x` the part that the instrument would show is left out,
 
-.. math:: \mathbb E\, \bigl| f\bigl(n(g(T\hat x))\bigr) - T\hat x \bigr|
+.. math:: \mathbb E\, \bigl| e - g(e) \bigr|
 
-It assumes that the scene has alike structure at neighbouring scales (edges, dots, lines do; texture does not,
-and is flattened), and :math:`g` need not have any symmetry. Scanvic et al. 2023, arXiv:2312.11232
-(scale-equivariant imaging); Chen et al. 2022, arXiv:2111.12855 (robust equivariant imaging); on small
-structure that recurs across the scales of one image: Glasner et al. 2009, doi:10.1109/ICCV.2009.5459271.
+(:math:`g` with a gain of 1), for about that part the measured values know better. Scenes have alike edges,
+dots and lines at neighbouring scales, but not alike texture, and without this restriction texture is
+flattened.
+
+:math:`g` need not have any symmetry. Scanvic et al. 2023, arXiv:2312.11232 (scale-equivariant imaging); Chen
+et al. 2022, arXiv:2111.12855 (robust equivariant imaging); Schwab et al. 2019, arXiv:1806.06137 (learning in
+the null space alone); on small structure that recurs across the scales of one image: Glasner et al. 2009,
+doi:10.1109/ICCV.2009.5459271.
 """
 
 from __future__ import annotations
@@ -33,7 +38,7 @@ from selfinv.operators import LinearOperator
 
 @dataclass(frozen=True)
 class ScaleLessons:
-    """When, how often and how strongly the network is taught by its own reduced reconstruction.
+    """When and how strongly the network is taught by its own reduced reconstruction.
 
     Parameters
     ----------
@@ -42,8 +47,6 @@ class ScaleLessons:
     begin, end
         As fractions of the run. They begin when there is a reconstruction to learn from, and end long before
         the run does, so that the data have the last word.
-    every
-        Steps from one lesson to the next.
     renew
         Steps after which the reconstruction to learn from is made anew.
     scales
@@ -55,15 +58,13 @@ class ScaleLessons:
     weight: float = 1.0
     begin: float = 0.25
     end: float = 0.7
-    every: int = 2
     renew: int = 20
     scales: tuple[float, float] = (0.6, 0.95)
     hidden: float = 0.5
 
     def due(self, step: int, planned: int) -> bool:
         """Whether there is a lesson in this step."""
-        within = self.begin * planned < step < self.end * planned
-        return within and step % self.every == 0
+        return self.begin * planned < step < self.end * planned
 
     def suit(self, data: Measurement) -> bool:
         """Whether the same instrument can be simulated with a smaller field, in two dimensions."""
@@ -83,6 +84,8 @@ class ScaleLessons:
         step: int,
     ) -> Tensor:
         """How far the network is from the reduced object ``x``, shown to it measured, noisy and in part.
+
+        What the instrument shows of the error is not counted.
 
         Parameters
         ----------
@@ -108,15 +111,17 @@ class ScaleLessons:
         assert isinstance(data.operator, LinearOperator)
         operator = data.operator.for_shape(shape)
         assert operator is not None
+        operator = operator.to(x.device)
         with torch.no_grad():
-            mean = data.normalisation.apply(operator.to(x.device)(data.object_normalisation.undo(small)))
+            mean = data.normalisation.apply(operator(data.object_normalisation.undo(small)))
             y = likelihood.sample(mean, generator)
             share = self.hidden * float(torch.rand((), generator=generator))
             hidden = (torch.rand(y.shape, generator=generator) < share).to(y.device)
             shown = FILLS[fill](y, hidden, generator)
         with frozen_statistics(model):
-            answer = model(lift(shown, data.pads, settings.marks))
-        return (answer - small)[field_of_view(data.pads, shape)].abs().mean()
+            error = model(lift(shown, data.pads, settings.marks)) - small
+        gain = data.normalisation.scale / data.object_normalisation.scale
+        return (error[field_of_view(data.pads, shape)] - operator(error) / gain).abs().mean()
 
 
 def reduced(x: Tensor, scales: tuple[float, float], multiple: int, seed: int, step: int) -> Tensor | None:

@@ -50,14 +50,14 @@ class TrainedModel:
         How it was made: method, seed, versions, steps, held-out score.
     """
 
-    inverter: Inverter
+    inverter: Inverter = field(repr=False)
     normalisation: Normalisation
     object_normalisation: Normalisation
     pads: Pads
     symmetries: tuple[Symmetry, ...]
     fill: str
     axes: str
-    psf: Tensor | None = None
+    psf: Tensor | None = field(default=None, repr=False)
     origin: dict[str, Any] = field(default_factory=dict)
 
     def apply(

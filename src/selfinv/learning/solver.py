@@ -145,6 +145,7 @@ class SSIState:
     failure: Status | None = None
     cached: tuple[int, Tensor] | None = None
     likelihood: NoiseLikelihood | None = None
+    lessons: ScaleLessons | None = None
     lesson: Tensor | None = None
     lesson_step: int = 0
 
@@ -210,7 +211,8 @@ class SSI:
         typical = float(data.y[~(data.missing | data.validation)].median())
         model = build_inverter(self.network, self.head, start=typical, seed=seed).to(y.device)
         likelihood = None
-        if self.loss is None and (loss.kind == "l1" or self.lessons is not None) and not counted(y):
+        lessons = self.lessons if self.lessons and self.lessons.suit(data) else None
+        if self.loss is None and (loss.kind == "l1" or lessons) and not counted(y):
             likelihood = NoiseLikelihood(data.y, data.missing | data.validation).to(y.device)
         optimiser, schedule = self._optimiser(model, likelihood, seed)
         length = self.training.average * self.training.max_steps
@@ -225,6 +227,7 @@ class SSI:
             start_score=float(loss(torch.full_like(data.y, typical), data.y, data.validated)),
             best_weights=_copy(model.state_dict()),
             likelihood=likelihood,
+            lessons=lessons if likelihood else None,
         )
 
     def step(self, state: SSIState) -> SSIState:
@@ -324,9 +327,8 @@ class SSI:
             prediction = prediction.detach()  # the likelihood then only learns what noise lessons are to have
         if state.likelihood is not None:
             loss = loss + state.likelihood(prediction, target, places)
-        lessons, likelihood = self.lessons, state.likelihood
-        if lessons and likelihood and lessons.due(state.step, training.max_steps) and lessons.suit(data):
-            loss = loss + lessons.weight * self._lesson(state, lessons, likelihood)
+        if state.lessons and state.lessons.due(state.step, training.max_steps):
+            loss = loss + state.lessons.weight * self._lesson(state, state.lessons)
         l2 = training.weight_decay if training.optimiser == "noisy-adam" else 0.0  # AdamW decays by itself
         if training.l1 or l2:
             loss = loss + weight_penalty(state.model, training.l1, l2)
@@ -334,11 +336,12 @@ class SSI:
             loss = loss + training.kernel_continuity * kernel_roughness(state.model.network)
         return loss
 
-    def _lesson(self, state: SSIState, lessons: ScaleLessons, likelihood: NoiseLikelihood) -> Tensor:
+    def _lesson(self, state: SSIState, lessons: ScaleLessons) -> Tensor:
+        assert state.likelihood is not None
         if state.lesson is None or state.step - state.lesson_step >= lessons.renew:
             state.lesson, state.lesson_step = self._reconstruct(state), state.step
         return lessons.teach(
-            state.model, state.lesson, state.data, likelihood, self.hiding.fill, state.seed, state.step
+            state.model, state.lesson, state.data, state.likelihood, self.hiding.fill, state.seed, state.step
         )
 
     @torch.no_grad()

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selfinv.types import SPACE, Array, InputError, Shape
+from selfinv.types import SPACE, Array, InputError, Shape, spatial_index
 
 Floats = npt.NDArray[np.float64]
 
 _NEGATIVE = 0.01  # of the maximum: beyond this it is not rounding or interpolation
 _CUT = 0.05  # of the maximum, at the array's edge
+_OUTERMOST = 0.1  # of the sum, on all faces together
 _PEDESTAL = 0.2  # of the energy, in a constant under the whole array
 _FAR = 1.0  # pixels: an even-sized PSF is often centred at (n - 1) / 2, half a pixel off
 _NYQUIST = 0.5  # of the OTF's value at 0
@@ -217,9 +218,16 @@ def _edge(values: Floats) -> str | None:
         )
     worst = max(range(len(wide)), key=lambda i: faces[i].max())
     level = faces[worst].max() / values.max()
-    if level <= _CUT:
-        return None
     letter = SPACE[-values.ndim :][wide[worst]]
+    if level <= _CUT:
+        inner = values[spatial_index(slice(1, -1) if n > 3 else slice(None) for n in values.shape)]
+        outermost = 1.0 - inner.sum() / values.sum()
+        if min(values.shape) < 8 or outermost <= _OUTERMOST:
+            return None
+        return (
+            f"psf is cut off: {outermost:.0%} of its sum lies on its outermost samples; "
+            f"compute or crop it larger, else the light beyond is not put back"
+        )
     return (
         f"psf is cut off: at the edge of its {letter} axis it is still {level:.0%} "
         f"of its maximum; compute or crop it larger, else the light beyond is not put back"

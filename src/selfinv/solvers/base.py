@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -105,6 +105,7 @@ class State(Protocol):
     score: float
 
 
+@runtime_checkable
 class Solver(Protocol):
     """A frozen dataclass of hyper-parameters; the data come in the call."""
 
@@ -157,7 +158,7 @@ class Progress:
     seconds: float
     seconds_left: float
     attempt: int
-    estimate: Callable[[], Tensor]
+    estimate: Callable[[], Tensor] = field(repr=False)
     phase: str = ""
 
 

@@ -254,8 +254,8 @@ def _counts(y: Tensor, weights: Tensor, background: float) -> Tensor:
         least = min(background, 0.0)
         warnings.warn(
             f"{int((y < 0).sum())} of {int(weights.count_nonzero())} values are below {least:g}, which "
-            f"Richardson–Lucy cannot take, and were set to it, which makes dark regions too bright; if an "
-            f"offset was subtracted from the image, leave it in, or use a TV method",
+            f"Richardson–Lucy cannot take, and were set to {least:g}, which makes dark regions too bright; "
+            f"if an offset was subtracted from the image, leave it in, or use a TV method",
             SelfinvWarning,
             stacklevel=2,
         )
