@@ -100,7 +100,7 @@ def _learned(preset: Callable[..., SSI], request: Request, **options: Any) -> SS
     return replace(solver, training=replace(solver.training, max_steps=request.steps))
 
 
-EFFORT = {"fast": 0.3, "default": 1.0, "best": 3.0}  # training steps, relative to the default's
+EFFORT = {"fast": 0.3, "default": 1.0, "best": 2.5}  # training steps, relative to the default's
 
 
 def _ssi(request: Request, preset: str = "default") -> Solver:
@@ -108,11 +108,9 @@ def _ssi(request: Request, preset: str = "default") -> Solver:
     effort = EFFORT[preset]
     if not isinstance(request.operator, LinearOperator):
         return _learned(ssi, request, effort=effort)  # nothing to compare with
-    networks = [_candidate_ssi(request, "ssi", effort=effort)]
-    if preset == "best":
-        networks.append(_candidate_ssi(request, "ssi, lessons from itself", effort=effort, lessons=True))
     plain = replace(request, steps=None)
-    return _tuned(request, *networks, *_tv_candidates(plain)[:1], _richardson_lucy(plain))
+    network = _candidate_ssi(request, "ssi", effort=effort)
+    return _tuned(request, network, *_tv_candidates(plain)[:1], _richardson_lucy(plain))
 
 
 def _auto(request: Request) -> Solver:

@@ -10,7 +10,6 @@ import torch
 from skimage import data
 from skimage.transform import resize
 
-import selfinv
 from selfinv.learning import ssi
 from selfinv.learning.equivariance import ScaleLessons, reduced
 from selfinv.learning.unet import UNet, UNetSettings, frozen_statistics
@@ -58,7 +57,7 @@ def test_lessons_change_the_training_and_never_see_validation_values(boundary):
     generator = torch.Generator().manual_seed(1)
     y = operator(torch.rand(1, 1, *operator.in_shape, generator=generator).round())
     y = y + 0.1 * torch.randn(y.shape, generator=generator)
-    solver = ssi(operator.in_shape, 1, steps=10, lessons=True)
+    solver = ssi(operator.in_shape, 1, steps=10)
     network = replace(solver.network, widths=(4, 4), pooled_axes=None)
     solver = replace(solver, network=network)
     weights = {}
@@ -75,10 +74,3 @@ def test_lessons_change_the_training_and_never_see_validation_values(boundary):
         weights[name] = torch.cat([p.detach().flatten() for p in state.model.parameters()])
     assert torch.equal(weights["with"], weights["other validation values"])
     assert not torch.equal(weights["with"], weights["without"])
-
-
-def test_the_best_preset_compares_both_and_says_so():
-    image = data.camera()[200:264, 200:264] / 255 + 0.1 * np.random.default_rng(0).normal(size=(64, 64))
-    result = selfinv.restore(image, selfinv.psf.gaussian((1.5, 1.5)), method="ssi-best", max_steps=12)
-    names = {name for name, *_ in result.stats["trials"]}
-    assert {"ssi", "ssi, lessons from itself"} <= names

@@ -55,7 +55,7 @@ class ScaleLessons:
         The largest part of the simulated values that is hidden from the network; it is drawn each time.
     """
 
-    weight: float = 1.0
+    weight: float = 0.5
     begin: float = 0.25
     end: float = 0.7
     renew: int = 20
@@ -108,6 +108,8 @@ class ScaleLessons:
         turns = grid_symmetries(2)  # the operator comes after them, so it need not have these symmetries
         small = turns[int(torch.randint(len(turns), (1,), generator=generator))](small)
         shape = [n - a - b for n, (a, b) in zip(small.shape[2:], data.pads, strict=True)]
+        if min(shape) < max(settings.multiple()):
+            return x.new_zeros(())
         assert isinstance(data.operator, LinearOperator)
         operator = data.operator.for_shape(shape)
         assert operator is not None

@@ -40,7 +40,6 @@ def ssi(
     *,
     steps: int | None = None,
     effort: float = 1.0,
-    lessons: bool = False,
 ) -> SSI:
     """Our best recipe, for an object of this spatial ``shape``.
 
@@ -50,8 +49,6 @@ def ssi(
         In all; None: `planned_steps`.
     effort
         A factor on the number of steps.
-    lessons
-        Learn from the reduced reconstruction too (`ScaleLessons`): sharper edges, flatter texture.
     """
     ndim, widths, fold = len(shape), (32, 64, 64, 64), 2 if min(shape) >= 16 else 1
     network = UNetSettings(
@@ -71,7 +68,7 @@ def ssi(
     return SSI(
         network=network,
         training=Training(max_steps=planned),
-        lessons=ScaleLessons() if lessons else None,
+        lessons=ScaleLessons(),
         window=WINDOW[ndim],
     )
 

@@ -25,7 +25,7 @@ from selfinv.learning.artefacts import has_checkerboard
 from selfinv.learning.equivariance import ScaleLessons
 from selfinv.learning.inverter import Head, Inverter, build_inverter, invert, lift
 from selfinv.learning.likelihood import NoiseLikelihood
-from selfinv.learning.losses import MaskedLoss, choose_loss, counted, kernel_roughness, weight_penalty
+from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
 from selfinv.learning.masks import FILLS, MaskScheme, RandomPixels
 from selfinv.learning.measurement import Measurement, draw_validation, draw_window, gain, object_pads
 from selfinv.learning.normalisation import Normalisation
@@ -212,7 +212,7 @@ class SSI:
         model = build_inverter(self.network, self.head, start=typical, seed=seed).to(y.device)
         likelihood = None
         lessons = self.lessons if self.lessons and self.lessons.suit(data) else None
-        if self.loss is None and (loss.kind == "l1" or lessons) and not counted(y):
+        if self.loss is None and (loss.kind == "l1" or lessons):
             likelihood = NoiseLikelihood(data.y, data.missing | data.validation).to(y.device)
         optimiser, schedule = self._optimiser(model, likelihood, seed)
         length = self.training.average * self.training.max_steps
@@ -227,7 +227,7 @@ class SSI:
             start_score=float(loss(torch.full_like(data.y, typical), data.y, data.validated)),
             best_weights=_copy(model.state_dict()),
             likelihood=likelihood,
-            lessons=lessons if likelihood else None,
+            lessons=lessons if likelihood else None,  # which are to have its noise
         )
 
     def step(self, state: SSIState) -> SSIState:
