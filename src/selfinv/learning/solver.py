@@ -110,14 +110,14 @@ class Training:
 
     optimiser: Literal["noisy-adam", "muon"] = "muon"
     schedule: Literal["plateau", "one-cycle"] = "one-cycle"
-    learning_rate: float = 1e-2
+    learning_rate: float = 1.5e-2
     max_steps: int = 600
     patience: int | None = None
     weight_decay: float = 1e-4
     l1: float = 0.0
     kernel_continuity: float = 0.0
     input_noise: bool = False
-    average: float = 0.03
+    average: float = 0.015
     check_every: int = 0
 
 
