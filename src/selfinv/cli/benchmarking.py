@@ -79,7 +79,8 @@ def benchmark(
     check_inputs: Annotated[
         Path | None,
         typer.Option(
-            help="CSV of published scores of the inputs: say and exit 1 if ours differ by more than 0.001."
+            help="CSV of published scores of the inputs, of whole images (--crop 0): say and exit 1 if ours "
+            "differ by more than 0.001."
         ),
     ] = None,
     device: Device = "auto",
@@ -96,7 +97,7 @@ def benchmark(
     if list_only:
         _list()
         return
-    from selfinv.benchmark.run import Plan, compare_with, run_benchmark
+    from selfinv.benchmark.run import Plan, check_comparable, compare_with, run_benchmark
 
     plan = Plan(
         images=images,
@@ -122,20 +123,23 @@ def benchmark(
         raise InputError(f"--boundary {boundary!r} is unknown; use auto, unknown, zero, reflect or periodic")
     if check_inputs is not None and not check_inputs.is_file():
         raise InputError(f"{check_inputs} is no file; give the CSV with --check-inputs")
+    if check_inputs is not None:
+        check_comparable(check_inputs, plan)
     start = time.monotonic()
 
     def done(count: int, total: int, row: dict[str, Any]) -> None:
-        if not quiet or row["status"] != "ok":
+        if not quiet:
             say(f"{count}/{total} {_line(row)}")
 
     try:
         outcome = run_benchmark(plan, say if not quiet else lambda words: None, done)
     except KeyboardInterrupt:
-        say(f"interrupted; what is finished is kept in {output}: go on with --resume")
+        say(f"interrupted; what is finished is kept and reported in {output}: go on with --resume")
         raise SystemExit(INTERRUPTED) from None
-    for path in outcome.files:
-        say(f"wrote {path}")
-    say(f"{len(outcome.rows)} cases, {time.monotonic() - start:.0f} s")
+    if not quiet:
+        for path in outcome.files:
+            say(f"wrote {path}")
+        say(f"{len(outcome.rows)} cases, {time.monotonic() - start:.0f} s")
     _print(outcome.rows, ours)
     wrong = compare_with(check_inputs, outcome.rows) if check_inputs is not None else []
     if check_inputs is not None and not wrong:
