@@ -218,8 +218,8 @@ def plan_cases(plan: Plan, methods: Sequence[Method]) -> tuple[list[Case], list[
     for track in plan.tracks:
         sources = flat
         if track == "c":
-            sources = find_volumes(plan.volumes, plan.crop)
-            sources = [s for s in sources if not plan.names or s.name.startswith(plan.names)]
+            sources, left_out = find_volumes(plan.volumes, plan.crop, plan.names)
+            remarks += left_out
         conditions = conditions_of(track, plan.conditions, plan.noise)
         pictures = plan.pictures if len(conditions) <= FEW else min(plan.pictures, 1)  # a page that loads
         cases += make_cases(sources, conditions, methods, plan.seeds, settings, pictures)
