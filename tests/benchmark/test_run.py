@@ -216,7 +216,7 @@ def test_quiet_leaves_the_headline_and_the_failures(place):
     assert done.stderr.splitlines() == [
         "selfinv: failed: users:broken on camera (paper): RuntimeError: boom (users.py:14)"
     ]
-    assert done.stdout.startswith("track A, paper: users:quick is best")
+    assert done.stdout.startswith("Track A: paper: users:quick is best")
 
 
 def test_a_full_disk_ends_the_run_in_one_line_and_keeps_what_there_is(place):

@@ -73,7 +73,8 @@ def benchmark(
         str, typer.Option(help="What the methods are told of the outside; auto, as 'restore'.")
     ] = "auto",
     ours: Annotated[
-        str | None, typer.Option(help="The method that the others are compared with. Default: ssi.")
+        str | None,
+        typer.Option(help="The method that the others are compared with. Default: ssi, else the best."),
     ] = None,
     pictures: Annotated[int, typer.Option(min=0, help="Images of which crops and spectra are shown.")] = 3,
     check_inputs: Annotated[
@@ -170,7 +171,7 @@ def _print(rows: list[dict[str, Any]], ours: str | None) -> None:
     from selfinv.benchmark.summary import tables, verdict
 
     for table in tables(rows, ours):
-        print(f"track {table.track.upper()}, {table.condition}: {verdict(table)}")
+        print(f"{table.title}: {verdict(table)}")
 
 
 def _list() -> None:
