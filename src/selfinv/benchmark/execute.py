@@ -40,6 +40,8 @@ def execute(case: Case) -> tuple[dict[str, Any], Array | None]:
         row |= {"group": method.group, "told": ", ".join(method.told)}
         loaded = images.load(case.source)
         measurement = degrade(loaded, case.condition, case.seed, case.settings.psf)
+        if measurement.psf is None and measurement.operator is None:  # only noise is to be removed
+            row["told"] = ", ".join(word for word in method.told if word != methods.PSF)
         row |= {"shape": "x".join(map(str, measurement.image.shape)), "pixels": measurement.image.size}
         restored = _restore(case, method, loaded, measurement, row)
         device = restored.device
