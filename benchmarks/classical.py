@@ -22,6 +22,7 @@ import torch
 
 import selfinv
 from selfinv import metrics, noise, psf
+from selfinv.benchmark.psfs import benchmark_psf
 from selfinv.functionals import Box, Huber, SquaredL2
 from selfinv.methods import Request, solver_for
 from selfinv.operators import Convolution
@@ -29,6 +30,7 @@ from selfinv.solvers import run
 from selfinv.solvers.base import Status
 from selfinv.solvers.chambolle_pock import ChambollePock
 from selfinv.solvers.richardson_lucy import RichardsonLucy
+from selfinv.types import InputError
 
 COLUMNS = ("image", "method", "setting", "psnr", "ssim2", "mi", "seconds")
 
@@ -39,7 +41,7 @@ def main() -> None:
     )
     parser.add_argument("--images", type=Path)
     parser.add_argument("--summary", type=Path, nargs="+", help="only print the means of these tables")
-    parser.add_argument("--psf", type=Path, help="default: psf.npy beside the images")
+    parser.add_argument("--psf", type=Path, help="default: psf.npy beside the images, else our model of it")
     parser.add_argument(
         "--only", choices=("paper", "tuned"), help="only the paper's settings, or all but these"
     )
@@ -50,14 +52,21 @@ def main() -> None:
     if arguments.summary:
         rows = [row for path in arguments.summary for row in csv.DictReader(path.open(newline=""))]
         return _summary(rows, arguments)
-    kernel = np.load(arguments.psf or arguments.images / "psf.npy")
+    paths = sorted(arguments.images.glob("*.png")) if arguments.images else []
+    paths = [p for p in paths if p.name.startswith(tuple(arguments.names.split(",")))]
+    if not paths:
+        parser.error(f"--images {arguments.images}: no such PNG image there; give a folder with some")
+    beside = arguments.images / "psf.npy"
+    try:
+        kernel = benchmark_psf(arguments.psf or (beside if beside.is_file() else None))
+    except InputError as error:
+        parser.error(str(error))
     rows = []
+    list(_rows(np.random.default_rng(0).random((64, 64)), kernel, "paper"))  # imports and plans are not timed
     with arguments.output.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        for path in sorted(arguments.images.glob("*.png")):
-            if not path.name.startswith(tuple(arguments.names.split(","))):
-                continue
+        for path in paths:
             truth = noise.normalise_minmax(_crop(selfinv.io.read(path).data, arguments.crop))
             for row in _rows(truth, kernel, arguments.only):
                 rows.append({"image": path.stem, **row})

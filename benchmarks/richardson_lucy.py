@@ -114,6 +114,9 @@ def main() -> None:
     parser.add_argument("--size-2d", type=int, default=1024)
     parser.add_argument("--size-3d", type=int, default=64)
     options = parser.parse_args()
+    for option, size in (("--size-2d", options.size_2d), ("--size-3d", options.size_3d)):
+        if size <= 2 * KERNEL:  # the edges are left out of the comparison
+            parser.error(f"{option} {size}: give more than {2 * KERNEL}, the edges are not compared")
 
     print(f"selfinv {selfinv.__version__} ({commit()}), torch {torch.__version__}, ", end="")
     print(

@@ -1,6 +1,6 @@
 """A method of one's own in the benchmark: a function, named on the command line.
 
-    selfinv benchmark --images DIR --methods input,tv-chambolle-pock,examples/my_method.py:tikhonov
+    selfinv benchmark --images DIR --methods input,tv-chambolle-pock,examples/my_method.py:my_method
 
 (or ``package.module:function``). It is given the noisy image (float32, the clean image spanned 0 to 1), the
 point spread function (sum 1, centre at ``n // 2``; None where only noise is to be removed) and a seed, and
@@ -10,8 +10,8 @@ returns an image of the same shape and units. What it raises is reported as a fa
 import numpy as np
 
 
-def tikhonov(image, psf, *, seed, weight=0.05):
-    """Inverse filter with a constant penalty, periodic boundary."""
+def my_method(image, psf, *, seed, weight=0.05):
+    """Tikhonov: inverse filter with a constant penalty, periodic boundary."""
     if psf is None:
         return image
     padded = np.zeros(image.shape)
@@ -24,7 +24,7 @@ def tikhonov(image, psf, *, seed, weight=0.05):
 
 # What it is told, for the report: of "PSF", "noise level", "truth", "outside data". With "truth" it is called
 # with ``truth=`` too. Without this line: the PSF.
-tikhonov.told = ("PSF",)
+my_method.told = ("PSF",)
 
 # It cannot take missing values (NaN), so it is given images with those filled. True would pass them on.
-tikhonov.takes_missing = False
+my_method.takes_missing = False

@@ -150,6 +150,11 @@ def test_noise_that_is_none(words):
         noise_from(words)
 
 
+def test_the_words_of_a_noise_are_given_as_they_are_written():
+    with pytest.raises(InputError, match=r"'gain' is unknown; use alpha, sigma, salt-pepper, bits"):
+        noise_from("gain=3")
+
+
 def test_names_that_are_none():
     with pytest.raises(InputError, match="no track 'x'"):
         conditions_of("x")

@@ -83,13 +83,25 @@ def test_another_image_under_the_old_name_is_another_source(tmp_path):
 
 
 def test_volumes_with_and_without_truth(tmp_path):
-    folders = {"bars": ("observed", "psf", "truth"), "bead": ("observed", "psf"), "notes": ()}
+    folders = {
+        "bars": ("observed", "psf", "truth"),
+        "bead": ("observed", "psf"),
+        "blind": ("observed",),
+        "notes": (),
+    }
     for name, parts in folders.items():
         (tmp_path / name).mkdir()
         for part in parts:
             values = picture((8, 20, 20), len(part)).astype(np.float32)
             tifffile.imwrite(tmp_path / name / f"{part}.tif", values)
-    sources = find_volumes(tmp_path, 0)
+    (tmp_path / "dark").mkdir()
+    for part, value in (("observed", 1), ("psf", np.nan)):
+        values = np.full((5, 8, 8), value, np.float32)
+        tifffile.imwrite(tmp_path / "dark" / f"{part}.tif", values)
+    sources, remarks = find_volumes(tmp_path, 0)
+    assert [r.split(": ")[0] for r in remarks] == [f"{n} is left out" for n in ("blind", "dark", "notes")]
+    assert "it has no psf" in remarks[0]
+    assert "it has no observed and no psf" in remarks[2]
     assert [(s.name, s.has_truth) for s in sources] == [
         ("bars", True),
         ("bead", False),
@@ -98,10 +110,12 @@ def test_volumes_with_and_without_truth(tmp_path):
     ]
     assert load(sources[1]).truth is None
     assert load(sources[0]).observed.shape == (8, 20, 20)
-    cropped = load(find_volumes(tmp_path, 16)[0])
+    cropped = load(find_volumes(tmp_path, 16)[0][0])
     assert cropped.observed.shape == cropped.psf.shape == (8, 16, 16)
     with pytest.raises(InputError, match="no volume"):
         find_volumes(tmp_path / "notes", 0)
+    with pytest.raises(InputError, match="none is no folder; give one with --volumes"):
+        find_volumes(tmp_path / "none", 0)
 
 
 @pytest.mark.parametrize("name", ["spheres", "filaments"])

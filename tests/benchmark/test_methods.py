@@ -1,5 +1,6 @@
 """Who restores, and what each is told."""
 
+import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -135,6 +136,10 @@ def wrong_shape(image, psf, *, seed):
     return image[1:]
 def holes(image, psf, *, seed):
     return np.where(image > image.mean(), np.nan, image)
+def nothing(image, psf, *, seed):
+    pass
+def seedless(image, psf):
+    return image
 number = 3
 '''
 
@@ -169,6 +174,11 @@ def test_a_users_function_by_module_or_file(users, a_source):
     assert execute(case("users_methods:plain", missing))[0]["status"] == "ok"  # the holes were filled
 
 
+def test_nothing_is_told_of_a_psf_where_only_noise_is_to_be_removed(a_source):
+    assert execute(case("richardson-lucy-5", TRACKS["d"][0]))[0]["told"] == ""
+    assert execute(case("richardson-lucy-oracle", TRACKS["d"][0]))[0]["told"] == "truth"
+
+
 def test_a_users_function_that_is_told_the_truth_is_labelled(users, a_source):
     row, _ = execute(case("users_methods:liar"))
     assert (row["told"], row["psnr"]) == ("truth, outside data", float("inf"))
@@ -180,6 +190,7 @@ def test_a_users_function_that_is_told_the_truth_is_labelled(users, a_source):
         ("broken", "ZeroDivisionError: one over nothing (users_methods.py:"),
         ("wrong_shape", "returned the shape (47, 48) for an image (48, 48)"),
         ("holes", "values that are NaN or infinite"),
+        ("nothing", "users_methods:nothing returned nothing; expected an image (48, 48)"),
     ],
 )
 def test_what_goes_wrong_is_a_row(users, a_source, name, words):
@@ -197,6 +208,10 @@ def test_what_goes_wrong_is_a_row(users, a_source, name, words):
         ("nowhere:f", "could not be imported"),
         ("nowhere.py:f", "there is no file nowhere.py"),
         ("users_methods:number", "expected a function"),
+        (
+            "users_methods:seedless",
+            r"called with \(image, psf, seed=seed\), and takes \(image, psf\): got an unexp",
+        ),
     ],
 )
 def test_names_that_are_none(users, name, words):
@@ -210,6 +225,23 @@ def test_the_memory_of_a_case_is_measured(users, a_source):
     assert row["torch"]
     assert row["cpu"]
     assert row["commit"] is not None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere peaks cannot be reset")
+def test_a_process_s_first_case_is_not_charged_for_its_start(tmp_path):
+    program = f"""
+import numpy as np
+from selfinv.benchmark.cases import Case, Settings
+from selfinv.benchmark.conditions import TRACKS
+from selfinv.benchmark.execute import execute
+from selfinv.benchmark.images import Source
+np.save({str(tmp_path / "a.npy")!r}, np.random.default_rng(0).random((96, 96)))
+source = Source("a", "image", {str(tmp_path / "a.npy")!r})
+case = Case(source, TRACKS["a"][0], "richardson-lucy-10", 0, Settings(device="cpu"))
+print(execute(case)[0]["peak_memory_mib"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 25  # the image takes 0.04, modules and plans of transforms about 50
 
 
 def test_a_degradation_has_the_psf_it_was_told(a_source):

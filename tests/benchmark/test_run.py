@@ -20,7 +20,7 @@ from skimage import data
 
 from selfinv import cli
 from selfinv.benchmark.run import Plan, run_benchmark, share
-from selfinv.types import InputError
+from selfinv.types import InputError, SelfinvWarning
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
@@ -54,6 +54,8 @@ def place(tmp_path, monkeypatch):
     (images / "astronaut.png").write_bytes(png_encode(np.ascontiguousarray(data.astronaut()[:160, 150:310])))
     (images / "tiny.png").write_bytes(png_encode(data.camera()[:20, :20]))
     (tmp_path / "users.py").write_text(USERS)
+    np.save(tmp_path / "holes.npy", np.full((3, 3), np.nan))
+    np.save(tmp_path / "line.npy", np.ones(3))
     calls = tmp_path / "calls"
     calls.mkdir()
     monkeypatch.chdir(tmp_path)
@@ -183,8 +185,10 @@ def test_interrupted_it_says_how_to_go_on(place):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted; what is finished is kept in out: go on with --resume" in said
+    assert "interrupted; what is finished is kept and reported in out: go on with --resume" in said
     assert "Traceback" not in said
+    assert [r["method"] for r in table(place)] == ["input"]
+    assert "1 of 2 cases are not there yet" in (place / "out" / "report.md").read_text()
 
 
 def test_a_process_that_dies_is_a_failed_case_and_the_rest_goes_on(place):
@@ -200,9 +204,19 @@ def test_other_settings_make_the_old_results_stale(place):
     run_benchmark(first)
     assert calls(place, "quick") == 1
     said = []
-    run_benchmark(plan(place, ("input", "users:quick"), names=("camera",), crop=48, resume=True), said.append)
+    other = plan(place, ("input", "users:quick"), names=("camera",), crop=48, resume=True)
+    with pytest.warns(SelfinvWarning, match=r"2 finished cases were made .* \(crop 64, now 48\)"):
+        run_benchmark(other, said.append)
     assert calls(place, "quick") == 2
     assert any("2 cases to do" in words for words in said)
+
+
+def test_quiet_leaves_the_headline_and_the_failures(place):
+    done = run("--methods", "users:quick,users:broken", "--crop", "64", "--names", "camera", "-q")
+    assert done.stderr.splitlines() == [
+        "selfinv: failed: users:broken on camera (paper): RuntimeError: boom (users.py:14)"
+    ]
+    assert done.stdout.startswith("Track A: paper: users:quick is best")
 
 
 def test_a_full_disk_ends_the_run_in_one_line_and_keeps_what_there_is(place):
@@ -249,10 +263,14 @@ def test_cores_are_shared_out(place, monkeypatch):
         (["--condition", "rain"], "no condition 'rain'"),
         (["--noise", "sigma"], "--noise 'sigma'"),
         (["--psf", "none.npy"], "none.npy is no file"),
+        (["--psf", "holes.npy"], "holes.npy: psf"),
+        (["--psf", "line.npy"], "line.npy: psf has 1 axis but"),
         (["--crop", "8"], "a crop of 32 or more"),
         (["--ours", "ssi", "--methods", "input"], "--ours 'ssi' is not among"),
         (["--output", "users.py"], "users.py is a file"),
         (["--check-inputs", "none.csv"], "none.csv is no file"),
+        (["--check-inputs", "users.py"], "compares whole images degraded as in the paper: give --crop 0"),
+        (["--check-inputs", "users.py", "--crop", "0"], "users.py is no table of inputs"),
         (["--boundary", "wall"], "'wall' is unknown"),
         (["--device", "abacus"], "'abacus' is unknown"),
         (["--methods", "deepinv-splitting"], 'pip install "selfinv[deepinv]"'),
@@ -280,7 +298,7 @@ def test_a_table_of_published_inputs_is_compared(place):
     (place / "published.csv").write_text(
         "image,kind,psnr,ssim_range2,ssim_range1,mi,smi\ncamera,noisy,10.0,0.1,0.1,0.1,0.1\n"
     )
-    done = run("--methods", "input", "--crop", "64", "--check-inputs", "published.csv", "--names", "camera")
+    done = run("--methods", "input", "--crop", "0", "--check-inputs", "published.csv", "--names", "camera")
     assert done.returncode == 1
     assert "not as published: camera, noisy: psnr is" in done.stderr
 

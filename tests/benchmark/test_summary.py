@@ -75,6 +75,34 @@ def test_no_significant_difference_is_an_answer():
     assert "as good as wiener" in verdict(table)
 
 
+def test_where_nothing_improves_on_the_input_nothing_is_praised():
+    (table,) = tables(rows(input=[24, 24.5], wiener=[23, 24], richardson_lucy=[22, 23.4]))
+    words = verdict(table)
+    assert words.startswith("No method improves on the input, 24.25 dB; best of them is wiener: 23.50 dB")
+    assert "is best" not in words
+
+
+def test_without_ssi_the_best_is_compared_with_the_others():
+    (table,) = tables(rows(input=[15, 16, 17], wiener=[21, 22, 23], richardson_lucy=[20.8, 22.1, 22.8]))
+    assert table.ours == "wiener"
+    assert table.line("input").difference.wins == 3
+    words = verdict(table)
+    assert "wiener is 0.10 dB better than richardson-lucy" in words
+    assert "that is not significant; it wins 2 of 3 images and loses 1" in words
+
+
+def test_the_lead_of_the_best_is_told_though_ours_is_behind():
+    (table,) = tables(rows(ssi=[20, 21, 22], wiener=[23, 24, 25], richardson_lucy=[22.9, 23.9, 24.9]))
+    words = verdict(table)
+    assert "wiener is 0.10 dB better than richardson-lucy" in words
+    assert "ssi is 3.00 dB worse than wiener" in words
+
+
+def test_scores_of_the_inputs_alone_are_an_answer():
+    (table,) = tables(rows(input=[15, 16]))
+    assert verdict(table) == "No method to rank was asked for: input 15.50 dB on 2 images."
+
+
 def test_failures_are_counted_shown_and_not_averaged():
     some = rows(ssi=[20, 21, 22], wiener=[10, 11])
     some.append({**row("wiener", "i2", 0), "status": "failed", "error": "ValueError: boom", "psnr": None})
@@ -100,8 +128,14 @@ def test_published_rows_stand_under_their_counterparts_in_track_a_only():
     some = rows(input=[15, 16], ssi=[20, 21])
     text = report(tables(some), "t", "f", [])
     assert "| *blurry & noisy (input), published* |  | 22 | *17.8* | *0.29* |" in text
-    other = [{**r, "track": "b"} for r in some]
-    assert "published*" not in report(tables(other), "t", "f", [])
+    for other in ({"track": "b"}, {"condition": "sigma=0.05"}):
+        assert "published" not in report(tables([r | other for r in some]), "t", "f", [])
+
+
+def test_how_to_read_the_tables_is_said():
+    text = report(tables(rows(input=[15, 16], ssi=[20, 21])), "t", "f", [])
+    for words in ("± standard deviation over images", "Bold: the best", "22 whole images", "SMI swings"):
+        assert words in text
 
 
 def test_volumes_with_and_without_truth_are_tables_of_their_own():
@@ -109,3 +143,4 @@ def test_volumes_with_and_without_truth_are_tables_of_their_own():
     found = tables([row("ssi", "bars", 20.0), bead])
     assert [(t.score, t.images) for t in found] == [("psnr", ["bars"]), ("held_out", ["bead"])]
     assert "0.900" in verdict(found[1])
+    assert found[1].title == f"{found[0].title}, without a truth"

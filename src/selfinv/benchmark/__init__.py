@@ -2,6 +2,6 @@
 
 `selfinv.benchmark.run.run_benchmark` does what ``selfinv benchmark`` does. ``conditions`` says what is done
 to an image, ``images`` which images, ``methods`` who restores, ``cases`` what one measurement is, ``execute``
-makes one, ``pool`` makes many at once, ``store`` keeps them, ``summary`` compares, ``page`` and ``markdown``
-show.
+makes one after ``warm_up``, ``pool`` makes many at once, ``store`` keeps them, ``summary`` compares, ``page``
+and ``markdown`` show.
 """

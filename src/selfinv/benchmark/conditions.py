@@ -188,7 +188,8 @@ def noise_from(words: str) -> NoiseModel:
         name = key.replace("-", "_")
         if name not in known:
             raise InputError(
-                f"--noise {words!r}: {key!r} is unknown; use {', '.join(known)}, e.g. sigma=0.05"
+                f"--noise {words!r}: {key!r} is unknown; use {', '.join(known).replace('_', '-')}, "
+                f"e.g. sigma=0.05"
             )
         try:
             if name == "clip":

@@ -15,6 +15,7 @@ from selfinv.benchmark.cases import Case
 from selfinv.benchmark.conditions import Measurement, blur_beyond, degrade
 from selfinv.benchmark.problem import Problem, Restored, Watch
 from selfinv.benchmark.scores import against_truth, clipped_psnr, without_truth
+from selfinv.benchmark.warm_up import warm_up
 from selfinv.types import Array, InputError, SelfinvWarning
 
 OK, FAILED, FLAGGED, SKIPPED = "ok", "failed", "flagged", "skipped"
@@ -39,6 +40,8 @@ def execute(case: Case) -> tuple[dict[str, Any], Array | None]:
         row |= {"group": method.group, "told": ", ".join(method.told)}
         loaded = images.load(case.source)
         measurement = degrade(loaded, case.condition, case.seed, case.settings.psf)
+        if measurement.psf is None and measurement.operator is None:  # only noise is to be removed
+            row["told"] = ", ".join(word for word in method.told if word != methods.PSF)
         row |= {"shape": "x".join(map(str, measurement.image.shape)), "pixels": measurement.image.size}
         restored = _restore(case, method, loaded, measurement, row)
         device = restored.device
@@ -74,6 +77,8 @@ def _restore(
         return Restored(_known(measurement.blurred))
     if not method.missing:
         problem = problem.filled()
+    if method.group != "reference":
+        warm_up(method, measurement.image.ndim, settings.device)
     cuda = _uses_cuda(settings.device)
     with warnings.catch_warnings(record=True) as caught, machine.peak_memory(cuda) as memory:
         warnings.simplefilter("always", SelfinvWarning)

@@ -84,7 +84,9 @@ def find_images(folder: Path, crop: int, names: tuple[str, ...] = ()) -> tuple[l
     InputError
         If there is no folder or no usable image in it.
     """
-    files = [p for p in _listed(folder) if p.suffix.lower() in SUFFIXES and p.stem.lower() != "psf"]
+    files = [
+        p for p in _listed(folder, "--images") if p.suffix.lower() in SUFFIXES and p.stem.lower() != "psf"
+    ]
     chosen = [p for p in files if not names or p.name.startswith(names)]
     sources, remarks = [], []
     for path in chosen:
@@ -109,24 +111,40 @@ def find_images(folder: Path, crop: int, names: tuple[str, ...] = ()) -> tuple[l
     return sources, remarks
 
 
-def find_volumes(folder: Path | None, crop: int) -> list[Source]:
-    """The volumes of a folder (each a subfolder with ``observed`` and ``psf``), then the synthetic ones.
+def find_volumes(
+    folder: Path | None, crop: int, names: tuple[str, ...] = ()
+) -> tuple[list[Source], list[str]]:
+    """The volumes of a folder (each a subfolder with ``observed`` and ``psf``), then the synthetic ones, and
+    one line on each subfolder that is left out.
 
     Raises
     ------
     InputError
         If there is no folder, or no volume in it.
     """
-    sources = []
-    for path in [] if folder is None else [folder, *(p for p in _listed(folder) if p.is_dir())]:
-        parts = [_part(path, stem) for stem in ("observed", "psf", "truth")]
-        if parts[0] and parts[1]:
-            digest = "".join(_digest(p) for p in parts if p is not None)
-            sources.append(Source(path.name, "volume", str(path), crop, digest, parts[2] is not None))
+    sources, remarks = [], []
+    inside = [] if folder is None else [p for p in _listed(folder, "--volumes") if p.is_dir()]
+    for path in inside if folder is None else [folder, *inside]:
+        parts = {stem: _part(path, stem) for stem in ("observed", "psf", "truth")}
+        lacking = [stem for stem in ("observed", "psf") if parts[stem] is None]
+        if not lacking:
+            digest = "".join(_digest(p) for p in parts.values() if p is not None)
+            source = Source(path.name, "volume", str(path), crop, digest, parts["truth"] is not None)
+            try:
+                load(source)
+                sources.append(source)
+            except InputError as error:
+                remarks.append(f"{path.name} is left out: {error}")
+        elif path != folder:
+            remarks.append(f"{path.name} is left out: it has no {' and no '.join(lacking)} (TIFF or NPY)")
     if folder is not None and not sources:
-        raise InputError(f"{folder}: no volume; each needs a folder with observed.tif, psf.tif (truth.tif)")
+        why = f" ({remarks[0]})" if remarks else ""
+        raise InputError(
+            f"{folder}: no volume{why}; each needs a folder with observed.tif, psf.tif (truth.tif)"
+        )
     size = min(crop or 64, 64)
-    return sources + [Source(name, "synthetic", crop=size) for name in SYNTHETIC]
+    sources += [Source(name, "synthetic", crop=size) for name in SYNTHETIC]
+    return [s for s in sources if not names or s.name.startswith(names)], remarks
 
 
 @lru_cache(maxsize=2)
@@ -139,8 +157,7 @@ def load(source: Source) -> Loaded:
         If they cannot be read, are constant, have another number of axes, or are too small.
     """
     if source.kind == "synthetic":
-        made = synthetic(source.name, (max(source.crop // 2, 16), source.crop, source.crop))
-        return Loaded(made, spacing=VOXEL)
+        return Loaded(synthetic(source.name, synthetic_shape(source)), spacing=VOXEL)
     if source.kind == "volume":
         return _load_volume(source)
     image = io.read(Path(source.path))
@@ -159,6 +176,11 @@ def grey(array: Array) -> Array:
     """Rescale to 0…1 for a picture; a constant becomes 0."""
     low, high = float(array.min()), float(array.max())
     return (array - low) / (high - low) if high > low else np.zeros_like(array)
+
+
+def synthetic_shape(source: Source) -> tuple[int, int, int]:
+    """The shape ``(z, y, x)`` of a synthetic volume: half as deep as it is wide, but at least 16."""
+    return max(source.crop // 2, 16), source.crop, source.crop
 
 
 def synthetic(name: str, shape: tuple[int, int, int], seed: int = 0) -> Array:
@@ -228,7 +250,10 @@ def _load_volume(source: Source) -> Loaded:
         if truth.shape != arrays["observed"].shape:
             raise InputError(f"{folder}: truth is {truth.shape} but observed {arrays['observed'].shape}")
         truth = noise.normalise_minmax(_central(truth, source.crop))
-    kernel = arrays["psf"].astype(np.float64)
+    try:
+        kernel = psf.normalise(arrays["psf"])
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from None
     if source.crop:  # what a PSF spreads further than the image reaches is lost in any case
         kernel = _around_centre(kernel, observed.shape)
     return Loaded(truth, observed, kernel)
@@ -246,9 +271,9 @@ def _around_centre(kernel: Array, shape: tuple[int, ...]) -> Array:
     return kernel[tuple(slice(a, a + n) for a, n in zip(starts, shape, strict=True))]
 
 
-def _listed(folder: Path) -> list[Path]:
+def _listed(folder: Path, option: str) -> list[Path]:
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; give one with images")
+        raise InputError(f"{folder} is no folder; give one with {option}")
     return sorted(folder.iterdir())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -261,17 +262,34 @@ def _users(name: str) -> Method:
     """
     function = _imported(name)
     told = getattr(function, "told", (PSF,))
+    _check_arguments(name, function, ("seed", TRUTH) if TRUTH in told else ("seed",))
 
     def run(problem: Problem) -> Restored:
         if problem.operator is not None:
             raise InputError("a user's method knows convolutions and denoising only")
         truth = {"truth": problem.truth} if TRUTH in told else {}
         image = function(problem.image, problem.psf, seed=problem.seed, **truth)
+        if image is None:
+            raise InputError(f"{name} returned nothing; expected an image {problem.image.shape}")
         return Restored(np.asarray(image), inference_seconds=problem.watch.seconds())
 
     about = (function.__doc__ or "a function of the user's").strip().splitlines()[0]
     missing = bool(getattr(function, "takes_missing", False))
     return Method(name, about, "other", run, tuple(told), missing)
+
+
+def _check_arguments(name: str, function: Callable[..., object], keywords: Sequence[str]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a compiled function may not tell
+        return
+    try:
+        signature.bind("image", "psf", **dict.fromkeys(keywords))
+    except TypeError as error:
+        called = f"(image, psf, {', '.join(f'{k}={k}' for k in keywords)})"
+        raise InputError(
+            f"the method {name!r} is called with {called}, and takes {signature}: {error}"
+        ) from None
 
 
 def _imported(name: str) -> Callable[..., object]:

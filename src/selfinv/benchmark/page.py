@@ -12,6 +12,7 @@ from selfinv.benchmark import markdown, page_tables
 from selfinv.benchmark.cases import Case, pictured_names
 from selfinv.benchmark.conditions import ABOUT
 from selfinv.benchmark.figures import figure_3, figure_4, figure_time
+from selfinv.benchmark.images import Source, synthetic_shape
 from selfinv.benchmark.methods import Method
 from selfinv.benchmark.store import Row, Store
 from selfinv.benchmark.style import CSS
@@ -38,7 +39,8 @@ def write_reports(
     """
     found = tables(rows, plan.ours)
     facts = _facts(plan, cases, rows)
-    heading = "Benchmark: " + "; ".join(f"track {t.upper()}, {ABOUT[t]}" for t in plan.tracks)
+    about = {t: f"noise {'; '.join(plan.noise)}" if plan.noise else ABOUT[t] for t in plan.tracks}
+    heading = "Benchmark: " + "; ".join(f"track {t.upper()}, {about[t]}" for t in plan.tracks)
     files = {
         "report.md": markdown.report(found, heading, facts, remarks),
         "report.html": _html(plan, cases, rows, store, found, methods, heading, facts, remarks),
@@ -58,12 +60,11 @@ def _facts(plan: Plan, cases: Sequence[Case], rows: Sequence[Row]) -> str:
             or "unknown"
         )
 
-    names = list(dict.fromkeys(c.source.name for c in cases))
-    size = f"central {plan.crop}² crops" if plan.crop else "whole"
+    sources = list(dict.fromkeys(c.source for c in cases))
     missing = len(cases) - len(rows)
     words = [
-        f"{len(names)} image{'s' if len(names) != 1 else ''}, {size}, {plan.seeds} "
-        f"seed{'s' if plan.seeds != 1 else ''}",
+        *_sizes(sources, plan.crop),
+        _counted(plan.seeds, "seed"),
         f"boundary {plan.boundary}",
         *([f"training budget {plan.steps} steps"] if plan.steps else []),
         f"selfinv {values('selfinv')} at {values('commit')}",
@@ -73,6 +74,27 @@ def _facts(plan: Plan, cases: Sequence[Case], rows: Sequence[Row]) -> str:
         *([f"{missing} of {len(cases)} cases are not there yet"] if missing else []),
     ]
     return "; ".join(words) + "."
+
+
+def _sizes(sources: Sequence[Source], crop: int) -> list[str]:
+    """How many sources of each kind, and how much of each was taken."""
+    flat = [s for s in sources if s.kind == "image"]
+    volumes = [s for s in sources if s.kind == "volume"]
+    made = [s for s in sources if s.kind == "synthetic"]
+    words = []
+    if flat:
+        words.append(f"{_counted(len(flat), 'image')}, {f'central {crop}² crops' if crop else 'whole'}")
+    if volumes:
+        cut = f"cut to {crop} voxels along longer axes" if crop else "whole"
+        words.append(f"{_counted(len(volumes), 'volume')}, {cut}")
+    if made:
+        shape = " × ".join(map(str, synthetic_shape(made[0])))
+        words.append(f"{_counted(len(made), 'synthetic volume')} of {shape}")
+    return words
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}{'s' if count != 1 else ''}"
 
 
 def _html(
@@ -93,7 +115,7 @@ def _html(
         parts.append(page_tables.overview(found))
     for i, table in enumerate(found):
         inner = _table_parts(table, rows, cases, store, about, plan.pictures)
-        title = f"Track {table.track.upper()}: {escape(table.condition)}"
+        title = escape(table.title)
         if several:
             opened = " open" if i == 0 else ""
             parts.append(f"<details{opened}><summary>{title}</summary>{inner}</details>")

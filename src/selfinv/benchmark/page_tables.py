@@ -83,7 +83,7 @@ def scores(table: Table) -> str:
             cells.append(f"<td class='n'{title}>{value}</td>")
         head = f"<th>{escape(line.method)}{_count(line, table)}</th>"
         rows.append(f"<tr{_row_class(line, table)}>{head}{''.join(cells)}{_against(line, table)}</tr>")
-        if table.track == "a" and line.method in TABLE_1:
+        if table.as_published and line.method in TABLE_1:
             rows.append(_published(line.method, names))
     ours = escape(table.ours or "ours")
     titles = [escape(title) for title in names.values()] + [f"{ours} less this [95 %]", "wins–losses"]
@@ -92,11 +92,8 @@ def scores(table: Table) -> str:
         "Mean over images (± standard deviation; of the other scores when pointed at). Bold: best of the "
         "methods not told the truth. Intervals: paired bootstrap over images."
     ]
-    if table.track == "a":
-        notes.append(
-            "Rows marked <em>published</em> are the paper's Table 1, of 22 whole images, 8 of which are not "
-            "here: they compare with the row above only as far as the same images were run whole."
-        )
+    if table.as_published:
+        notes += markdown.PUBLISHED_NOTES
     return (
         f"<div class='wide'><table class='scores'><thead><tr><th>method</th>{head}<th>worst image for "
         f"{ours}</th>"
@@ -107,7 +104,7 @@ def scores(table: Table) -> str:
 def times(table: Table) -> str:
     """Table 2: seconds of training or tuning and of inference, memory, and the published ones."""
     titles = ["training or tuning", "inference", "in all", "per Mpx", "peak memory"]
-    if table.track == "a":
+    if table.as_published:
         titles += ["published training", "published inference"]
     rows = []
     for line in table.lines:
@@ -116,7 +113,7 @@ def times(table: Table) -> str:
         costs = line.costs
         kinds = ("training_seconds", "inference_seconds", "seconds", "seconds_per_mpx")
         cells = [*(duration(costs[kind]) for kind in kinds), f"{costs['peak_memory_mib']:.0f} MiB"]
-        if table.track == "a":
+        if table.as_published:
             published = TABLE_2.get(line.method)
             cells += [f"<em>{seconds:.2f} s</em>" for seconds in published] if published else ["", ""]
         rows.append(f"<tr{_row_class(line, table)}><th>{escape(line.method)}</th>{_numbers(cells)}</tr>")
@@ -149,7 +146,7 @@ def overview(found: Sequence[Table]) -> str:
                 words = f"{words}*" if line.images else "failed"
             cells.append(f"<td class='n{' win' if method == best else ''}'>{words}</td>")
         rows.append(
-            f"<tr><th>{table.track.upper()}: {escape(table.condition)}</th>{''.join(cells)}"
+            f"<tr><th>{escape(table.title.removeprefix('Track '))}</th>{''.join(cells)}"
             f"{_against_best(table)}</tr>"
         )
     last = "<th class='n'>ours less the best other [95 %]</th>"

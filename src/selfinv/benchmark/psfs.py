@@ -32,14 +32,16 @@ def benchmark_psf(file: Path | None) -> Array:
     Raises
     ------
     InputError
-        If the file is no PSF of two axes.
+        If the file is no PSF of two axes (`selfinv.psf.check_psf`).
     """
     if file is None:
         return microscope()
     kernel = io.read(file).data.astype(np.float64)
-    if kernel.ndim != 2:
-        raise InputError(f"{file} has {kernel.ndim} axes; the PSF of these tracks has 2")
-    return psf.normalise(kernel)
+    try:
+        psf.check_psf(kernel, 2)
+        return psf.normalise(kernel)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
 
 
 @lru_cache(maxsize=16)

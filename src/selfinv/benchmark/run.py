@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfinv.benchmark import machine
+from selfinv.benchmark import machine, psfs
 from selfinv.benchmark.cases import Case, Settings, make_cases
 from selfinv.benchmark.conditions import conditions_of
 from selfinv.benchmark.execute import FAILED
-from selfinv.benchmark.images import Source, find_images, find_volumes
+from selfinv.benchmark.images import SMALLEST, Source, find_images, find_volumes
 from selfinv.benchmark.methods import Method, choose
 from selfinv.benchmark.pool import run_cases
 from selfinv.benchmark.store import Row, Store
-from selfinv.types import InputError
+from selfinv.types import InputError, SelfinvWarning
 
 MOST_JOBS = 8  # at once by default: each needs a GiB or two
 TOLERANCE = 1e-3
+# In a table of published scores of the inputs: its kinds and scores, and what they are called here.
+INPUT_KINDS = {"blurry": "blurred", "noisy": "input"}
+INPUT_SCORES = {
+    "psnr": "psnr",
+    "ssim_range2": "ssim_range2",
+    "ssim_range1": "ssim",
+    "mi": "mi",
+    "smi": "smi",
+}
 FEW = 3  # conditions of which several images are shown
 
 
@@ -97,6 +107,13 @@ def run_benchmark(
     ------
     InputError
         If the plan cannot be carried out; cases that fail do not raise, they are rows.
+    KeyboardInterrupt
+        If interrupted; what is finished has been reported then.
+
+    Warns
+    -----
+    SelfinvWarning
+        If finished results are about to be replaced because they were made with other settings.
     """
     from selfinv.benchmark.page import write_reports
 
@@ -114,6 +131,15 @@ def run_benchmark(
             f"--output"
         )
     finished = store.finished(cases)
+    stale = store.stale(cases)
+    if stale:
+        how_many = f"{len(stale)} finished case{'s were' if len(stale) > 1 else ' was'}"
+        warnings.warn(
+            f"{how_many} made with other settings ({_changes(stale)}) and will be done again; "
+            f"another --output would keep both",
+            SelfinvWarning,
+            stacklevel=2,
+        )
     left = [case for case in cases if case.key not in finished]
     jobs, threads = share(plan, len(left))
     if left:
@@ -128,17 +154,38 @@ def run_benchmark(
         if done is not None:
             done(count[0], len(cases), row)
 
+    def report() -> Outcome:
+        rows = store.rows(cases)
+        files = [store.write_table(rows), *write_reports(plan, cases, rows, store, methods, remarks)]
+        return Outcome(rows, files, remarks)
+
     try:
         if left:
             run_cases(left, store, jobs, threads, one_done)
+    except KeyboardInterrupt:
+        if store.finished(cases):
+            report()
+        raise
     except InputError as error:
         raise InputError(
             f"{error}; the {len(store.finished(cases))} cases finished are kept, make room and go on with "
             f"--resume"
         ) from error
-    rows = store.rows(cases)
-    files = [store.write_table(rows), *write_reports(plan, cases, rows, store, methods, remarks)]
-    return Outcome(rows, files, remarks)
+    return report()
+
+
+def _changes(stale: Sequence[tuple[Case, Row]]) -> str:
+    """What was another setting when these rows were made, of those that a row tells."""
+    found = []
+    for case, row in stale:
+        now = {"crop": case.source.crop, "steps": case.settings.steps, "boundary": case.settings.boundary}
+        then = {"crop": row.get("crop"), "steps": row.get("steps_budget"), "boundary": row.get("boundary")}
+        found += [f"{k} {_or_default(then[k])}, now {_or_default(now[k])}" for k in now if now[k] != then[k]]
+    return "; ".join(dict.fromkeys(found)) or "another image, PSF or condition"
+
+
+def _or_default(value: object) -> object:
+    return "default" if value is None else value
 
 
 def plan_cases(plan: Plan, methods: Sequence[Method]) -> tuple[list[Case], list[str]]:
@@ -149,10 +196,10 @@ def plan_cases(plan: Plan, methods: Sequence[Method]) -> tuple[list[Case], list[
     InputError
         If there is no image, or an option names what is not there.
     """
-    if plan.seeds < 1 or plan.crop < 0 or (0 < plan.crop < 32):
-        raise InputError(
-            f"--seeds {plan.seeds} --crop {plan.crop}: give 1 seed or more, a crop of 32 or more (0: whole)"
-        )
+    if plan.seeds < 1:
+        raise InputError(f"--seeds {plan.seeds}: give 1 or more")
+    if plan.crop and plan.crop < SMALLEST:
+        raise InputError(f"--crop {plan.crop}: give a crop of {SMALLEST} or more, or 0 for whole images")
     psf = plan.psf or _beside(plan.images)
     if psf is not None and not psf.is_file():
         raise InputError(f"{psf} is no file; give the PSF's file with --psf")
@@ -164,14 +211,15 @@ def plan_cases(plan: Plan, methods: Sequence[Method]) -> tuple[list[Case], list[
         if plan.images is None:
             raise InputError(f"track {plan.tracks[0]} needs images; give their folder with --images")
         flat, remarks = find_images(plan.images, plan.crop, plan.names)
+        psfs.benchmark_psf(psf)  # a bad one shows now, not in every case
     if psf is None and flat:
         remarks.append("no --psf and no psf.npy beside the images: the benchmark PSF is our own model of it")
     cases: list[Case] = []
     for track in plan.tracks:
         sources = flat
         if track == "c":
-            sources = find_volumes(plan.volumes, plan.crop)
-            sources = [s for s in sources if not plan.names or s.name.startswith(plan.names)]
+            sources, left_out = find_volumes(plan.volumes, plan.crop, plan.names)
+            remarks += left_out
         conditions = conditions_of(track, plan.conditions, plan.noise)
         pictures = plan.pictures if len(conditions) <= FEW else min(plan.pictures, 1)  # a page that loads
         cases += make_cases(sources, conditions, methods, plan.seeds, settings, pictures)
@@ -191,36 +239,63 @@ def share(plan: Plan, cases: int) -> tuple[int, int]:
     return jobs, max(1, cores // jobs)
 
 
-def compare_with(path: Path, rows: Sequence[Row]) -> list[str]:
-    """Differences of more than 0.001 between a table of published scores of the inputs and the rows measured.
+def check_comparable(path: Path, plan: Plan) -> None:
+    """Refuse, before anything runs, what `compare_with` could not compare.
 
-    The table has the columns ``image``, ``kind`` (blurry or noisy) and ``psnr``, ``ssim_range2``,
-    ``ssim_range1``, ``mi``, ``smi``.
+    Raises
+    ------
+    InputError
+        If the plan does not score whole inputs degraded as in the paper, or the table is none.
+    """
+    if plan.crop or plan.noise or "a" not in plan.tracks:
+        raise InputError(
+            "--check-inputs compares whole images degraded as in the paper: give --crop 0, --track a and no "
+            "--noise"
+        )
+    read_inputs(path)
+
+
+def read_inputs(path: Path) -> list[dict[str, str]]:
+    """A table of published scores of the inputs: ``image``, ``kind`` (blurry or noisy) and `INPUT_SCORES`.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or is no such table.
+    """
+    try:
+        with path.open(newline="") as stream:
+            table = list(csv.DictReader(stream))
+        for line in table:
+            _ = line["image"], INPUT_KINDS[line["kind"]], [float(line[c]) for c in INPUT_SCORES]
+    except OSError as error:
+        raise InputError(f"{path} could not be read: {(error.strerror or str(error)).lower()}") from None
+    except (KeyError, TypeError, ValueError, csv.Error):
+        table = []
+    if not table:
+        raise InputError(
+            f"{path} is no table of inputs; expected the columns image, kind (blurry or noisy) and the "
+            f"numbers {', '.join(INPUT_SCORES)}"
+        )
+    return table
+
+
+def compare_with(path: Path, rows: Sequence[Row]) -> list[str]:
+    """Differences of more than 0.001 between a table for `read_inputs` and the rows measured.
 
     Raises
     ------
     InputError
         If it cannot be read, or has no image in common with the rows.
     """
-    try:
-        with path.open(newline="") as stream:
-            table = list(csv.DictReader(stream))
-    except OSError as error:
-        raise InputError(f"{path} could not be read: {(error.strerror or str(error)).lower()}") from None
-    columns = {"psnr": "psnr", "ssim_range2": "ssim_range2", "ssim_range1": "ssim", "mi": "mi", "smi": "smi"}
-    names = {"blurry": "blurred", "noisy": "input"}
     ours = {(r["image"], r["method"]): r for r in rows if r["track"] == "a" and r["seed"] == 0}
     differences, compared = [], 0
-    for line in table:
-        if line.get("kind") not in names or any(c not in line for c in columns):
-            raise InputError(
-                f"{path} is no table of inputs; expected the columns image, kind, {', '.join(columns)}"
-            )
-        row = ours.get((line["image"], names[line["kind"]]))
+    for line in read_inputs(path):
+        row = ours.get((line["image"], INPUT_KINDS[line["kind"]]))
         if row is None or row["status"] == FAILED:
             continue
         compared += 1
-        for theirs, mine in columns.items():
+        for theirs, mine in INPUT_SCORES.items():
             if abs(row[mine] - float(line[theirs])) > TOLERANCE:
                 differences.append(
                     f"{line['image']}, {line['kind']}: {theirs} is {row[mine]:.4f}, expected {line[theirs]}"
@@ -257,4 +332,13 @@ def _beside(images: Path | None) -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
-__all__: list[Any] = ["Outcome", "Plan", "compare_with", "plan_cases", "run_benchmark", "share"]
+__all__: list[Any] = [
+    "Outcome",
+    "Plan",
+    "check_comparable",
+    "compare_with",
+    "plan_cases",
+    "read_inputs",
+    "run_benchmark",
+    "share",
+]

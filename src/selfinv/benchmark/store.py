@@ -66,6 +66,15 @@ class Store:
                 done.add(case.key)
         return done
 
+    def stale(self, cases: Sequence[Case]) -> list[tuple[Case, Row]]:
+        """Cases that are there and did not fail, but were made with other settings, and their rows."""
+        found = [(case, self.row(case.key)) for case in cases]
+        return [
+            (case, row)
+            for case, row in found
+            if row is not None and row.get("status") != FAILED and row.get("fingerprint") != case.fingerprint
+        ]
+
     def row(self, key: str) -> Row | None:
         """A case's row; None if it is not there or not whole."""
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,22 +16,22 @@ from selfinv.benchmark.scores import METRICS
 Row = Mapping[str, Any]
 RESAMPLES = 4000
 FEWEST = 3  # images without which an interval would be pretence
-OURS = ("ssi", "ssi-best", "ssi-network", "ssi-fast", "auto")
+OURS = "ssi"
 COSTS = ("training_seconds", "inference_seconds", "seconds", "peak_memory_mib")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Ours less another method's PSNR, image by image.
+    """One method's score (ours') less another's, image by image.
 
     Parameters
     ----------
     mean, low, high
-        dB; the 95 % bootstrap interval over images is NaN with fewer than 3 of them.
+        In the score's units; the 95 % bootstrap interval over images is NaN with fewer than 3 of them.
     wins, losses
-        Images on which ours is better, and worse, by more than 0.005 dB.
+        Images on which the first is better, and worse, by more than 0.005.
     worst, worst_by
-        The image on which ours does worst in comparison, and the difference there.
+        The image on which the first does worst in comparison, and the difference there.
     """
 
     mean: float
@@ -86,7 +86,9 @@ class Table:
     score
         What decides: ``psnr``, or ``held_out`` where there is no truth.
     ours
-        The method that the others are compared with; empty if it is not there.
+        The method that the others are compared with; empty if there is none.
+    lead
+        Of the best over the second of `ranked`; None if there are not two with an image in common.
     """
 
     track: str
@@ -95,6 +97,18 @@ class Table:
     lines: list[Line]
     score: str
     ours: str
+    lead: Difference | None = None
+
+    @property
+    def title(self) -> str:
+        """Track and condition; volumes of one condition with and without a truth are tables of their own."""
+        without = ", without a truth" if self.score == "held_out" else ""
+        return f"Track {self.track.upper()}: {self.condition}{without}"
+
+    @property
+    def as_published(self) -> bool:
+        """Whether it is the paper's benchmark, so that the published numbers compare."""
+        return (self.track, self.condition) == ("a", "paper")
 
     def ranked(self) -> list[Line]:
         """The lines of methods a user can have, best first; methods that lack images last."""
@@ -109,7 +123,10 @@ class Table:
 
 
 def tables(rows: Sequence[Row], ours: str | None = None) -> list[Table]:
-    """A table for every condition, in the order of the rows; ``ours`` None takes the first of `OURS`."""
+    """A table for every condition, in the order of the rows.
+
+    The others are compared with ``ours``, or, where that has no result, with `OURS`, or else with the best.
+    """
     # Where some volumes have a truth and others none, each kind is a table of its own.
     kinds = {(r["track"], r["condition"], r["image"]): _score(r) for r in rows if _score(r)}
 
@@ -123,12 +140,26 @@ def tables(rows: Sequence[Row], ours: str | None = None) -> list[Table]:
     found = []
     for track, condition, score in dict.fromkeys(table_of(r) for r in rows):
         some = [r for r in rows if table_of(r) == (track, condition, score)]
-        methods = list(dict.fromkeys(r["method"] for r in some))
-        reference = ours or next((m for m in OURS if m in methods), "")
-        lines = [_line(method, some, reference, score) for method in methods]
+        lines = [_line(method, some, score) for method in dict.fromkeys(r["method"] for r in some)]
         images = list(dict.fromkeys(r["image"] for r in some))
-        found.append(Table(track, condition, images, lines, score, reference))
+        found.append(_compared(Table(track, condition, images, lines, score, ""), some, ours))
     return found
+
+
+def _compared(table: Table, rows: Sequence[Row], ours: str | None) -> Table:
+    """With the paired differences between its methods."""
+    good = [r for r in rows if r["status"] != FAILED]
+    scores = {line.method: per_image(good, line.method, table.score) for line in table.lines}
+    ranked = [line.method for line in table.ranked()]
+    reference = next((m for m in (ours, OURS, *ranked) if m is not None and scores.get(m)), "")
+    lines = [
+        line
+        if line.method == reference
+        else replace(line, difference=compare(scores.get(reference, {}), scores[line.method]))
+        for line in table.lines
+    ]
+    lead = compare(scores[ranked[0]], scores[ranked[1]]) if len(ranked) > 1 else None
+    return replace(table, lines=lines, ours=reference, lead=lead)
 
 
 def per_image(rows: Sequence[Row], method: str, score: str) -> dict[str, float]:
@@ -163,37 +194,54 @@ def compare(ours: Mapping[str, float], theirs: Mapping[str, float], *, seed: int
 
 
 def verdict(table: Table) -> str:
-    """Who wins, by how much, at what cost: a sentence or two that the numbers bear out."""
+    """Who wins, by how much, at what cost: a few sentences that the numbers bear out."""
     ranked = table.ranked()
-    if not ranked:
-        return "No method has a result here."
-    best, unit = ranked[0], " dB" if table.score == "psnr" else ""
-    digits = 2 if table.score == "psnr" else 3
     count = f"{len(table.images)} image{'s' if len(table.images) != 1 else ''}"
-    words = (
-        f"{best.method} is best: {best.means[table.score]:.{digits}f}{unit} on {count}{cost_in_words(best)}."
-    )
+    if not ranked:
+        if any(line.fair for line in table.lines):
+            return "No method has a result here."
+        scored = [line for line in table.lines if table.score in line.means]
+        means = [f"{line.method} {_value(line.means[table.score], table)}" for line in scored]
+        return f"No method to rank was asked for: {', '.join(means) or 'no result'} on {count}."
+    best = ranked[0]
+    value = f"{_value(best.means[table.score], table)} on {count}{cost_in_words(best)}"
+    start = table.line("input")
+    if start is not None and start.means.get(table.score, -math.inf) >= best.means[table.score]:
+        unrestored = _value(start.means[table.score], table)
+        better = "improves on the input"
+        if table.score == "held_out":  # the input's own score is what neighbours predict of a hidden value
+            better = "predicts hidden values better than their neighbours do"
+        words = [f"No method {better}, {unrestored}; best of them is {best.method}: {value}."]
+    else:
+        words = [f"{best.method} is best: {value}."]
+    if table.lead is not None and table.ours != ranked[1].method:
+        words.append(_comparison(best, ranked[1], table.lead, table))
     ours = table.line(table.ours)
-    if ours is None or not ours.images:
-        return words
-    rivals = ranked[1:] if best is ours else ranked
-    rival = next((line for line in rivals if line.difference is not None), None)
-    if rival is None or rival.difference is None:
-        return words
-    d = rival.difference
-    than = f"{rival.method}{cost_in_words(rival)}"
+    if ours is not None and ours is not best and best.difference is not None:
+        words.append(_comparison(ours, best, best.difference, table))
+    return " ".join(words)
+
+
+def _comparison(one: Line, other: Line, d: Difference, table: Table) -> str:
+    """By how much one method is better or worse than another, and on how many images."""
+    digits = 2 if table.score == "psnr" else 3
+    than = f"{other.method}{cost_in_words(other)}"
     if abs(d.mean) < 0.5 * 10**-digits:
-        return f"{words} {ours.method} is as good as {than} (wins {d.wins} of {d.images}, loses {d.losses})."
+        return f"{one.method} is as good as {than} (wins {d.wins} of {d.images}, loses {d.losses})."
     interval = sure = ""
     if math.isfinite(d.low):
         interval = f" (95 % interval {d.low:+.{digits}f} to {d.high:+.{digits}f})"
         sure = "" if d.low > 0 or d.high < 0 else "; that is not significant"
-    better = "better" if d.mean > 0 else "worse"
     return (
-        f"{words} {ours.method} is {abs(d.mean):.{digits}f}{unit} {better} than {than}{interval}{sure}; it "
-        f"wins "
-        f"{d.wins} of {d.images} image{'s' if d.images != 1 else ''} and loses {d.losses}."
+        f"{one.method} is {_value(abs(d.mean), table)} {'better' if d.mean > 0 else 'worse'} than "
+        f"{than}{interval}{sure}; it wins {d.wins} of {d.images} image{'s' if d.images != 1 else ''} and "
+        f"loses {d.losses}."
     )
+
+
+def _value(value: float, table: Table) -> str:
+    """With unit and the digits that mean something."""
+    return f"{value:.2f} dB" if table.score == "psnr" else f"{value:.3f}"
 
 
 def cost_in_words(line: Line) -> str:
@@ -214,7 +262,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s" if seconds >= 1 else f"{seconds:.2g} s"
 
 
-def _line(method: str, rows: Sequence[Row], reference: str, score: str) -> Line:
+def _line(method: str, rows: Sequence[Row], score: str) -> Line:
     mine = [r for r in rows if r["method"] == method]
     good = [r for r in mine if r["status"] != FAILED]
     names = [*METRICS, "blur_rms", "noise_rms", "held_out", "width_z", "width_y", "width_x", "flux"]
@@ -228,10 +276,6 @@ def _line(method: str, rows: Sequence[Row], reference: str, score: str) -> Line:
     paced = [float(r["seconds"]) / (float(r["pixels"]) / 1e6) for r in good if _number(r.get("seconds"))]
     if paced:
         costs["seconds_per_mpx"] = float(np.mean(paced))
-    difference = None
-    if reference and method != reference and score in scores:
-        theirs = per_image([r for r in rows if r["status"] != FAILED], reference, score)
-        difference = compare(theirs, scores[score])
     return Line(
         method=method,
         group=next((r["group"] for r in mine if r.get("group")), "other"),
@@ -240,7 +284,6 @@ def _line(method: str, rows: Sequence[Row], reference: str, score: str) -> Line:
         means={name: float(np.mean(list(v.values()))) for name, v in scores.items()},
         spreads={name: float(np.std(list(v.values()), ddof=1)) for name, v in scores.items() if len(v) > 1},
         costs=costs,
-        difference=difference,
         failed=[(r["image"], r.get("error", "")) for r in mine if r["status"] == FAILED],
         flagged=[(r["image"], r.get("error", "")) for r in mine if r["status"] == FLAGGED],
     )

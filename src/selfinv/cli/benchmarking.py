@@ -73,13 +73,15 @@ def benchmark(
         str, typer.Option(help="What the methods are told of the outside; auto, as 'restore'.")
     ] = "auto",
     ours: Annotated[
-        str | None, typer.Option(help="The method that the others are compared with. Default: ssi.")
+        str | None,
+        typer.Option(help="The method that the others are compared with. Default: ssi, else the best."),
     ] = None,
     pictures: Annotated[int, typer.Option(min=0, help="Images of which crops and spectra are shown.")] = 3,
     check_inputs: Annotated[
         Path | None,
         typer.Option(
-            help="CSV of published scores of the inputs: say and exit 1 if ours differ by more than 0.001."
+            help="CSV of published scores of the inputs, of whole images (--crop 0): say and exit 1 if ours "
+            "differ by more than 0.001."
         ),
     ] = None,
     device: Device = "auto",
@@ -96,7 +98,7 @@ def benchmark(
     if list_only:
         _list()
         return
-    from selfinv.benchmark.run import Plan, compare_with, run_benchmark
+    from selfinv.benchmark.run import Plan, check_comparable, compare_with, run_benchmark
 
     plan = Plan(
         images=images,
@@ -122,20 +124,23 @@ def benchmark(
         raise InputError(f"--boundary {boundary!r} is unknown; use auto, unknown, zero, reflect or periodic")
     if check_inputs is not None and not check_inputs.is_file():
         raise InputError(f"{check_inputs} is no file; give the CSV with --check-inputs")
+    if check_inputs is not None:
+        check_comparable(check_inputs, plan)
     start = time.monotonic()
 
     def done(count: int, total: int, row: dict[str, Any]) -> None:
-        if not quiet or row["status"] != "ok":
+        if not quiet:
             say(f"{count}/{total} {_line(row)}")
 
     try:
         outcome = run_benchmark(plan, say if not quiet else lambda words: None, done)
     except KeyboardInterrupt:
-        say(f"interrupted; what is finished is kept in {output}: go on with --resume")
+        say(f"interrupted; what is finished is kept and reported in {output}: go on with --resume")
         raise SystemExit(INTERRUPTED) from None
-    for path in outcome.files:
-        say(f"wrote {path}")
-    say(f"{len(outcome.rows)} cases, {time.monotonic() - start:.0f} s")
+    if not quiet:
+        for path in outcome.files:
+            say(f"wrote {path}")
+        say(f"{len(outcome.rows)} cases, {time.monotonic() - start:.0f} s")
     _print(outcome.rows, ours)
     wrong = compare_with(check_inputs, outcome.rows) if check_inputs is not None else []
     if check_inputs is not None and not wrong:
@@ -166,7 +171,7 @@ def _print(rows: list[dict[str, Any]], ours: str | None) -> None:
     from selfinv.benchmark.summary import tables, verdict
 
     for table in tables(rows, ours):
-        print(f"track {table.track.upper()}, {table.condition}: {verdict(table)}")
+        print(f"{table.title}: {verdict(table)}")
 
 
 def _list() -> None:
