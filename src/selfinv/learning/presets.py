@@ -15,23 +15,17 @@ from selfinv.learning.unet import UNetSettings, pooled_axes_for
 
 WINDOW = {1: 2200 * 2200, 2: 2200 * 2200, 3: 384 * 384}  # values that one training step looks at, at most
 STEPS = {1: 200, 2: 200, 3: 300}
-ENOUGH = 512 * 512  # values for which so many steps are taken
-FEWEST = 140  # steps, however large the image
 
 
 def planned_steps(shape: Sequence[int]) -> int:
     """Training steps for an object of this spatial shape.
 
-    A step on a larger image teaches more, so that fewer are needed, in proportion to the inverse root of its
-    size, down to a number without which no image is learned; once steps look at windows, their number grows
-    with the root of the number of windows.
+    As many for a large image as for a small one; where steps look at windows of a flat image, their number
+    grows with the root of the number of windows.
     """
-    ndim, values = len(shape), math.prod(shape)
-    if ndim == 3:
-        return STEPS[3]
-    seen = min(values, WINDOW[ndim])
-    steps = max(FEWEST, STEPS[ndim] * min(1.0, math.sqrt(ENOUGH / seen)))
-    return round(steps * math.sqrt(values / seen))
+    ndim = len(shape)
+    windows = max(1.0, math.prod(shape) / WINDOW[ndim]) if ndim < 3 else 1.0
+    return round(STEPS[ndim] * math.sqrt(windows))
 
 
 def ssi(
