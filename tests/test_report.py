@@ -81,9 +81,8 @@ def test_missing_values_do_not_spoil_the_picture(tmp_path, bad):
 
 
 def test_a_constant_image_and_integers_are_drawn(tmp_path):
-    drawn(
-        tmp_path / "a.png", {"before": np.full((20, 20), 7, np.uint16), "after": np.ones((20, 20))}, "yx", 3
-    )
+    images = {"before": np.full((20, 20), 7, np.uint16), "after": np.ones((20, 20))}
+    assert is_grey(drawn(tmp_path / "a.png", images, "yx", 3))
 
 
 @pytest.mark.parametrize(("name", "magic"), [("a.pdf", b"%PDF"), ("a.svg", b"<?xml"), ("a.PNG", b"\x89PNG")])

@@ -30,6 +30,7 @@ from selfinv.types import (
     InputError,
     SelfinvWarning,
     Shape,
+    check_contrast,
     check_image,
     guess_axes,
     parse_axes,
@@ -142,7 +143,7 @@ def restore(
     layout = _layout(array, axes, kernel)
     shape = layout.spatial_shape(array.shape)
     _check_size(shape, layout.spatial)
-    _check_contrast(array)
+    check_contrast(array)
     if psf is not None and operator is not None:
         raise InputError("both psf and operator were given; pass one of them")
     y = torch.from_numpy(np.ascontiguousarray(layout.to_batch(array), dtype=np.float64))
@@ -179,7 +180,8 @@ def restore(
     limit = None if isinstance(method, str) else max_steps
     callback = _with_images(callback, to_image)
     state, status = run(solver, y, forward, seed=seed, max_steps=limit, callback=callback)
-    restored = to_image(solver.estimate(state))
+    estimate = solver.estimate(state)
+    restored = to_image(estimate)
     stats = {
         "method": name,
         "seed": seed,
@@ -198,8 +200,9 @@ def restore(
             tuned = isinstance(solver, SSI | SelfTuned)
             done = (" (done here)" if tuned else " (nothing was scored here)") if blind_spot else ""
             warnings.warn(f"{stats['noise']}{done}", SelfinvWarning, stacklevel=2)
-    if isinstance(forward, Identity) and _left_as_it_is(y, solver.estimate(state)):
-        warnings.warn(_unchanged(name, solver), SelfinvWarning, stacklevel=2)
+    tells = name == "richardson-lucy" or isinstance(solver, SelfTuned)  # of a weight given, it is no news
+    if tells and isinstance(forward, Identity) and _left_as_it_is(y, estimate):
+        warnings.warn(_unchanged(name), SelfinvWarning, stacklevel=2)
     inner, inner_solver = state, solver
     if isinstance(state, SelfTunedState):
         status = status.after(*status.failed_attempts, *state.failures)
@@ -301,27 +304,19 @@ def _check_size(shape: Shape, spatial: str) -> None:
         )
 
 
-def _check_contrast(array: Array) -> None:
-    finite = array[np.isfinite(array)]
-    if finite.min() == finite.max():
-        raise InputError(
-            f"the image is constant (every value is {finite.min():g}); there is nothing to restore"
-        )
-
-
 def _left_as_it_is(y: Tensor, x: Tensor) -> bool:
     """Whether a denoised image is the measurement again, to within a small part of its apparent noise."""
     change = (x.to(y) - y)[torch.isfinite(y) & (y >= 0.0)]  # Richardson-Lucy takes nothing below 0
     return float(change.square().mean().sqrt()) < 0.05 * noise_level(y.cpu().numpy())
 
 
-def _unchanged(name: str, solver: Solver) -> str:
-    if isinstance(solver, SelfTuned) and name != "richardson-lucy":
-        return (
-            "the image comes back as it was: either it has no noise, or neighbouring values share their "
-            "noise (smoothed, interpolated, compressed images), which cannot be told without a PSF"
-        )
-    return f"without a PSF {name} changes nothing: it only undoes blur; give a psf, or use ssi to denoise"
+def _unchanged(name: str) -> str:
+    if name == "richardson-lucy":
+        return f"without a PSF {name} changes nothing: it only undoes blur; give a psf, or use ssi to denoise"
+    return (
+        "the image comes back as it was: either it has no noise, or neighbouring values share their "
+        "noise (smoothed, interpolated, compressed images), which cannot be told without a PSF"
+    )
 
 
 def _noise_correlation(y: Tensor, forward: Forward) -> NoiseCorrelation | None:

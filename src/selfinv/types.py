@@ -169,6 +169,15 @@ def check_image(image: Any, *, name: str = "image", allow_nan: bool = False) -> 
     return array
 
 
+def check_contrast(array: Array) -> None:
+    """Raise `InputError` if all finite values are the same."""
+    finite = array[np.isfinite(array)]
+    if finite.min() == finite.max():
+        raise InputError(
+            f"the image is constant (every value is {finite.min():g}); there is nothing to restore"
+        )
+
+
 def same_layout(axes: str, ndim: int) -> str:
     """The axes of another image like one with these ``axes``, with or without the time axis."""
     if len(axes) != ndim and len(axes.replace("t", "")) == ndim:

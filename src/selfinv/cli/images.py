@@ -50,13 +50,15 @@ def open_image(
 
 def check_levels(data: Array, dtype: str, clip: bool) -> None:
     """Refuse a pixel type of which such an image would use but a few levels."""
-    low, high = float(np.nanmin(data)), float(np.nanmax(data))
-    if clip or not dtype.startswith(("int", "uint")) or not high - low < FEWEST_LEVELS - 1:
+    if clip or not dtype.startswith(("int", "uint")):
         return
-    raise InputError(
-        f"the image's values span {low:.6g} to {high:.6g}, so {dtype} would leave it less than "
-        f"{FEWEST_LEVELS} levels; write float32 (--dtype float32), or pass --clip if that is what you want"
-    )
+    low, high = float(np.nanmin(data)), float(np.nanmax(data))
+    if high - low < FEWEST_LEVELS - 1:
+        raise InputError(
+            f"the image's values span {low:.6g} to {high:.6g}, so {dtype} would leave it less than "
+            f"{FEWEST_LEVELS} levels; write float32 (--dtype float32), or pass --clip if that is what you "
+            f"want"
+        )
 
 
 def check_beside(path: Path, suffixes: str, inputs: Sequence[Path | None], output: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 from torch import Tensor
 
-from selfinv.types import InputError
+from selfinv.types import check_contrast
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,8 @@ class Normalisation:
         finite = np.isfinite(array)
         if not finite.all():
             array = np.where(finite, array, np.median(array[finite]))
+        check_contrast(array)
         low, high = float(array.min()), float(array.max())
-        if low == high:
-            raise InputError(f"the image is constant (every value is {low:g}); there is nothing to restore")
         smooth = ndimage.median_filter(array, size=(1, 1, *(3,) * (array.ndim - 2)))
         if smooth.max() > smooth.min():
             low, high = float(smooth.min()), float(smooth.max())

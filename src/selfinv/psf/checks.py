@@ -218,20 +218,16 @@ def _edge(values: Floats) -> str | None:
         )
     worst = max(range(len(wide)), key=lambda i: faces[i].max())
     level = faces[worst].max() / values.max()
-    letter = SPACE[-values.ndim :][wide[worst]]
-    if level <= _CUT:
-        inner = values[spatial_index(slice(1, -1) if n > 3 else slice(None) for n in values.shape)]
-        outermost = 1.0 - inner.sum() / values.sum()
-        if min(values.shape) < 8 or outermost <= _OUTERMOST:
-            return None
-        return (
-            f"psf is cut off: {outermost:.0%} of its sum lies on its outermost samples; "
-            f"compute or crop it larger, else the light beyond is not put back"
-        )
-    return (
-        f"psf is cut off: at the edge of its {letter} axis it is still {level:.0%} "
-        f"of its maximum; compute or crop it larger, else the light beyond is not put back"
-    )
+    inner = values[spatial_index(slice(1, -1) if n > 3 else slice(None) for n in values.shape)]
+    outermost = 1.0 - inner.sum() / values.sum()
+    if level > _CUT:
+        letter = SPACE[-values.ndim :][wide[worst]]
+        how = f"at the edge of its {letter} axis it is still {level:.0%} of its maximum"
+    elif min(values.shape) >= 8 and outermost > _OUTERMOST:
+        how = f"{outermost:.0%} of its sum lies on its outermost samples"
+    else:
+        return None
+    return f"psf is cut off: {how}; compute or crop it larger, else the light beyond is not put back"
 
 
 def _narrow(values: Floats) -> str | None:
