@@ -518,7 +518,7 @@ def test_iterations_without_a_finite_estimate_are_not_chosen():
 # ---- choosing ----
 
 
-def test_the_first_is_kept_unless_another_is_significantly_better():
+def test_the_first_is_kept_unless_another_is_better_by_three_standard_errors():
     y = data()
     near, good, bad = fixed("near", 5.03), fixed("good", 5.0), fixed("bad", 6.0)
     assert tune(y, near, good)[1].chosen.name == "near"

@@ -37,6 +37,7 @@ MAX_FOLDS = 5  # sets of hidden values, on small images
 MAX_TRIALS = 14  # of one candidate
 FINAL = "final"
 ATTEMPTS = 3  # of a candidate that may fail
+CONVINCING = 3.0  # standard errors to give up the first candidate for: the other is the best of some ten settings
 FINISHED = replace(Status.CONVERGED, message="finished: tuned by held-out values, then solved on all of them")
 
 
@@ -233,7 +234,7 @@ class SelfTunedState:
 class SelfTuned:
     """Tunes every candidate by the blind score, chooses by it too, and solves once more on all values.
 
-    The first candidate is kept unless another one is significantly better. On a small image a single set of
+    The first candidate is kept unless another one is better by three standard errors. On a small image a single set of
     hidden values is too few to tell settings apart; then each setting is tried several times, with other
     values hidden, unless a candidate has nothing to be tuned, as a network has that takes long to train.
 
@@ -337,7 +338,8 @@ class SelfTuned:
         trials = [t for t in trials if math.isfinite(t.score)] or trials
         lowest = min(trials, key=lambda trial: trial.score)
         worse = [difference(trial, lowest) for trial in trials]
-        return next(t for t, d in zip(trials, worse, strict=True) if t is lowest or not d.significant)
+        near = (d.mean <= CONVINCING * d.error for d in worse)
+        return next(t for t, close in zip(trials, near, strict=True) if t is lowest or close)
 
 
 def _solve(
@@ -513,6 +515,6 @@ def table(state: SelfTunedState) -> str:
     if reference.score > min(trial.score for trial in state.best.values()):
         lines.append(
             f"\n{reference.name} comes first in the order of preference, and no other predicts hidden values "
-            "significantly better."
+            f"better by {CONVINCING:g} standard errors."
         )
     return "\n".join(lines)
