@@ -37,7 +37,7 @@ MAX_FOLDS = 5  # sets of hidden values, on small images
 MAX_TRIALS = 14  # of one candidate
 FINAL = "final"
 ATTEMPTS = 3  # of a candidate that may fail
-CONVINCING = 3.0  # standard errors to give up the first candidate for: the other is the best of some ten settings
+CONVINCING = 3.0  # standard errors: what is put in the first's place is the best of some ten settings
 FINISHED = replace(Status.CONVERGED, message="finished: tuned by held-out values, then solved on all of them")
 
 
@@ -234,9 +234,10 @@ class SelfTunedState:
 class SelfTuned:
     """Tunes every candidate by the blind score, chooses by it too, and solves once more on all values.
 
-    The first candidate is kept unless another one is better by three standard errors. On a small image a single set of
-    hidden values is too few to tell settings apart; then each setting is tried several times, with other
-    values hidden, unless a candidate has nothing to be tuned, as a network has that takes long to train.
+    The first candidate is kept unless another one is better by three standard errors. On a small image a
+    single set of hidden values is too few to tell settings apart; then each setting is tried several times,
+    with other values hidden, unless a candidate has nothing to be tuned, as a network has that takes long to
+    train.
 
     Parameters
     ----------
