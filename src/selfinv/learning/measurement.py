@@ -163,7 +163,7 @@ def object_pads(operator: Forward, shape: Sequence[int]) -> Pads:
             f"but the image has the spatial shape {tuple(shape)}"
         )
     view = operator.field_of_view
-    if tuple(s.stop - s.start for s in view) != tuple(shape):
+    if view is None or tuple(s.stop - s.start for s in view) != tuple(shape):
         raise InputError("this method needs an operator whose measured values lie on the object's pixel grid")
     return tuple((s.start, n - s.stop) for s, n in zip(view, operator.in_shape, strict=True))
 

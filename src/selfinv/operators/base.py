@@ -42,9 +42,21 @@ class LinearOperator(nn.Module):
         return product
 
     @property
-    def field_of_view(self) -> tuple[slice, ...]:
-        """The part of the object's grid that lies under the measurement's pixels (all of it by default)."""
-        return tuple(slice(0, n) for n in self.in_shape)
+    def field_of_view(self) -> tuple[slice, ...] | None:
+        """The part of the object's grid that lies under the measurement's pixels.
+
+        None if measured values are not pixels of that grid (coarser pixels, angles, frequencies). By default
+        all of it where both shapes are the same.
+        """
+        return tuple(slice(0, n) for n in self.in_shape) if self.in_shape == self.out_shape else None
+
+    @property
+    def together(self) -> tuple[int, ...]:
+        """Axes of the measurement (-1 is the last) along which values are hidden together.
+
+        Those that share noise, or that are parts of one measured value, such as a complex value's two.
+        """
+        return ()
 
     @property
     def reach(self) -> tuple[tuple[int, int], ...] | None:
@@ -141,9 +153,15 @@ class Composition(LinearOperator):
         return self.inner.adjoint(self.outer.adjoint(y))
 
     @property
-    def field_of_view(self) -> tuple[slice, ...]:
+    def field_of_view(self) -> tuple[slice, ...] | None:
         inner, outer = self.inner.field_of_view, self.outer.field_of_view
+        if inner is None or outer is None:
+            return None
         return tuple(slice(i.start + o.start, i.start + o.stop) for i, o in zip(inner, outer, strict=True))
+
+    @property
+    def together(self) -> tuple[int, ...]:
+        return self.outer.together
 
 
 class Scaled(LinearOperator):
@@ -161,8 +179,12 @@ class Scaled(LinearOperator):
         return self.scale * self.operator.adjoint(y)
 
     @property
-    def field_of_view(self) -> tuple[slice, ...]:
+    def field_of_view(self) -> tuple[slice, ...] | None:
         return self.operator.field_of_view
+
+    @property
+    def together(self) -> tuple[int, ...]:
+        return self.operator.together
 
 
 def _random_like(operator: LinearOperator, shape: Shape, dtype: torch.dtype, seed: int) -> Tensor:

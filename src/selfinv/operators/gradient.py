@@ -63,7 +63,3 @@ class Gradient(LinearOperator):
             x.narrow(place, 0, n - 1).sub_(component, alpha=1.0 / spacing)
             x.narrow(place, 1, n - 1).add_(component, alpha=1.0 / spacing)
         return x
-
-    @property
-    def field_of_view(self) -> tuple[slice, ...]:
-        raise NotImplementedError("a gradient has no field of view: it has more values than its object")
