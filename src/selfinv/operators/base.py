@@ -59,6 +59,14 @@ class LinearOperator(nn.Module):
         return ()
 
     @property
+    def object_channels(self) -> bool:
+        """Whether the first axis of `in_shape` is channels, which the operator mixes.
+
+        If not, channels are a leading axis, and each is measured by itself.
+        """
+        return False
+
+    @property
     def reach(self) -> tuple[tuple[int, int], ...] | None:
         """How far before and after its own place a measured value looks, along each axis.
 
@@ -163,6 +171,10 @@ class Composition(LinearOperator):
     def together(self) -> tuple[int, ...]:
         return self.outer.together
 
+    @property
+    def object_channels(self) -> bool:
+        return self.inner.object_channels
+
 
 class Scaled(LinearOperator):
     """An operator times a real number."""
@@ -185,6 +197,10 @@ class Scaled(LinearOperator):
     @property
     def together(self) -> tuple[int, ...]:
         return self.operator.together
+
+    @property
+    def object_channels(self) -> bool:
+        return self.operator.object_channels
 
 
 def _random_like(operator: LinearOperator, shape: Shape, dtype: torch.dtype, seed: int) -> Tensor:
