@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selfinv.arrangement import is_on_grid
 from selfinv.functionals import Box, Fidelity, Huber, SquaredL2, noise_scale
 from selfinv.learning.losses import choose_loss
 from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
@@ -42,9 +43,11 @@ class Request:
         Iterations or training steps; None is the method's own number, for Richardson-Lucy the one that
         predicts held-out values best.
     spacing
-        Voxel size along each axis.
+        Voxel size along each axis of the operator's object.
     blind_spot
         How far noise is correlated along each axis, in values.
+    channels
+        Of the object; None: those of the measurement.
     """
 
     y: Tensor
@@ -54,6 +57,7 @@ class Request:
     steps: int | None = None
     spacing: tuple[float, ...] | None = None
     blind_spot: tuple[int, ...] = ()
+    channels: int | None = None
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -92,7 +96,9 @@ def _tuned(request: Request, *candidates: Candidate) -> SelfTuned:
 
 
 def _learned(preset: Callable[..., SSI], request: Request, **options: Any) -> SSI:
-    solver = preset(request.object_shape, request.y.shape[1], **options)
+    if preset is ssi:
+        options["pixels"] = is_on_grid(request.operator)
+    solver = preset(request.object_shape, request.channels or request.y.shape[1], **options)
     if preset is ssi:
         solver = replace(solver, hiding=replace(solver.hiding, blind_spot=request.blind_spot))
     if request.steps is None:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfinv.arrangement import Arrangement, as_real, is_on_grid, space_of
 from selfinv.independence import NoiseCorrelation, noise_correlation
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel, versions
@@ -39,6 +40,7 @@ from selfinv.types import (
 
 SMALLEST = 16
 WIDEST = 4  # blind spot, in values to each side
+APART = 1e6  # voxels: channels are no neighbours of each other
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,9 @@ def restore(
         in front for a PSF per channel; used as given, divided by its sum. Or a `MeasuredPSF`. None without an
         ``operator``: nothing but noise is to be removed.
     operator
-        The forward operator :math:`g` instead of a ``psf``: a `LinearOperator` or any differentiable callable
-        from ``batch channel *space`` to the same shape.
+        The forward operator :math:`g` instead of a ``psf``: a `LinearOperator`, then ``image`` ends with the
+        axes of its measurement (angles and detector, for instance, or complex frequencies) and the result is
+        on its object's grid; or any differentiable callable from ``batch channel *space`` to the same shape.
     method
         ``"ssi"`` (our best: a network trained on this image, unless a simple method predicts held-out values
         better), ``"ssi-fast"`` and ``"ssi-best"`` (the same with 0.3 and 2.5 times the training steps),
@@ -103,7 +106,8 @@ def restore(
         ``"tv-chambolle-pock-paper"``, ``"tv-conjugate-gradient-paper"`` (the paper's fixed settings, as for
         an image rescaled to 0 … 1); or a solver with settings of your own.
     axes
-        One letter per axis of the image: ``t`` time, ``c`` channel, ``z``, ``y``, ``x``.
+        One letter per axis of the image: ``t`` time, ``c`` channel, ``z``, ``y``, ``x``; with an operator
+        whose values are not pixels, of the result.
     boundary
         With ``psf``: what lies outside the image (see `Convolution`). ``"auto"``: ``"zero"`` if the image
         fades at its edges as only an empty surrounding makes it (`choose_boundary`), else ``"unknown"``.
@@ -138,15 +142,20 @@ def restore(
     (32, 32)
     """
     start = time.monotonic()
-    array = check_image(image, allow_nan=mask_nan)
-    kernel = None if psf is None else np.asarray(psf.psf if isinstance(psf, MeasuredPSF) else psf)
-    layout = _layout(array, axes, kernel)
-    shape = layout.spatial_shape(array.shape)
-    _check_size(shape, layout.spatial)
-    check_contrast(array)
     if psf is not None and operator is not None:
         raise InputError("both psf and operator were given; pass one of them")
-    y = torch.from_numpy(np.ascontiguousarray(layout.to_batch(array), dtype=np.float64))
+    array = check_image(as_real(image, operator), allow_nan=mask_nan)
+    kernel = None if psf is None else np.asarray(psf.psf if isinstance(psf, MeasuredPSF) else psf)
+    arrangement = None
+    if isinstance(operator, LinearOperator) and not is_on_grid(operator):
+        arrangement = Arrangement.of(operator, array.shape, axes)
+        layout, batch, shape = arrangement.layout, arrangement.to_batch(array), space_of(operator)
+    else:
+        layout = _layout(array, axes, kernel)
+        batch, shape = layout.to_batch(array), layout.spatial_shape(array.shape)
+    _check_size(shape, layout.spatial)
+    check_contrast(array)
+    y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
     y = y.masked_fill(~torch.isfinite(y), torch.nan)
     forward = operator if operator is not None else psf_operator(kernel, shape, layout, boundary, y)
     place = choose_device(device)
@@ -155,9 +164,9 @@ def restore(
     elif not callable(forward):
         raise InputError(f"operator is a {type(forward).__name__}; pass a LinearOperator or a function")
     y = (y if place.type != "mps" else y.float()).to(place)
-    pads = object_pads(forward, shape)
-    if not isinstance(forward, LinearOperator):
+    if operator is not None:
         _probe(forward, y)
+    pads = ((0, 0),) * len(shape) if arrangement else object_pads(forward, shape)
     sizes = [n + a + b for n, (a, b) in zip(shape, pads, strict=True)]
     correlation = _noise_correlation(y, forward) if isinstance(method, str) else None
     correlated = correlation is not None and any(correlation.blind_spot)
@@ -165,6 +174,9 @@ def restore(
     blind_spot = correlation.blind_spot if correlation and max(correlation.blind_spot) <= WIDEST else ()
     voxel = _spacing(spacing, layout.spatial)
     request = Request(y, forward, sizes, weight, max_steps, voxel, blind_spot)
+    if arrangement and arrangement.operator.object_channels:
+        channels = arrangement.operator.in_shape[0]
+        request = replace(request, channels=channels, spacing=(APART, *(voxel or (1.0,) * len(shape))))
     name = method if isinstance(method, str) else "custom"
     solver = solver_for(method, request) if isinstance(method, str) else method
     if not isinstance(solver, Solver):
@@ -173,7 +185,8 @@ def restore(
         solver = replace(method, training=replace(method.training, max_steps=max_steps))
 
     def to_image(x: Tensor) -> Array:
-        return layout.from_batch(x[field_of_view(pads, shape)].to(torch.float32).cpu().numpy())
+        x = arrangement.from_object(x) if arrangement else x[field_of_view(pads, shape)]
+        return layout.from_batch(x.to(torch.float32).cpu().numpy())
 
     if not isinstance(solver, SSI):
         y = _single(y)
@@ -367,7 +380,8 @@ def _spacing(spacing: Sequence[float] | None, axes: str) -> tuple[float, ...] | 
 
 def _probe(forward: Forward, y: Tensor) -> None:
     """Make sure that a function can serve as a forward model of this measurement."""
-    x = torch.zeros_like(y, dtype=torch.float32).requires_grad_()
+    shape = (*y.shape[:2], *forward.in_shape) if isinstance(forward, LinearOperator) else y.shape
+    x = torch.zeros(shape, dtype=torch.float32, device=y.device, requires_grad=True)
     try:
         predicted = forward(x)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -442,6 +456,7 @@ def _model(
         fill=solver.hiding.fill,
         axes=layout.axes,
         psf=psf,
+        crude=state.data.entrance.crude,
         origin={k: v for k, v in stats.items() if k != "history"},
     )
 

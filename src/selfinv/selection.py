@@ -27,11 +27,14 @@ from torch import Tensor
 
 from selfinv.independence import widen
 from selfinv.learning.losses import MaskedLoss, choose_loss
+from selfinv.learning.measurement import drawn_shape
 from selfinv.learning.random import generator_for
+from selfinv.operators import LinearOperator
 from selfinv.solvers.base import Forward, Phase, Solver, Status, seed_of_attempt
 from selfinv.types import InputError, SelfinvWarning
 
 ENOUGH = 5000  # hidden values at which the score tells settings apart that differ by some hundredths of a dB
+FEWEST = 4  # sets of values that are hidden together
 MAX_FOLDS = 5  # sets of hidden values, on small images
 
 MAX_TRIALS = 14  # of one candidate
@@ -86,6 +89,7 @@ def hold_out(
     fraction: float | None = None,
     loss: MaskedLoss | None = None,
     blind_spot: tuple[int, ...] = (),
+    together: tuple[int, ...] = (),
     seed: int = 0,
     fold: int = 0,
 ) -> HeldOut:
@@ -99,12 +103,16 @@ def hold_out(
         None chooses by the data (`choose_loss`).
     blind_spot
         See `HeldOut`; so many fewer values are then set apart.
+    together
+        Axes along which values are set apart together (`LinearOperator.together`).
     fold
         Which one of the sets that this seed gives; no value is in two of them.
     """
     measured = int(torch.isfinite(y).sum())
     share = _share(measured, fraction, blind_spot)
-    place = torch.rand(y.shape, generator=generator_for(seed)) / share
+    drawn = drawn_shape(y.shape, joint_channels=False, together=together)
+    share = max(share, min(0.1, FEWEST / math.prod(drawn)))
+    place = (torch.rand(drawn, generator=generator_for(seed)) / share).expand(y.shape)
     hidden = ((place >= fold) & (place < fold + 1)).to(y.device) & torch.isfinite(y)
     if not hidden.any():
         hidden.view(-1)[int(torch.isfinite(y).view(-1).nonzero()[(measured // 2 + fold) % measured])] = True
@@ -280,7 +288,15 @@ class SelfTuned:
     def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> SelfTunedState:
         """Set values apart and prepare the first solve."""
         folds = count_folds(y, self.fraction, self.blind_spot) if self._tunes_all else 1
-        hold = partial(hold_out, y, fraction=self.fraction, blind_spot=self.blind_spot, seed=seed + 11)
+        together = operator.together if isinstance(operator, LinearOperator) else ()
+        hold = partial(
+            hold_out,
+            y,
+            fraction=self.fraction,
+            blind_spot=self.blind_spot,
+            together=together,
+            seed=seed + 11,
+        )
         loss = self.loss or choose_loss(y)
         state = SelfTunedState(
             tuple(hold(fold=fold, loss=loss) for fold in range(folds)), iter(()), lambda: torch.empty(0)

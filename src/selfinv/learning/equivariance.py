@@ -26,9 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfinv.learning.inverter import Inverter, lift
+from selfinv.learning.inverter import Inverter
 from selfinv.learning.likelihood import NoiseLikelihood
-from selfinv.learning.masks import FILLS
 from selfinv.learning.measurement import Measurement, field_of_view
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import grid_symmetries
@@ -79,7 +78,6 @@ class ScaleLessons:
         x: Tensor,
         data: Measurement,
         likelihood: NoiseLikelihood,
-        fill: str,
         seed: int,
         step: int,
     ) -> Tensor:
@@ -95,8 +93,6 @@ class ScaleLessons:
             The present reconstruction on the object's grid, in the network's units, without gradient.
         data, likelihood
             The instrument and its noise.
-        fill
-            What stands in for hidden values.
         seed, step
             Of the draws.
         """
@@ -119,9 +115,9 @@ class ScaleLessons:
             y = likelihood.sample(mean, generator)
             share = self.hidden * float(torch.rand((), generator=generator))
             hidden = (torch.rand(y.shape, generator=generator) < share).to(y.device)
-            shown = FILLS[fill](y, hidden, generator)
+            seen = data.entrance(y, hidden, data.pads, settings.marks, generator)
         with frozen_statistics(model):
-            error = model(lift(shown, data.pads, settings.marks)) - small
+            error = model(seen) - small
         gain = data.normalisation.scale / data.object_normalisation.scale
         return (error[field_of_view(data.pads, shape)] - operator(error) / gain).abs().mean()
 

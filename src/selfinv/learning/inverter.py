@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.masks import FILLS
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
@@ -94,6 +95,35 @@ def lift(y: Tensor, pads: Sequence[tuple[int, int]], marks: int) -> Tensor:
     return torch.cat([lifted, mark.expand(-1, marks, *mark.shape[2:])], dim=1)
 
 
+@dataclass(frozen=True)
+class Entrance:
+    """How a network sees a measurement of which some values are hidden.
+
+    Parameters
+    ----------
+    fill
+        What stands in for hidden pixels.
+    crude
+        Where measured values are not pixels: makes a crude image of those that are shown.
+    """
+
+    fill: str = "neighbours"
+    crude: CrudeInverse | None = None
+
+    def __call__(
+        self,
+        y: Tensor,
+        hidden: Tensor,
+        pads: Sequence[tuple[int, int]],
+        marks: int,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """The network's input on the object's grid; nothing in it depends on a hidden value."""
+        if self.crude is not None:
+            return lift(self.crude(y, hidden), ((0, 0),) * len(self.crude.shape), marks)
+        return lift(FILLS[self.fill](y, hidden, generator) if hidden.any() else y, pads, marks)
+
+
 @torch.no_grad()
 def invert(
     model: Inverter,
@@ -101,7 +131,7 @@ def invert(
     missing: Tensor,
     pads: Sequence[tuple[int, int]],
     symmetries: Sequence[Symmetry],
-    fill: str,
+    entrance: Entrance,
     *,
     most: int = 8,
 ) -> Tensor:
@@ -109,9 +139,8 @@ def invert(
 
     What the operator suppresses the loss never sees; it differs between transformed copies, and averages out.
     """
-    shown = FILLS[fill](y, missing, generator_for(0)) if missing.any() else y
     settings = model.network.settings
-    lifted = lift(shown, pads, settings.marks)
+    lifted = entrance(y, missing, pads, settings.marks, generator_for(0))
     chosen = symmetries[:: max(1, math.ceil(len(symmetries) / most))]
     total = torch.zeros_like(lifted[:, : settings.channels])
     for frame, target in zip(lifted.split(1), total.split(1), strict=True):  # frames one by one: less memory

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from selfinv.learning.inverter import Entrance
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
@@ -40,6 +41,8 @@ class Measurement:
         From the object's units to the network's.
     symmetries
         Grid symmetries to train on and average over, the identity first.
+    entrance
+        How a network sees it.
     """
 
     y: Tensor
@@ -50,10 +53,13 @@ class Measurement:
     normalisation: Normalisation
     object_normalisation: Normalisation
     symmetries: tuple[Symmetry, ...]
+    entrance: Entrance = field(default_factory=Entrance)
 
     @property
     def object_shape(self) -> Shape:
         """Spatial shape of the object's grid."""
+        if self.entrance.crude is not None:
+            return self.entrance.crude.shape
         return tuple(n + a + b for n, (a, b) in zip(self.y.shape[2:], self.pads, strict=True))
 
     @property
@@ -184,9 +190,17 @@ def field_of_view(pads: Pads, shape: Sequence[int]) -> tuple[Any, ...]:
     return spatial_index(slice(a, a + n) for (a, _), n in zip(pads, shape, strict=True))
 
 
-def draw_validation(shape: Sequence[int], fraction: float, seed: int, *, joint_channels: bool) -> Tensor:
+def drawn_shape(shape: Sequence[int], *, joint_channels: bool, together: Sequence[int] = ()) -> Shape:
+    """The shape of a mask for values of ``shape``, 1 along axes that are hidden together."""
+    joint = {axis % len(shape) for axis in together} | ({1} if joint_channels else set())
+    return tuple(1 if axis in joint else n for axis, n in enumerate(shape))
+
+
+def draw_validation(
+    shape: Sequence[int], fraction: float, seed: int, *, joint_channels: bool, together: Sequence[int] = ()
+) -> Tensor:
     """A fixed random set of values to validate on, at least one."""
-    drawn = (shape[0], 1, *shape[2:]) if joint_channels else tuple(shape)
+    drawn = drawn_shape(shape, joint_channels=joint_channels, together=together)
     chosen = torch.rand(drawn, generator=generator_for(seed)) < fraction
     if not chosen.any():
         chosen.view(-1)[chosen.numel() // 2] = True

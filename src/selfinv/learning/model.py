@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfinv.arrangement import Arrangement, as_real
 from selfinv.atomic import written_beside
-from selfinv.learning.inverter import Head, Inverter, build_inverter, invert
+from selfinv.learning.crude import CrudeInverse
+from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
 from selfinv.learning.measurement import Pads, field_of_view
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.symmetry import Symmetry
@@ -46,6 +48,8 @@ class TrainedModel:
         Axes of the image it was trained on.
     psf
         The point spread function it inverts, or None for another operator.
+    crude
+        The first guess, where measured values are not pixels; it holds the operator.
     origin
         How it was made: method, seed, versions, steps, held-out score.
     """
@@ -58,6 +62,7 @@ class TrainedModel:
     fill: str
     axes: str
     psf: Tensor | None = field(default=None, repr=False)
+    crude: CrudeInverse | None = field(default=None, repr=False)
     origin: dict[str, Any] = field(default_factory=dict)
 
     def apply(
@@ -84,11 +89,17 @@ class TrainedModel:
         InputError
             If the image's axes or channels are not those the model was trained for.
         """
-        array = check_image(image, allow_nan=mask_nan)
-        layout = parse_axes(axes or same_layout(self.axes, array.ndim), array.ndim)
-        batch = layout.to_batch(array)
-        settings = self.inverter.network.settings
-        if batch.ndim - 2 != settings.ndim or batch.shape[1] != settings.channels:
+        operator = self.crude.operator if self.crude is not None else None
+        array = check_image(as_real(image, operator), allow_nan=mask_nan)
+        settings, arrangement = self.inverter.network.settings, None
+        if self.crude is not None:
+            arrangement = Arrangement.of(self.crude.operator, array.shape, axes or self.axes)
+            layout, batch = arrangement.layout, arrangement.to_batch(array)
+        else:
+            layout = parse_axes(axes or same_layout(self.axes, array.ndim), array.ndim)
+            batch = layout.to_batch(array)
+        fits = batch.ndim - 2 == settings.ndim and batch.shape[1] == settings.channels
+        if arrangement is None and not fits:
             raise InputError(
                 f"the model was trained on {settings.channels} channel(s) and {settings.ndim} spatial axes "
                 f"({self.axes}); this image has {batch.shape[1]} and {batch.ndim - 2} ({layout.axes}); "
@@ -99,14 +110,28 @@ class TrainedModel:
         y = self.normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
         place = torch.device(device) if device else next(self.inverter.parameters()).device
         inverter = self.inverter.to(place)
-        x = invert(inverter, y.to(place), missing.to(place), self.pads, self.symmetries, self.fill)
-        x = self.object_normalisation.undo(x)[field_of_view(self.pads, y.shape[2:])]
+        x = invert(
+            inverter,
+            y.to(place),
+            missing.to(place),
+            self.pads,
+            self.symmetries,
+            Entrance(self.fill, self.crude),
+        )
+        x = self.object_normalisation.undo(x)
+        if arrangement is None:
+            x = x[field_of_view(self.pads, y.shape[2:])]
         return layout.from_batch(x.cpu().numpy())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and description to one ``.safetensors`` file (written beside, then renamed)."""
         from safetensors.torch import save
 
+        if self.crude is not None:
+            raise InputError(
+                "a model for an operator whose values are not pixels cannot be saved without its operator; "
+                "keep it in memory, or train again"
+            )
         tensors = {f"inverter.{k}": v.cpu().contiguous() for k, v in self.inverter.state_dict().items()}
         if self.psf is not None:
             tensors["psf"] = self.psf.detach().cpu().contiguous()

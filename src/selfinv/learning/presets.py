@@ -34,6 +34,7 @@ def ssi(
     *,
     steps: int | None = None,
     effort: float = 1.0,
+    pixels: bool = True,
 ) -> SSI:
     """Our best recipe, for an object of this spatial ``shape``.
 
@@ -43,6 +44,9 @@ def ssi(
         In all; None: `planned_steps`.
     effort
         A factor on the number of steps.
+    pixels
+        Whether measured values are pixels of the object, which neighbours stand in for. If not, fewer are
+        hidden at a time: the crude image without them is to be like the one with all.
     """
     ndim, widths, fold = len(shape), (32, 64, 64, 64), 2 if min(shape) >= 16 else 1
     network = UNetSettings(
@@ -62,6 +66,7 @@ def ssi(
     return SSI(
         network=network,
         training=Training(max_steps=planned),
+        hiding=Hiding(RandomPixels(0.5 if pixels else 0.35)),
         lessons=ScaleLessons(),
         window=WINDOW[ndim],
     )

@@ -20,20 +20,30 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from selfinv.arrangement import is_on_grid
 from selfinv.independence import widen
 from selfinv.learning.artefacts import has_checkerboard
+from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.equivariance import ScaleLessons
-from selfinv.learning.inverter import Head, Inverter, build_inverter, invert, lift
+from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
 from selfinv.learning.likelihood import NoiseLikelihood
 from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
 from selfinv.learning.masks import FILLS, MaskScheme, RandomPixels
-from selfinv.learning.measurement import Measurement, draw_validation, draw_window, gain, object_pads
+from selfinv.learning.measurement import (
+    Measurement,
+    draw_validation,
+    draw_window,
+    drawn_shape,
+    gain,
+    object_pads,
+)
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.optimiser import Muon, NoisyAdam, WeightAverage, muon_groups, one_cycle
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry, operator_symmetries
 from selfinv.learning.unet import UNetSettings
-from selfinv.solvers.base import Forward, Status
+from selfinv.operators import LinearOperator
+from selfinv.solvers.base import Forward, Status, linear
 from selfinv.types import InputError
 
 
@@ -72,11 +82,14 @@ class Hiding:
         """What must not be shown where the values ``scored`` are."""
         return widen(scored, self.blind_spot) if any(self.blind_spot) else scored
 
-    def drawn(self, shape: Sequence[int], step: int, seed: int) -> Tensor:
-        """The values that one training step hides and scores, fewer with a blind spot around each."""
+    def drawn(self, shape: Sequence[int], step: int, seed: int, together: Sequence[int] = ()) -> Tensor:
+        """The values that one training step hides and scores, fewer with a blind spot around each.
+
+        ``together`` names further axes along which they are hidden together.
+        """
         if self.scheme is None:
             return torch.zeros(tuple(shape), dtype=torch.bool)
-        drawn = (shape[0], 1, *shape[2:]) if self.joint_channels else tuple(shape)
+        drawn = drawn_shape(shape, joint_channels=self.joint_channels, together=together)
         hidden = self.scheme.hidden(drawn, step, seed)
         if any(self.blind_spot):
             cell = math.prod(2 * b + 1 for b in self.blind_spot)
@@ -197,7 +210,7 @@ class SSI:
             A run on another measurement of the same shape: its network goes on with this one, which it has
             been trained for if that run had ended.
         """
-        if y.ndim - 2 != self.network.ndim or y.shape[1] != self.network.channels:
+        if is_on_grid(operator) and (y.ndim - 2 != self.network.ndim or y.shape[1] != self.network.channels):
             raise InputError(
                 f"the network takes batch channel *space with {self.network.channels} channels and "
                 f"{self.network.ndim} spatial axes, got the shape {tuple(y.shape)}"
@@ -272,8 +285,8 @@ class SSI:
         if state.cached is None or state.cached[0] != state.best_step:
             data = state.data
             model = self.best_model(state)
-            x = invert(model, data.y, data.missing, data.pads, data.symmetries, self.hiding.fill)
-            state.cached = (state.best_step, data.object_normalisation.undo(x))
+            x = invert(model, data.y, data.missing, data.pads, data.symmetries, data.entrance)
+            state.cached = (state.best_step, _for_operator(data.operator, data.object_normalisation.undo(x)))
         return state.cached[1]
 
     def best_model(self, state: SSIState) -> Inverter:
@@ -289,15 +302,16 @@ class SSI:
 
         Every value that is ever scored is predicted here; it depends on ``y`` only where ``hidden`` is False.
         """
-        shown = y
-        if self.hiding.scheme is not None:  # the control sees everything
-            shown = FILLS[self.hiding.fill](y, hidden, generator_for(state.seed + 4, state.step))
+        if self.hiding.scheme is None:  # the control sees everything
+            hidden = torch.zeros_like(hidden)
+        generator = generator_for(state.seed + 4, state.step)
+        seen = state.data.entrance(y, hidden, pads, self.network.marks, generator)
         if self.training.input_noise and state.model.training:
             amplitude = 0.1 / (1.0 + 10_000.0 * state.step / self.training.max_steps)
-            noise = torch.randn(shown.shape, generator=generator_for(state.seed + 1, state.step))
-            shown = shown + amplitude * noise.to(shown)
-        x, penalty = state.model.with_penalty(symmetry(lift(shown, pads, self.network.marks)))
-        object_units = state.data.object_normalisation.undo(symmetry.inverse(x))
+            noise = torch.randn(seen.shape, generator=generator_for(state.seed + 1, state.step))
+            seen = seen + amplitude * noise.to(seen)
+        x, penalty = state.model.with_penalty(symmetry(seen))
+        object_units = _for_operator(operator, state.data.object_normalisation.undo(symmetry.inverse(x)))
         return state.data.normalisation.apply(operator(object_units)), penalty
 
     def _loss(self, state: SSIState) -> Tensor:
@@ -305,7 +319,9 @@ class SSI:
         state.model.train()
         window = draw_window(data, self.window, self.network.multiple(), state.seed + 6, state.step)
         y, missing, validation = (window.see(t) for t in (data.y, data.missing, data.validation))
-        drawn = self.hiding.drawn(y.shape, state.step, state.seed).to(y.device)
+        drawn = self.hiding.drawn(y.shape, state.step, state.seed, _together(data.operator)).to(y.device)
+        always = _always_shown(data.operator, y)
+        drawn = drawn & ~always
         symmetry = data.symmetries[
             int(
                 torch.randint(len(data.symmetries), (1,), generator=generator_for(state.seed + 5, state.step))
@@ -319,7 +335,8 @@ class SSI:
             window.operator,
             symmetry,
         )
-        scored = (drawn if self.hiding.scheme is not None else ~drawn) & ~validation & ~missing
+        # What is never hidden is not blind, but far above the noise; nothing else would hold it.
+        scored = (drawn | always if self.hiding.scheme is not None else ~drawn) & ~validation & ~missing
         target, places = window.score(y), window.score(scored)
         loss = penalty
         if state.likelihood is None or state.loss_function.kind == "l2":
@@ -340,9 +357,7 @@ class SSI:
         assert state.likelihood is not None
         if state.lesson is None or state.step - state.lesson_step >= lessons.renew:
             state.lesson, state.lesson_step = self._reconstruct(state), state.step
-        return lessons.teach(
-            state.model, state.lesson, state.data, state.likelihood, self.hiding.fill, state.seed, state.step
-        )
+        return lessons.teach(state.model, state.lesson, state.data, state.likelihood, state.seed, state.step)
 
     @torch.no_grad()
     def _reconstruct(self, state: SSIState) -> Tensor:
@@ -353,7 +368,7 @@ class SSI:
         weights = state.average.average if state.average else state.model.state_dict()
         hidden = self.hiding.concealed(validation) | missing
         model = self._model_with(weights).to(y.device)
-        return invert(model, y, hidden, window.pads, data.symmetries, self.hiding.fill, most=4)
+        return invert(model, y, hidden, window.pads, data.symmetries, data.entrance, most=4)
 
     @torch.no_grad()
     def _check(self, state: SSIState) -> None:
@@ -400,18 +415,30 @@ class SSI:
     def _prepare(self, y: Tensor, operator: Forward, seed: int) -> Measurement:
         y = y.detach()
         missing = ~torch.isfinite(y)
-        normalisation = Normalisation.of(y)
-        symmetries = operator_symmetries(operator, y.ndim - 2)
+        if not is_on_grid(operator):
+            crude = CrudeInverse.of(linear(operator, y), y)
+            entrance = Entrance(crude=crude)
+            normalisation, object_normalisation = crude.normalisation, crude.object_normalisation
+            pads = ((0, 0),) * len(crude.shape)
+        else:
+            entrance, normalisation = Entrance(self.hiding.fill), Normalisation.of(y)
+            object_normalisation = normalisation.divided_by(gain(operator))
+            pads = object_pads(operator, y.shape[2:])
+        symmetries = operator_symmetries(operator, self.network.ndim)
         fraction, joint = self.hiding.validation, self.hiding.joint_channels
+        validation = draw_validation(
+            y.shape, fraction, seed + 2, joint_channels=joint, together=_together(operator)
+        ).to(y.device) & ~_always_shown(operator, y)
         return Measurement(
             y=normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32),
             missing=missing,
-            validation=draw_validation(y.shape, fraction, seed + 2, joint_channels=joint).to(y.device),
+            validation=validation,
             operator=operator,
-            pads=object_pads(operator, y.shape[2:]),
+            pads=pads,
             normalisation=normalisation,
-            object_normalisation=normalisation.divided_by(gain(operator)),
+            object_normalisation=object_normalisation,
             symmetries=tuple(symmetries if self.augment else symmetries[:1]),
+            entrance=entrance,
         )
 
     def _optimiser(
@@ -452,7 +479,29 @@ class SSI:
         estimate = self.estimate(state)
         if not bool(torch.isfinite(estimate).all()):
             return Status.NONFINITE
-        return Status.CHECKERBOARD if has_checkerboard(estimate, state.data.y) else None
+        data = state.data
+        image = data.entrance.crude(data.y, data.missing) if data.entrance.crude else data.y
+        return Status.CHECKERBOARD if has_checkerboard(_for_network(data.operator, estimate), image) else None
+
+
+def _together(operator: Forward) -> tuple[int, ...]:
+    return operator.together if isinstance(operator, LinearOperator) else ()
+
+
+def _always_shown(operator: Forward, y: Tensor) -> Tensor:
+    always = operator.always_shown if isinstance(operator, LinearOperator) else None
+    return torch.zeros_like(y, dtype=torch.bool) if always is None else always.to(y.device).expand(y.shape)
+
+
+def _for_operator(operator: Forward, x: Tensor) -> Tensor:
+    """From ``batch channel *space``: an operator that mixes channels has them among its own axes."""
+    mixes = isinstance(operator, LinearOperator) and operator.object_channels
+    return x[:, None] if mixes else x
+
+
+def _for_network(operator: Forward, x: Tensor) -> Tensor:
+    mixes = isinstance(operator, LinearOperator) and operator.object_channels
+    return x[:, 0] if mixes else x
 
 
 def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:

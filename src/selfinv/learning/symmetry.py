@@ -9,7 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from selfinv.operators import Convolution, Identity
+from selfinv.learning.random import generator_for
+from selfinv.operators import Convolution, Identity, LinearOperator
+
+COMMUTES = 0.05  # what a crude inverse leaves is alike in all turns then, and one network inverts them all
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,17 @@ def grid_symmetries(ndim: int) -> list[Symmetry]:
 def operator_symmetries(
     operator: Callable[[Tensor], Tensor], ndim: int, *, rtol: float = 0.02
 ) -> list[Symmetry]:
-    """The grid symmetries that commute with ``operator`` to within ``rtol``.
+    r"""The grid symmetries that commute with ``operator`` to within ``rtol``.
 
-    For a convolution these are the symmetries of its kernel; the identity has them all; of an operator
-    about which nothing is known only the identity transformation is sure.
+    For a convolution these are the symmetries of its kernel; the identity has them all. Where measured values
+    are not pixels, :math:`A^\top A` is to commute, to within ``COMMUTES`` on a random object; of other
+    operators only the identity transformation is sure.
     """
     everything = grid_symmetries(ndim)
     if isinstance(operator, Identity):
         return everything
+    if isinstance(operator, LinearOperator) and operator.field_of_view is None:
+        return [s for s in everything if _commutes(s, operator)]
     if not isinstance(operator, Convolution):
         return everything[:1]
     # An even kernel's centre n // 2 is not its middle: one zero sample makes it so.
@@ -74,3 +80,16 @@ def operator_symmetries(
         for s in everything
         if s(psf).shape == psf.shape and float((s(psf) - psf).norm()) <= rtol * float(size)
     ]
+
+
+@torch.no_grad()
+def _commutes(symmetry: Symmetry, operator: LinearOperator) -> bool:
+    x = torch.randn(1, 1, *operator.in_shape, generator=generator_for(0))
+    x = x.to(next((b.device for b in operator.buffers()), x.device))
+    turned = symmetry(x)
+    if turned.shape != x.shape:
+        return False
+    seen = operator.adjoint(operator(x))
+    return float((operator.adjoint(operator(turned)) - symmetry(seen)).norm()) <= COMMUTES * float(
+        seen.norm()
+    )

@@ -59,6 +59,14 @@ class LinearOperator(nn.Module):
         return ()
 
     @property
+    def always_shown(self) -> Tensor | None:
+        """Measured values that are never hidden, boolean, of the shape of the measurement; None: none are.
+
+        Those that no others tell of, such as the lowest frequencies, if they stand far above the noise.
+        """
+        return None
+
+    @property
     def object_channels(self) -> bool:
         """Whether the first axis of `in_shape` is channels, which the operator mixes.
 
@@ -172,6 +180,10 @@ class Composition(LinearOperator):
         return self.outer.together
 
     @property
+    def always_shown(self) -> Tensor | None:
+        return self.outer.always_shown
+
+    @property
     def object_channels(self) -> bool:
         return self.inner.object_channels
 
@@ -197,6 +209,10 @@ class Scaled(LinearOperator):
     @property
     def together(self) -> tuple[int, ...]:
         return self.operator.together
+
+    @property
+    def always_shown(self) -> Tensor | None:
+        return self.operator.always_shown
 
     @property
     def object_channels(self) -> bool:

@@ -31,6 +31,7 @@ from torch import Tensor
 from selfinv.functionals import Box, Fidelity, SquaredL2, TotalVariation, noise_scale
 from selfinv.operators import Convolution, Gradient, LinearOperator, norm
 from selfinv.solvers.base import Forward, Status, linear, observed
+from selfinv.solvers.conjugate_gradient import constant_object
 from selfinv.types import InputError, Shape, spatial_index
 
 RELAXATION = 1.6
@@ -332,7 +333,9 @@ class Metric:
 
 
 def _start(metric: Metric, y: Tensor, measured: Tensor) -> Tensor:
-    """A constant object with the mean of what was measured."""
+    """A constant object with the mean of what was measured, or that explains it best."""
+    if metric.otf is None:
+        return constant_object(metric.A, y, measured)[0]
     space = tuple(range(2, y.ndim))
     mean = y.sum(space, keepdim=True) / measured.sum(space, keepdim=True).clamp_min(1.0)
     return metric.embed(mean.expand(*y.shape[:2], *metric.A.in_shape))

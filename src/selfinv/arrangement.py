@@ -1,0 +1,92 @@
+"""How a caller's array becomes a measurement tensor, and an object tensor an array like the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from selfinv.operators import LinearOperator
+from selfinv.types import SPACE, Array, AxisLayout, InputError, Shape, parse_axes
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """The axes of a measurement whose values are not pixels, and those of its object.
+
+    The measurement's array ends with the operator's ``out_shape``; before that come time and channel, if the
+    axes name them (but not the channels that the operator mixes itself).
+
+    Parameters
+    ----------
+    layout
+        Of the restored image.
+    operator
+        From object to measurement.
+    """
+
+    layout: AxisLayout
+    operator: LinearOperator
+
+    @classmethod
+    def of(cls, operator: LinearOperator, shape: Sequence[int], axes: str | None) -> Arrangement:
+        """For an array of this ``shape``; ``axes`` are those of the restored image.
+
+        Raises
+        ------
+        InputError
+            If the operator does not give such measurements, or the axes do not fit.
+        """
+        space = SPACE[-len(space_of(operator)) :]
+        own = "c" + space if operator.object_channels else space
+        more = len(shape) - len(operator.out_shape)
+        if more < 0 or tuple(shape[more:]) != operator.out_shape:
+            raise InputError(
+                f"the operator gives measurements of the shape {operator.out_shape} but the array has the "
+                f"shape {tuple(shape)}; its last axes must be the operator's"
+            )
+        if axes is None and more:
+            raise InputError(
+                f"the array {tuple(shape)} has {more} more axes in front of the operator's "
+                f"{operator.out_shape}; name the axes of the restored image, e.g. axes='t{own}'"
+            )
+        layout = parse_axes(axes or own, more + len(own))
+        if layout.spatial != space or (operator.object_channels and "c" not in layout.axes):
+            raise InputError(f"axes={axes!r} does not fit the operator's object, which has the axes {own!r}")
+        return cls(layout, operator)
+
+    def to_batch(self, array: Array) -> Array:
+        """From the caller's array to ``batch channel *out_shape``."""
+        own = self.layout.spatial + ("c" if self.operator.object_channels else "")
+        leading = "".join(a for a in self.layout.axes if a not in own)
+        front = [leading.index(a) for a in "tc" if a in leading]
+        values = np.transpose(array, [*front, *range(len(leading), array.ndim)])
+        sizes = [array.shape[leading.index(a)] if a in leading else 1 for a in "tc"]
+        return values.reshape(*sizes, *self.operator.out_shape)
+
+    def from_object(self, x: Tensor) -> Tensor:
+        """From the operator's object, ``batch channel *in_shape``, to ``batch channel *space``."""
+        return x[:, 0] if self.operator.object_channels else x
+
+
+def space_of(operator: LinearOperator) -> Shape:
+    """The spatial shape of an operator's object."""
+    return operator.in_shape[1 if operator.object_channels else 0 :]
+
+
+def as_real(array: Any, operator: object) -> Any:
+    """Complex values as pairs of real ones, where that is how the operator measures them."""
+    if not isinstance(operator, LinearOperator) or not np.iscomplexobj(array):
+        return array
+    values = np.asarray(array)
+    pairs = np.stack([values.real, values.imag], axis=-1)
+    ending = len(operator.out_shape)
+    return pairs if pairs.shape[max(pairs.ndim - ending, 0) :] == operator.out_shape else array
+
+
+def is_on_grid(operator: object) -> bool:
+    """Whether measured values are pixels of the object, as those of any function are taken to be."""
+    return not isinstance(operator, LinearOperator) or operator.field_of_view is not None
