@@ -164,9 +164,9 @@ def restore(
     elif not callable(forward):
         raise InputError(f"operator is a {type(forward).__name__}; pass a LinearOperator or a function")
     y = (y if place.type != "mps" else y.float()).to(place)
+    pads = ((0, 0),) * len(shape) if arrangement else object_pads(forward, shape)
     if operator is not None:
         _probe(forward, y)
-    pads = ((0, 0),) * len(shape) if arrangement else object_pads(forward, shape)
     sizes = [n + a + b for n, (a, b) in zip(shape, pads, strict=True)]
     correlation = _noise_correlation(y, forward) if isinstance(method, str) else None
     correlated = correlation is not None and any(correlation.blind_spot)
