@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ import typer
 from selfinv.cli.console import FAILED, INTERRUPTED, progress, say, uninterrupted
 from selfinv.cli.images import check_beside, draw_preview, open_image, read_psf, save_image
 from selfinv.cli.options import Axes, Clip, Device, DType, Input, MaskNan, Output, Preview, Quiet, Seed
-from selfinv.types import InputError, same_layout
+from selfinv.types import Array, InputError, same_layout
 
 if TYPE_CHECKING:
     from selfinv.io import Image
@@ -68,56 +68,90 @@ def restore(
 
     Ctrl-C ends the training and, from the first step on, writes the best so far (exit status 130).
     """
+    image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[psf], preview=preview)
+    kernel = None if psf is None else read_psf(psf, image)
+    check_model(save_model, method, [input, psf], output)
+    job = Job(input, output, image, dtype, clip, preview, save_model, quiet)
+    carry_out(
+        job,
+        image.data,
+        kernel,
+        method=method,
+        axes=image.axes,
+        boundary=boundary,
+        mask_nan=mask_nan,
+        device=device,
+        seed=seed,
+        weight=weight,
+        max_steps=steps,
+        spacing=spacing_of(image),
+    )
+
+
+def check_model(save_model: Path | None, method: str, inputs: list[Path | None], output: Path) -> None:
+    """Refuse early to write a model that there will not be, or to a place where none can be."""
     from selfinv.methods import METHODS
+
+    if save_model is None:
+        return
+    if method in METHODS and not method.startswith(("ssi", "auto")):
+        raise InputError(f"--save-model: {method} trains no model; leave it out, or use --method ssi-network")
+    check_beside(save_model, ".safetensors", inputs, output)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is read and written: the image as it was read, and how and where results go."""
+
+    input: Path
+    output: Path
+    image: Image
+    dtype: str | None
+    clip: bool
+    preview: Path | None
+    save_model: Path | None = None
+    quiet: bool = False
+
+
+def carry_out(
+    job: Job, data: Array, kernel: Array | None = None, *, before: Array | None = None, **options: Any
+) -> None:
+    """Restore ``data`` (`selfinv.restore`), write what there is to write, say what happened, end the program.
+
+    ``before`` is the picture beside the result, if not the image itself.
+    """
     from selfinv.restoration import restore as run
 
-    image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[psf], preview=preview)
-    named, kernel = image.axes, None if psf is None else read_psf(psf, image)
-    if save_model is not None and method in METHODS and not method.startswith(("ssi", "auto")):
-        raise InputError(f"--save-model: {method} trains no model; leave it out, or use --method ssi-network")
-    if save_model is not None:
-        check_beside(save_model, ".safetensors", [input, psf], output)
-    with progress(quiet) as callback:
-        result = run(
-            image.data,
-            kernel,
-            method=method,
-            axes=image.axes,
-            boundary=boundary,  # type: ignore[arg-type]  # checked there
-            mask_nan=mask_nan,
-            device=device,
-            seed=seed,
-            weight=weight,
-            max_steps=steps,
-            spacing=_spacing(image),
-            callback=callback,
-        )
+    image = job.image
+    with progress(job.quiet) as callback:
+        result = run(data, kernel, callback=callback, **options)
     with uninterrupted():
         if result.model is not None:
             image = replace(image, axes=result.model.axes)
-        save_image(output, result.image, image, dtype, clip)
-        if save_model is not None and result.model is not None:
-            result.model.described(input=input.name).save(save_model)
-        if preview is not None:
-            draw_preview(preview, image, result.image)
+        save_image(job.output, result.image, image, job.dtype, job.clip)
+        if job.save_model is not None and result.model is not None:
+            result.model.described(input=job.input.name).save(job.save_model)
+        if job.preview is not None:
+            shown = image if before is None else replace(image, data=before)
+            draw_preview(job.preview, shown, result.image)
     if not result.status.failed and (result.status.failed_attempts or result.status.name == "cancelled"):
         say(str(result.status))  # of a failure, a warning has told
-    if save_model is not None and result.model is None:
+    if job.save_model is not None and result.model is None:
         say(
-            f"no model was written to {save_model}: the image is by {_how(result.stats)}, which trains none; "
-            "--method ssi-network keeps the network in any case"
+            f"no model was written to {job.save_model}: the image is by {_how(result.stats)}, which trains "
+            "none; --method ssi-network keeps the network in any case"
         )
-    if not quiet:
-        if named is None and image.data.ndim > 2:
+    if not job.quiet:
+        if job.image.axes is None and job.image.data.ndim > 2:
             say(f"the file does not name its axes; taken as {result.stats['axes']} (--axes tells them)")
-        _report(output, result.stats)
+        _report(job.output, result.stats)
     if result.status.name == "cancelled":
         sys.exit(INTERRUPTED)
     if result.status.failed:
         raise typer.Exit(FAILED)
 
 
-def _spacing(image: Image) -> list[float] | None:
+def spacing_of(image: Image) -> list[float] | None:
     """Voxel sizes along z, y, x, if the file tells all of them and what its axes are."""
     sizes = [image.voxel_size.get(axis) for axis in "zyx" if axis in (image.axes or "")]
     known = [size for size in sizes if size]
