@@ -4,17 +4,23 @@ from selfinv.operators.base import Adjoint, Composition, LinearOperator, Scaled,
 from selfinv.operators.convolution import Boundary, Convolution
 from selfinv.operators.edges import choose_boundary
 from selfinv.operators.gradient import Gradient
-from selfinv.operators.sampling import Identity, Surround
+from selfinv.operators.sampling import Identity, Mask, Surround
+from selfinv.operators.separable import Downsample, Shift
+from selfinv.operators.stack import Stack
 
 __all__ = [
     "Adjoint",
     "Boundary",
     "Composition",
     "Convolution",
+    "Downsample",
     "Gradient",
     "Identity",
     "LinearOperator",
+    "Mask",
     "Scaled",
+    "Shift",
+    "Stack",
     "Surround",
     "choose_boundary",
     "dot_test",

@@ -59,6 +59,22 @@ class LinearOperator(nn.Module):
         return ()
 
     @property
+    def measured(self) -> Tensor | None:
+        """Where there is a measurement at all, booleans of the shape ``out_shape``; None: everywhere.
+
+        Elsewhere the operator gives 0, and its adjoint does not look.
+        """
+        return None
+
+    @property
+    def object_channels(self) -> int | None:
+        """How many channels the object's first axis holds; None if channels are a leading axis, as usual.
+
+        An operator that mixes channels has them in ``in_shape``: one object is all of them.
+        """
+        return None
+
+    @property
     def reach(self) -> tuple[tuple[int, int], ...] | None:
         """How far before and after its own place a measured value looks, along each axis.
 
@@ -163,6 +179,14 @@ class Composition(LinearOperator):
     def together(self) -> tuple[int, ...]:
         return self.outer.together
 
+    @property
+    def measured(self) -> Tensor | None:
+        return self.outer.measured
+
+    @property
+    def object_channels(self) -> int | None:
+        return self.inner.object_channels
+
 
 class Scaled(LinearOperator):
     """An operator times a real number."""
@@ -185,6 +209,14 @@ class Scaled(LinearOperator):
     @property
     def together(self) -> tuple[int, ...]:
         return self.operator.together
+
+    @property
+    def measured(self) -> Tensor | None:
+        return self.operator.measured
+
+    @property
+    def object_channels(self) -> int | None:
+        return self.operator.object_channels
 
 
 def _random_like(operator: LinearOperator, shape: Shape, dtype: torch.dtype, seed: int) -> Tensor:
