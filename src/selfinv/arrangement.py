@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from selfinv.operators import LinearOperator
-from selfinv.types import SPACE, Array, AxisLayout, InputError, Shape, parse_axes
+from selfinv.types import SPACE, Array, AxisLayout, InputError, Shape, parse_axes, spatial_index
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,9 @@ class Arrangement:
         return values.reshape(*sizes, *self.operator.out_shape)
 
     def from_object(self, x: Tensor) -> Tensor:
-        """From the operator's object, ``batch channel *in_shape``, to ``batch channel *space``."""
-        return x[:, 0] if self.operator.object_channels else x
+        """From the operator's object, ``batch channel *in_shape``, to what is shown of it."""
+        shown = x[spatial_index(self.operator.view)]
+        return shown[:, 0] if self.operator.object_channels else shown
 
 
 def space_of(operator: LinearOperator) -> Shape:

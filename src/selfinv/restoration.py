@@ -167,6 +167,8 @@ def restore(
     pads = ((0, 0),) * len(shape) if arrangement else object_pads(forward, shape)
     if operator is not None:
         _probe(forward, y)
+        if isinstance(forward, LinearOperator) and forward.measured is not None:
+            y = y.masked_fill(~forward.measured, torch.nan)
     sizes = [n + a + b for n, (a, b) in zip(shape, pads, strict=True)]
     correlation = _noise_correlation(y, forward) if isinstance(method, str) else None
     correlated = correlation is not None and any(correlation.blind_spot)

@@ -7,7 +7,21 @@ from collections.abc import Callable
 
 import torch
 
-from selfinv.operators import Composition, Convolution, Identity, LinearOperator, Surround
+from selfinv.operators import (
+    Composition,
+    Convolution,
+    Downsample,
+    Hadamard,
+    Identity,
+    LinearOperator,
+    Mask,
+    MaskedFourier,
+    Radon,
+    RandomProjections,
+    Shift,
+    Stack,
+    Surround,
+)
 
 SHAPES = {1: (13,), 2: (12, 9), 3: (6, 7, 8)}
 KERNELS = {
@@ -20,6 +34,10 @@ KERNELS = {
 def asymmetric_kernel(shape: tuple[int, ...], seed: int = 3) -> torch.Tensor:
     kernel = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) ** 3
     return kernel / kernel.sum()
+
+
+def random_mask(shape: tuple[int, ...], seed: int = 5) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) > 0.4
 
 
 def _convolution(ndim: int, size: str, boundary: str, method: str) -> Callable[[], LinearOperator]:
@@ -48,4 +66,34 @@ OPERATORS |= {
         Convolution(asymmetric_kernel((2, 5)), (12, 10), "zero"),
     ),
     "kernel-per-channel": lambda: Convolution(asymmetric_kernel((3, 4, 3)), (9, 8), "zero"),
+}
+OPERATORS |= {
+    "mask-1d": lambda: Mask(random_mask((13,))),
+    "mask-3d": lambda: Mask(random_mask((4, 5, 6))),
+    "mask-composition": lambda: Mask(random_mask((9, 8))) @ Convolution(asymmetric_kernel((3, 4)), (9, 8)),
+    "downsample-1d": lambda: Downsample((13,), 2.6),
+    "downsample-2d-whole": lambda: Downsample((12, 9), (3, 2)),
+    "downsample-2d": lambda: Downsample((12, 9), (1.25, 2.4)),
+    "downsample-3d-anisotropic": lambda: Downsample((6, 7, 8), (3, 1, 1.5)),
+    "super-resolution": lambda: Downsample((12, 15), 2.5) @ Convolution(asymmetric_kernel((5, 4)), (12, 15)),
+    "shift-1d": lambda: Shift((13,), 0.3),
+    "shift-2d-zero": lambda: Shift((12, 9), (-1.7, 2), "zero"),
+    "shift-3d": lambda: Shift((6, 7, 8), (0, 15.2, -9.5)),
+    "stack": lambda: Stack([Identity((9, 8)), Shift((9, 8), 0.5), Mask(random_mask((9, 8)))]),
+    "stack-flat": lambda: Stack([Identity((9, 8)), Downsample((9, 8), 1.5), Downsample((9, 8), (1, 3))]),
+    "dithered-frames": lambda: Stack([Downsample((9, 8), 2) @ Shift((9, 8), d) for d in (0, 0.5, 1)]),
+    "radon": lambda: Radon((9, 9), torch.linspace(0, 180, 6)),
+    "radon-circle": lambda: Radon((8, 8), [0, 30, 90, 200, -45], circle=True),
+    "radon-oblong": lambda: Radon((7, 12), [10.5, 80]),
+    "radon-blurred": lambda: Radon((8, 9), [0, 30, 90]) @ Convolution(asymmetric_kernel((3, 4)), (8, 9)),
+    "masked-fourier-1d": lambda: MaskedFourier((13,), random_mask((13,))),
+    "masked-fourier-2d-lines": lambda: MaskedFourier((8, 9), random_mask((8, 1)).expand(8, 9), lines=-1),
+    "masked-fourier-3d": lambda: MaskedFourier((4, 5, 6), random_mask((4, 5, 6)), centred=False),
+    "masked-fourier-twice": lambda: Stack(
+        [MaskedFourier((8, 9), random_mask((8, 9), seed)) for seed in (1, 2)]
+    ),
+    "random-projections": lambda: RandomProjections((6, 7), 30, seed=1),
+    "hadamard-1d": lambda: Hadamard((16,), 16),
+    "hadamard-2d-padded": lambda: Hadamard((5, 7), 40, seed=1),
+    "hadamard-blurred": lambda: Hadamard((8, 8), 20) @ Convolution(asymmetric_kernel((3, 3)), (8, 8)),
 }

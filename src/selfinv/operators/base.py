@@ -51,6 +51,11 @@ class LinearOperator(nn.Module):
         return tuple(slice(0, n) for n in self.in_shape) if self.in_shape == self.out_shape else None
 
     @property
+    def view(self) -> tuple[slice, ...]:
+        """The part of the object that a restored image shows: without what lies beyond the frame."""
+        return self.field_of_view or tuple(slice(0, n) for n in self.in_shape)
+
+    @property
     def together(self) -> tuple[int, ...]:
         """Axes of the measurement (-1 is the last) along which values are hidden together.
 
@@ -67,12 +72,20 @@ class LinearOperator(nn.Module):
         return None
 
     @property
-    def object_channels(self) -> bool:
-        """Whether the first axis of `in_shape` is channels, which the operator mixes.
+    def measured(self) -> Tensor | None:
+        """Where there is a measurement at all, booleans of the shape ``out_shape``; None: everywhere.
 
-        If not, channels are a leading axis, and each is measured by itself.
+        Elsewhere the operator gives 0, and its adjoint does not look.
         """
-        return False
+        return None
+
+    @property
+    def object_channels(self) -> int | None:
+        """How many channels the object's first axis holds; None if channels are a leading axis, as usual.
+
+        An operator that mixes channels has them in ``in_shape``: one object is all of them.
+        """
+        return None
 
     @property
     def reach(self) -> tuple[tuple[int, int], ...] | None:
@@ -176,6 +189,10 @@ class Composition(LinearOperator):
         return tuple(slice(i.start + o.start, i.start + o.stop) for i, o in zip(inner, outer, strict=True))
 
     @property
+    def view(self) -> tuple[slice, ...]:
+        return self.field_of_view or self.inner.view
+
+    @property
     def together(self) -> tuple[int, ...]:
         return self.outer.together
 
@@ -184,7 +201,11 @@ class Composition(LinearOperator):
         return self.outer.always_shown
 
     @property
-    def object_channels(self) -> bool:
+    def measured(self) -> Tensor | None:
+        return self.outer.measured
+
+    @property
+    def object_channels(self) -> int | None:
         return self.inner.object_channels
 
 
@@ -207,6 +228,10 @@ class Scaled(LinearOperator):
         return self.operator.field_of_view
 
     @property
+    def view(self) -> tuple[slice, ...]:
+        return self.operator.view
+
+    @property
     def together(self) -> tuple[int, ...]:
         return self.operator.together
 
@@ -215,7 +240,11 @@ class Scaled(LinearOperator):
         return self.operator.always_shown
 
     @property
-    def object_channels(self) -> bool:
+    def measured(self) -> Tensor | None:
+        return self.operator.measured
+
+    @property
+    def object_channels(self) -> int | None:
         return self.operator.object_channels
 
 

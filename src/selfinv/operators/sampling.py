@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from selfinv.operators.base import LinearOperator
+from selfinv.types import InputError
 
 
 class Identity(LinearOperator):
@@ -70,3 +73,59 @@ class Surround(LinearOperator):
         for axis, (before, _), n in zip(range(-len(self.pads), 0), self.pads, self.in_shape, strict=True):
             y = y.narrow(axis, before, n)
         return y
+
+
+class Mask(LinearOperator):
+    """Pixels that are missing, bad or saturated: zero in the measurement, whatever the object is there.
+
+    Parameters
+    ----------
+    mask
+        Booleans, ``*space``: True where there is a measurement.
+
+    Raises
+    ------
+    InputError
+        If the mask is not boolean, or nothing is measured.
+
+    Notes
+    -----
+    What stands at a pixel that was not measured, NaN for instance, never gets into the adjoint.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Mask([True, False, True])(torch.ones(3)).tolist()
+    [1.0, 0.0, 1.0]
+    """
+
+    def __init__(self, mask: Any) -> None:
+        mask = boolean(mask)
+        super().__init__(mask.shape, mask.shape)
+        self.mask: Tensor
+        self.register_buffer("mask", mask)
+
+    @property
+    def measured(self) -> Tensor:
+        return self.mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check(x, self.in_shape, "forward", "object")
+        return torch.where(self.mask, x, 0.0)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        self._check(y, self.out_shape, "adjoint", "measurement")
+        return torch.where(self.mask, y, 0.0)
+
+
+def boolean(mask: Any) -> Tensor:
+    """A copy of a mask, True where there is a measurement, or what is wrong with it."""
+    mask = torch.as_tensor(mask).detach().clone()
+    if mask.dtype != torch.bool:
+        raise InputError(
+            f"mask has the type {mask.dtype}; expected booleans, True where there is a measurement: "
+            f"compare it with a threshold, for instance mask > 0"
+        )
+    if not bool(mask.any()):
+        raise InputError(f"mask of the shape {tuple(mask.shape)} is False everywhere: nothing is measured")
+    return mask
