@@ -5,8 +5,8 @@ values are left out of the equations, and a few steps of conjugate gradients on
 
 .. math:: \min_x \sum_{i\,\text{shown}} \bigl((Ax)_i - y_i\bigr)^2 + \epsilon \|\nabla x\|^2
 
-make a crude image for the network to improve: regularised by stopping early (Hanke 1995, ISBN
-978-0-582-27370-2), and blind, because no step looks at a hidden value.
+make a crude image for the network to improve. It is blind, because no step looks at a hidden value; and
+:math:`\epsilon` is the one with which such an image predicts hidden values best.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from selfinv.learning.normalisation import Normalisation
-from selfinv.operators import Gradient, LinearOperator, norm
+from selfinv.operators import Gradient, LinearOperator
 from selfinv.solvers.conjugate_gradient import constant_object
 from selfinv.types import Shape
 
-STEPS = 8
-DAMPING = 1e-3  # of the largest squared singular value
+STEPS = 10
+DAMPINGS = [10.0 ** (1 - k / 2) for k in range(12)]  # of the mean squared response to a random object
 APART = 1e6  # voxels: channels are no neighbours of each other
 
 
@@ -34,8 +34,8 @@ class CrudeInverse:
     ----------
     operator
         From ``batch channel *in_shape`` to ``batch channel *out_shape``.
-    damping
-        :math:`\epsilon`.
+    slopes, damping
+        :math:`\nabla` and :math:`\epsilon`.
     normalisation
         Of the measurement: without an offset, of which an operator need not make a constant.
     object_normalisation
@@ -49,16 +49,30 @@ class CrudeInverse:
     object_normalisation: Normalisation
 
     @classmethod
-    def of(cls, operator: LinearOperator, y: Tensor) -> CrudeInverse:
-        """With the damping that fits the operator's norm and the units that fit the data (NaN is missing)."""
+    @torch.no_grad()
+    def of(cls, operator: LinearOperator, y: Tensor, hidden: Tensor) -> CrudeInverse:
+        """With the units that fit the data, and the damping that predicts ``hidden`` values best.
+
+        ``y`` is ``batch channel *out_shape``, NaN where missing.
+        """
         missing = ~torch.isfinite(y)
         scale = Normalisation(0.0, max(float(y[~missing].double().std(correction=0)), 1e-30))
         apart = (APART, *(1.0,) * (len(operator.in_shape) - 1)) if operator.object_channels else None
-        slopes = Gradient(operator.in_shape, apart)
-        crude = cls(operator, slopes, DAMPING * norm(operator) ** 2, scale, Normalisation(0.0, 1.0))
-        with torch.no_grad():
-            x = crude(scale.apply(y).to(torch.float32), missing)
-        return replace(crude, object_normalisation=Normalisation.of(x))
+        slopes = Gradient(operator.in_shape, apart).to(y.device)
+        crude = cls(operator, slopes, 0.0, scale, Normalisation(0.0, 1.0))
+        filled = scale.apply(y).masked_fill(missing, 0.0).float()
+        unseen, scored = missing | hidden, hidden & ~missing
+        best, worse = torch.inf, 0
+        for damping in crude._dampings():
+            trial = replace(crude, damping=damping)
+            predicted = scale.apply(operator(trial.solve(filled, unseen)))
+            score = float((predicted - filled)[scored].abs().mean())
+            worse = 0 if score < best else worse + 1
+            if score < best:
+                best, crude = score, trial
+            if worse == 2:
+                break
+        return replace(crude, object_normalisation=Normalisation.of(crude(filled, unseen)))
 
     @property
     def shape(self) -> Shape:
@@ -67,6 +81,11 @@ class CrudeInverse:
 
     def __call__(self, y: Tensor, hidden: Tensor) -> Tensor:
         """From what is not hidden of ``y``, ``batch channel *out_shape``, to ``batch channel *space``."""
+        x = self.solve(y, hidden)
+        return self.object_normalisation.apply(x[:, 0] if self.operator.object_channels else x)
+
+    def solve(self, y: Tensor, hidden: Tensor) -> Tensor:
+        """The same in the operator's axes and units."""
         y, shown = self.normalisation.undo(y.masked_fill(hidden, 0.0)), (~hidden).to(y.dtype)
         axes = tuple(range(2, 2 + len(self.operator.in_shape)))
         x, predicted, _ = constant_object(self.operator, y, shown)
@@ -81,5 +100,11 @@ class CrudeInverse:
             residual = residual - t * curved
             previous, energy = energy, residual.square().sum(axes, keepdim=True)
             direction = residual + energy / previous.clamp_min(1e-30) * direction
-        x = x[:, 0] if self.operator.object_channels else x
-        return self.object_normalisation.apply(x)
+        return x
+
+    def _dampings(self) -> list[float]:
+        device = next((b.device for b in self.operator.buffers()), torch.device("cpu"))
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(1, 1, *self.operator.in_shape, generator=generator).to(device)
+        response = float(self.operator(x).square().sum() / x.square().sum())
+        return [factor * response for factor in DAMPINGS]

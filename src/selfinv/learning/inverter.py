@@ -19,6 +19,9 @@ from selfinv.operators.boundary import reflect
 from selfinv.types import InputError
 
 
+EDGE = 0.01  # of the span: how near to its bounds a residual begins
+
+
 @dataclass(frozen=True)
 class Head:
     """How the network's last layer becomes an object, in normalised units.
@@ -30,10 +33,13 @@ class Head:
         gradient passed through (the paper's range; a clamp that also stops the gradient makes failed runs).
     overshoot
         With ``"clamp"``, weight of the squared mean overshoot in the loss.
+    residual
+        With ``"range"``: the network adds to its input, within the bounds, where that is a crude image.
     """
 
     kind: Literal["range", "clamp"] = "range"
     overshoot: float = 0.1
+    residual: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in ("range", "clamp"):
@@ -58,6 +64,9 @@ class Inverter(nn.Module):
             self.growth = nn.Parameter(torch.zeros(()))
             p = min(max(start, 0.05), 0.95)
             nn.init.constant_(self.network.last.get_parameter("bias"), math.log(p / (1 - p)))
+            if head.residual:
+                nn.init.zeros_(self.network.last.get_parameter("bias"))
+                nn.init.zeros_(self.network.last.get_parameter("weight"))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.with_penalty(x)[0]
@@ -69,6 +78,9 @@ class Inverter(nn.Module):
             # Stars are many times brighter than their blurred images: the span must be able to grow fast,
             # though an optimiser moves every parameter by no more than the learning rate in a step.
             span = torch.exp(5.0 * self.growth)
+            if self.head.residual:
+                inside = (x[:, : raw.shape[1]] - self.low.detach()) / span.detach()
+                raw = raw + torch.logit(inside.clamp(EDGE, 1.0 - EDGE))
             return self.low + span * torch.sigmoid(raw), raw.new_zeros(())
         clamped = raw.clamp(0.0, 1.0)
         overshoot = (raw - clamped).abs().mean().square()

@@ -66,6 +66,7 @@ def ssi(
     return SSI(
         network=network,
         training=Training(max_steps=planned),
+        head=Head(residual=not pixels),
         hiding=Hiding(RandomPixels(0.5 if pixels else 0.35)),
         lessons=ScaleLessons(),
         window=WINDOW[ndim],

@@ -222,7 +222,9 @@ class SSI:
         data = self._prepare(y, operator, seed)
         loss = self.loss or choose_loss(y)
         typical = float(data.y[~(data.missing | data.validation)].median())
-        model = build_inverter(self.network, self.head, start=typical, seed=seed).to(y.device)
+        crude = data.entrance.crude
+        first = typical if crude is None else float(crude(data.y, data.missing | data.validation).median())
+        model = build_inverter(self.network, self.head, start=first, seed=seed).to(y.device)
         likelihood = None
         lessons = self.lessons if self.lessons and self.lessons.suit(data) else None
         if self.loss is None and (loss.kind == "l1" or lessons):
@@ -415,8 +417,14 @@ class SSI:
     def _prepare(self, y: Tensor, operator: Forward, seed: int) -> Measurement:
         y = y.detach()
         missing = ~torch.isfinite(y)
+        fraction, joint = self.hiding.validation, self.hiding.joint_channels
+        validation = draw_validation(
+            y.shape, fraction, seed + 2, joint_channels=joint, together=_together(operator)
+        ).to(y.device) & ~_always_shown(operator, y)
         if not is_on_grid(operator):
-            crude = CrudeInverse.of(linear(operator, y), y)
+            drawn = self.hiding.drawn(y.shape, 0, seed + 12, _together(operator)).to(y.device)
+            drawn = drawn & ~_always_shown(operator, y)
+            crude = CrudeInverse.of(linear(operator, y), y.masked_fill(validation, torch.nan), drawn)
             entrance = Entrance(crude=crude)
             normalisation, object_normalisation = crude.normalisation, crude.object_normalisation
             pads = ((0, 0),) * len(crude.shape)
@@ -425,10 +433,6 @@ class SSI:
             object_normalisation = normalisation.divided_by(gain(operator))
             pads = object_pads(operator, y.shape[2:])
         symmetries = operator_symmetries(operator, self.network.ndim)
-        fraction, joint = self.hiding.validation, self.hiding.joint_channels
-        validation = draw_validation(
-            y.shape, fraction, seed + 2, joint_channels=joint, together=_together(operator)
-        ).to(y.device) & ~_always_shown(operator, y)
         return Measurement(
             y=normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32),
             missing=missing,
