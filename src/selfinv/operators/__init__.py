@@ -3,7 +3,10 @@
 from selfinv.operators.base import Adjoint, Composition, LinearOperator, Scaled, dot_test, norm
 from selfinv.operators.convolution import Boundary, Convolution
 from selfinv.operators.edges import choose_boundary
+from selfinv.operators.fourier import MaskedFourier, as_real
 from selfinv.operators.gradient import Gradient
+from selfinv.operators.radon import Radon
+from selfinv.operators.random_projections import Hadamard, RandomProjections
 from selfinv.operators.sampling import Identity, Mask, Surround
 from selfinv.operators.separable import Downsample, Shift
 from selfinv.operators.stack import Stack
@@ -15,13 +18,18 @@ __all__ = [
     "Convolution",
     "Downsample",
     "Gradient",
+    "Hadamard",
     "Identity",
     "LinearOperator",
     "Mask",
+    "MaskedFourier",
+    "Radon",
+    "RandomProjections",
     "Scaled",
     "Shift",
     "Stack",
     "Surround",
+    "as_real",
     "choose_boundary",
     "dot_test",
     "norm",

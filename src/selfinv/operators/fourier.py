@@ -1,0 +1,109 @@
+"""Part of an object's spectrum, as in magnetic resonance and interferometry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfinv.operators.base import LinearOperator
+from selfinv.operators.sampling import boolean
+from selfinv.types import InputError
+
+
+class MaskedFourier(LinearOperator):
+    r"""The spectrum of a real object, where it was sampled: :math:`y = M F x`, :math:`F` orthonormal.
+
+    Parameters
+    ----------
+    shape
+        Of the object, 1 to 3 axes.
+    mask
+        Booleans of this shape: True where the spectrum was sampled.
+    lines
+        The axis (-1 is the object's last) along which samples are hidden together, because they were measured
+        together: the read-out of magnetic resonance. None: each sample by itself.
+    centred
+        The zero frequency, and the origin of the object, are at ``n // 2`` of each axis, as in most raw data.
+        False: at 0, as `torch.fft.fftn` has it.
+
+    Raises
+    ------
+    InputError
+        If the mask does not fit the shape, is not boolean or is empty, or there is no such axis.
+
+    Notes
+    -----
+    Objects are ``(..., *shape)``, measurements ``(..., *shape, 2)``, the real and the imaginary part
+    (`as_real` makes them of complex values), zero where nothing was sampled (`measured`). The parts of a
+    sample are hidden together. A real object's spectrum is the same, conjugated, at opposite frequencies: a
+    mask that has both has two measurements of one value, each with its own noise.
+
+    Examples
+    --------
+    >>> import torch
+    >>> A = MaskedFourier((4,), [True, False, True, False], centred=False)
+    >>> A(torch.tensor([1.0, 2, 3, 2])).tolist()
+    [[4.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+    """
+
+    def __init__(
+        self, shape: Sequence[int], mask: Any, lines: int | None = None, centred: bool = True
+    ) -> None:
+        shape = tuple(int(n) for n in shape)
+        mask = boolean(mask)
+        if mask.shape != shape or not 1 <= len(shape) <= 3:
+            raise InputError(
+                f"mask has the shape {tuple(mask.shape)} but the object {shape}; they must be the same, "
+                f"of 1 to 3 axes"
+            )
+        if lines is not None and not -len(shape) <= lines < len(shape):
+            raise InputError(f"lines={lines} is no axis of an object of the shape {shape}")
+        super().__init__(shape, (*shape, 2))
+        self.lines = None if lines is None else lines % len(shape) - len(shape)
+        self.centred = centred
+        self.mask: Tensor
+        self.register_buffer("mask", mask)
+
+    @property
+    def together(self) -> tuple[int, ...]:
+        return (-1,) if self.lines is None else (self.lines - 1, -1)
+
+    @property
+    def measured(self) -> Tensor:
+        return self.mask[..., None].expand(self.out_shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check(x, self.in_shape, "forward", "object")
+        x = torch.fft.ifftshift(x, dim=self._dims) if self.centred else x
+        spectrum = torch.fft.fftn(x, dim=self._dims, norm="ortho")
+        spectrum = torch.fft.fftshift(spectrum, dim=self._dims) if self.centred else spectrum
+        return torch.where(self.mask[..., None], torch.view_as_real(spectrum), 0.0)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        self._check(y, self.out_shape, "adjoint", "measurement")
+        spectrum = torch.view_as_complex(torch.where(self.mask[..., None], y, 0.0))
+        spectrum = torch.fft.ifftshift(spectrum, dim=self._dims) if self.centred else spectrum
+        x = torch.fft.ifftn(spectrum, dim=self._dims, norm="ortho").real
+        return torch.fft.fftshift(x, dim=self._dims) if self.centred else x
+
+    @property
+    def _dims(self) -> tuple[int, ...]:
+        return tuple(range(-len(self.in_shape), 0))
+
+
+def as_real(values: Any) -> Tensor:
+    """Complex values, ``(...)``, as a real measurement, ``(..., 2)``: the real and the imaginary part.
+
+    Examples
+    --------
+    >>> as_real([1 + 2j]).tolist()
+    [[1.0, 2.0]]
+    """
+    values = values if isinstance(values, Tensor) else torch.from_numpy(np.asarray(values))
+    if not values.is_complex():
+        raise InputError(f"values have the type {values.dtype}; expected complex ones")
+    return torch.view_as_real(values.resolve_conj()).clone()

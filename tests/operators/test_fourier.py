@@ -1,0 +1,69 @@
+"""Spectra against NumPy's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from registry import random_mask
+
+from selfinv.operators import Identity, MaskedFourier, Stack, as_real
+from selfinv.types import InputError
+
+
+@pytest.mark.parametrize("shape", [(9,), (8, 9), (4, 5, 6)])
+@pytest.mark.parametrize("centred", [False, True])
+def test_samples_are_those_of_numpys_transform(shape, centred):
+    x, mask = np.random.default_rng(0).normal(size=shape), random_mask(shape)
+    if centred:
+        spectrum = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(x), norm="ortho"))
+    else:
+        spectrum = np.fft.fftn(x, norm="ortho")
+    expected = np.where(mask, spectrum, 0)
+    operator = MaskedFourier(shape, mask, centred=centred)
+    ours = operator(torch.from_numpy(x))
+    assert torch.allclose(ours, as_real(expected), atol=1e-12)
+    assert torch.equal(operator.measured, torch.stack([mask, mask], dim=-1))
+    assert operator.field_of_view is None
+
+
+def test_a_point_at_the_centre_has_a_flat_real_spectrum():
+    x = torch.zeros(8, 9)
+    x[4, 4] = 1
+    y = MaskedFourier((8, 9), torch.ones(8, 9, dtype=torch.bool))(x)
+    assert torch.allclose(y[..., 0], torch.full((8, 9), 72**-0.5))
+    assert torch.allclose(y[..., 1], torch.zeros(8, 9), atol=1e-6)
+
+
+def test_all_samples_give_the_object_back():
+    x = torch.randn(2, 5, 6, dtype=torch.float64)
+    operator = MaskedFourier((5, 6), torch.ones(5, 6, dtype=torch.bool))
+    assert torch.allclose(operator.adjoint(operator(x)), x)
+
+
+def test_the_parts_of_a_sample_and_lines_are_hidden_together():
+    mask = torch.ones(4, 5, 6, dtype=torch.bool)
+    assert MaskedFourier((4, 5, 6), mask).together == (-1,)
+    assert MaskedFourier((4, 5, 6), mask, lines=-1).together == (-2, -1)
+    assert MaskedFourier((4, 5, 6), mask, lines=1).together == (-3, -1)
+    pair = Stack([MaskedFourier((4, 5, 6), mask, lines=-1), MaskedFourier((4, 5, 6), mask)])
+    assert (2 * pair).together == (-2, -1)
+
+
+def test_what_was_not_sampled_does_not_reach_the_adjoint():
+    operator = MaskedFourier((4,), [True, True, False, True])
+    y = operator(torch.randn(4))
+    hole = y.clone()
+    hole[2] = float("nan")
+    assert torch.equal(operator.adjoint(hole), operator.adjoint(y))
+
+
+def test_mistakes_are_said_in_words():
+    with pytest.raises(InputError, match=r"mask has the shape \(4, 4\) but the object \(4, 5\)"):
+        MaskedFourier((4, 5), torch.ones(4, 4, dtype=torch.bool))
+    with pytest.raises(InputError, match="lines=2 is no axis"):
+        MaskedFourier((4, 4), torch.ones(4, 4, dtype=torch.bool), lines=2)
+    with pytest.raises(InputError, match="expected complex"):
+        as_real(np.ones(3))
+    with pytest.raises(InputError, match="need the same out_shape"):
+        Stack([MaskedFourier((4,), [True] * 4), Identity((4,))])
