@@ -67,6 +67,16 @@ def test_norm_is_not_below_the_largest_singular_value_and_close_to_it():
     assert norm(-3 * Identity((4, 4))) == pytest.approx(3 * 1.01)
 
 
+KINDS = [name for name in OPERATORS if not name.startswith(("convolution-", "kernel-per"))]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_norm_works_on_every_operator(name):
+    operator = OPERATORS[name]()
+    truth = float(torch.linalg.matrix_norm(dense(operator), 2))
+    assert norm(operator) == pytest.approx(1.01 * truth, rel=0.01)
+
+
 def test_algebra_matches_matrices():
     inner = Convolution(asymmetric_kernel((3, 2)), (7, 6), "reflect")
     outer = Convolution(asymmetric_kernel((2, 3)), (6, 4), "unknown")
