@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+import numpy as np
+import scipy.sparse
 import torch
 
 from selfinv.operators import (
@@ -24,6 +26,7 @@ from selfinv.operators import (
     Shift,
     Stack,
     Surround,
+    from_scipy,
 )
 
 SHAPES = {1: (13,), 2: (12, 9), 3: (6, 7, 8)}
@@ -124,4 +127,9 @@ OPERATORS |= {
         * ChannelMixing(MIXING, (9, 8))
         @ EachChannel([Convolution(asymmetric_kernel((3, 4), s), (9, 8), "reflect") for s in range(3)])
     ),
+    "scipy-sparse": lambda: from_scipy(
+        scipy.sparse.random_array((12, 20), density=0.3, rng=np.random.default_rng(0)), (4, 5), (3, 4)
+    ),
+    "scipy-complex": lambda: from_scipy(np.exp(1j * np.arange(24.0).reshape(4, 6) ** 2), (2, 3)),
+    "scipy-dense": lambda: from_scipy(np.random.default_rng(0).normal(size=(6, 8))),
 }

@@ -1,5 +1,6 @@
 """Forward operators: how an object becomes a measurement."""
 
+from selfinv.operators.adapters import from_deepinv, from_pylops, from_scipy
 from selfinv.operators.base import Adjoint, Composition, LinearOperator, Scaled, dot_test, norm
 from selfinv.operators.channels import ChannelMixing, EachChannel
 from selfinv.operators.convolution import Boundary, Convolution
@@ -37,6 +38,9 @@ __all__ = [
     "as_real",
     "choose_boundary",
     "dot_test",
+    "from_deepinv",
+    "from_pylops",
+    "from_scipy",
     "interpolation_weights",
     "norm",
 ]
