@@ -77,6 +77,15 @@ def test_norm_works_on_every_operator(name):
     assert norm(operator) == pytest.approx(1.01 * truth, rel=0.01)
 
 
+@pytest.mark.parametrize("name", [name for name in KINDS if not name.startswith(("radon", "scipy"))])
+def test_data_follow_the_operator_to_another_device(name):
+    operator = OPERATORS[name]().to("meta")  # which has no sparse matrices, and no NumPy
+    y = operator(torch.empty(2, *operator.in_shape, device="meta"))
+    assert y.shape == (2, *operator.out_shape)
+    assert y.device.type == operator.adjoint(y).device.type == "meta"
+    assert operator.measured is None or operator.measured.device.type == "meta"
+
+
 def test_algebra_matches_matrices():
     inner = Convolution(asymmetric_kernel((3, 2)), (7, 6), "reflect")
     outer = Convolution(asymmetric_kernel((2, 3)), (6, 4), "unknown")
