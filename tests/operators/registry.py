@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -40,6 +41,13 @@ KERNELS = {
 def asymmetric_kernel(shape: tuple[int, ...], seed: int = 3) -> torch.Tensor:
     kernel = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) ** 3
     return kernel / kernel.sum()
+
+
+def dense(operator: LinearOperator) -> torch.Tensor:
+    """The operator's matrix, column by column."""
+    n = math.prod(operator.in_shape)
+    basis = torch.eye(n, dtype=torch.float64).reshape(n, *operator.in_shape)
+    return torch.stack([operator(b).reshape(-1) for b in basis], dim=1)
 
 
 def random_mask(shape: tuple[int, ...], seed: int = 5) -> torch.Tensor:

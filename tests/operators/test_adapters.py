@@ -7,8 +7,7 @@ import pytest
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
-from registry import asymmetric_kernel
-from test_base import dense
+from registry import asymmetric_kernel, dense
 
 from selfinv.operators import (
     ChannelMixing,

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from registry import OPERATORS, asymmetric_kernel
+from registry import OPERATORS, asymmetric_kernel, dense
 
 from selfinv.operators import Convolution, Identity, LinearOperator, dot_test, norm
 from selfinv.types import InputError
-
-
-def dense(operator: LinearOperator) -> torch.Tensor:
-    """The operator's matrix, column by column."""
-    n = int(np.prod(operator.in_shape))
-    basis = torch.eye(n, dtype=torch.float64).reshape(n, *operator.in_shape)
-    return torch.stack([operator(b).reshape(-1) for b in basis], dim=1)
 
 
 @pytest.mark.parametrize("name", OPERATORS)

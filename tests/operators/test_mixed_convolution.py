@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import scipy.interpolate
 import torch
-from registry import asymmetric_kernel, mixed
-from test_base import dense
+from registry import asymmetric_kernel, dense, mixed
 
 from selfinv.operators import Convolution, MixedConvolution, interpolation_weights
 from selfinv.types import InputError
