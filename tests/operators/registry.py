@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 
+import numpy as np
+import scipy.sparse
 import torch
 
 from selfinv.operators import (
+    ChannelMixing,
     Composition,
     Convolution,
     Downsample,
+    EachChannel,
     Hadamard,
     Identity,
     LinearOperator,
     Mask,
     MaskedFourier,
+    MixedConvolution,
     Radon,
     RandomProjections,
     Shift,
     Stack,
     Surround,
+    from_scipy,
 )
 
 SHAPES = {1: (13,), 2: (12, 9), 3: (6, 7, 8)}
@@ -36,8 +43,24 @@ def asymmetric_kernel(shape: tuple[int, ...], seed: int = 3) -> torch.Tensor:
     return kernel / kernel.sum()
 
 
+def dense(operator: LinearOperator) -> torch.Tensor:
+    """The operator's matrix, column by column."""
+    n = math.prod(operator.in_shape)
+    basis = torch.eye(n, dtype=torch.float64).reshape(n, *operator.in_shape)
+    return torch.stack([operator(b).reshape(-1) for b in basis], dim=1)
+
+
 def random_mask(shape: tuple[int, ...], seed: int = 5) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) > 0.4
+
+
+MIXING = ((1.0, 0.2, -0.1), (0.3, 0.8, 0.5))
+
+
+def mixed(boundary: str, margin: int | None = None) -> MixedConvolution:
+    kernels = torch.stack([asymmetric_kernel((3, 4), seed) for seed in range(4)])
+    positions = [(1, 2), (1, 7.5), (6, 2), (6, 7.5)]
+    return MixedConvolution(kernels, (9, 8), positions=positions, boundary=boundary, margin=margin)
 
 
 def _convolution(ndim: int, size: str, boundary: str, method: str) -> Callable[[], LinearOperator]:
@@ -96,4 +119,25 @@ OPERATORS |= {
     "hadamard-1d": lambda: Hadamard((16,), 16),
     "hadamard-2d-padded": lambda: Hadamard((5, 7), 40, seed=1),
     "hadamard-blurred": lambda: Hadamard((8, 8), 20) @ Convolution(asymmetric_kernel((3, 3)), (8, 8)),
+    "mixed-convolution-unknown": lambda: mixed("unknown"),
+    "mixed-convolution-margin": lambda: mixed("unknown", 1),
+    "mixed-convolution-zero": lambda: mixed("zero"),
+    "mixed-convolution-reflect": lambda: mixed("reflect"),
+    "mixed-convolution-periodic": lambda: mixed("periodic"),
+    "mixed-convolution-3d": lambda: MixedConvolution(
+        asymmetric_kernel((2, 3, 2, 3)), (5, 6, 7), weights=torch.full((2, 5, 6, 7), 0.5)
+    ),
+    "channel-mixing": lambda: ChannelMixing(MIXING, (5, 6)),
+    "each-channel": lambda: EachChannel(Convolution(asymmetric_kernel((3, 4)), (9, 8)), 3),
+    "each-channel-masked": lambda: EachChannel([Mask(random_mask((6, 5), seed)) for seed in range(3)]),
+    "mixed-blurred-channels": lambda: (
+        2.0
+        * ChannelMixing(MIXING, (9, 8))
+        @ EachChannel([Convolution(asymmetric_kernel((3, 4), s), (9, 8), "reflect") for s in range(3)])
+    ),
+    "scipy-sparse": lambda: from_scipy(
+        scipy.sparse.random_array((12, 20), density=0.3, rng=np.random.default_rng(0)), (4, 5), (3, 4)
+    ),
+    "scipy-complex": lambda: from_scipy(np.exp(1j * np.arange(24.0).reshape(4, 6) ** 2), (2, 3)),
+    "scipy-dense": lambda: from_scipy(np.random.default_rng(0).normal(size=(6, 8))),
 }

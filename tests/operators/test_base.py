@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from registry import OPERATORS, asymmetric_kernel
+from registry import OPERATORS, asymmetric_kernel, dense
 
 from selfinv.operators import Convolution, Identity, LinearOperator, dot_test, norm
 from selfinv.types import InputError
-
-
-def dense(operator: LinearOperator) -> torch.Tensor:
-    """The operator's matrix, column by column."""
-    n = int(np.prod(operator.in_shape))
-    basis = torch.eye(n, dtype=torch.float64).reshape(n, *operator.in_shape)
-    return torch.stack([operator(b).reshape(-1) for b in basis], dim=1)
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -65,6 +57,25 @@ def test_norm_is_not_below_the_largest_singular_value_and_close_to_it():
     estimate = norm(operator, dtype=torch.float64)
     assert truth <= estimate <= 1.02 * truth
     assert norm(-3 * Identity((4, 4))) == pytest.approx(3 * 1.01)
+
+
+KINDS = [name for name in OPERATORS if not name.startswith(("convolution-", "kernel-per"))]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_norm_works_on_every_operator(name):
+    operator = OPERATORS[name]()
+    truth = float(torch.linalg.matrix_norm(dense(operator), 2))
+    assert norm(operator) == pytest.approx(1.01 * truth, rel=0.01)
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if not name.startswith(("radon", "scipy"))])
+def test_data_follow_the_operator_to_another_device(name):
+    operator = OPERATORS[name]().to("meta")  # which has no sparse matrices, and no NumPy
+    y = operator(torch.empty(2, *operator.in_shape, device="meta"))
+    assert y.shape == (2, *operator.out_shape)
+    assert y.device.type == operator.adjoint(y).device.type == "meta"
+    assert operator.measured is None or operator.measured.device.type == "meta"
 
 
 def test_algebra_matches_matrices():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from test_base import dense
+from registry import dense
 
 from selfinv.operators import Hadamard, RandomProjections
 from selfinv.operators.random_projections import walsh_hadamard

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from registry import OPERATORS, random_mask
-from test_base import dense
+from registry import OPERATORS, dense, random_mask
 
 from selfinv.operators import Downsample, Identity, Mask, Stack
 from selfinv.types import InputError

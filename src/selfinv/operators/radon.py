@@ -23,8 +23,8 @@ class Radon(LinearOperator):
     .. math:: y_{\theta,s} = \int x(t\cos\theta - s\sin\theta,\; t\sin\theta + s\cos\theta)\,dt
 
     Each ray is sampled at steps of one pixel, with bilinear interpolation: the values, the orientation and
-    the centre ``n // 2`` are those of ``skimage.transform.radon``. Few angles, or a limited range of them,
-    are just that.
+    the centre ``n // 2`` are those of ``skimage.transform.radon``. Few angles, or a limited range, are
+    just that.
 
     Parameters
     ----------

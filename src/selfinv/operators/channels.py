@@ -1,0 +1,167 @@
+"""Operators on objects of several channels: colours, spectral bands, fluorophores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from selfinv.operators.base import LinearOperator
+from selfinv.types import InputError
+
+
+class ChannelMixing(LinearOperator):
+    r"""Each measured channel is a mixture of the object's, :math:`y_i = \sum_j M_{ij} x_j`.
+
+    Bleed-through between colours, a filter array's sensitivities, or spectra to be unmixed.
+
+    Parameters
+    ----------
+    matrix
+        :math:`M`, ``measured object``.
+    shape
+        Spatial shape.
+
+    Raises
+    ------
+    InputError
+        If the matrix has not two axes, or holds values that are not finite.
+
+    Notes
+    -----
+    Objects are ``(..., object channels, *shape)``, measurements ``(..., measured channels, *shape)``. A
+    measured channel is none of the object's, so there is no `field_of_view`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ChannelMixing([[1.0, 0.25], [0.0, 0.75]], (1,))(torch.tensor([[4.0], [8.0]])).tolist()
+    [[6.0], [6.0]]
+    """
+
+    def __init__(self, matrix: Any, shape: Sequence[int]) -> None:
+        matrix = torch.as_tensor(matrix, dtype=torch.float64).detach().clone()
+        if matrix.ndim != 2 or not bool(matrix.isfinite().all()):
+            raise InputError(
+                f"matrix of the shape {tuple(matrix.shape)} does not mix channels; expected finite values, "
+                f"one row per measured channel, one column per channel of the object"
+            )
+        super().__init__((matrix.shape[1], *shape), (matrix.shape[0], *shape))
+        self.matrix: Tensor
+        self.register_buffer("matrix", matrix)
+
+    @property
+    def field_of_view(self) -> None:
+        return None
+
+    @property
+    def object_channels(self) -> int:
+        return self.in_shape[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check(x, self.in_shape, "forward", "object")
+        return self._mix(x, self.matrix, self.out_shape)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        self._check(y, self.out_shape, "adjoint", "measurement")
+        return self._mix(y, self.matrix.T, self.in_shape)
+
+    def _mix(self, x: Tensor, matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
+        lead = x.shape[: x.ndim - len(shape)]
+        pixels = x.reshape(*lead, matrix.shape[1], math.prod(shape[1:]))
+        return (matrix.to(x.dtype) @ pixels).reshape(*lead, *shape)
+
+
+class EachChannel(LinearOperator):
+    """An operator on each channel of an object, the same one or one each; channels can be mixed after.
+
+    Parameters
+    ----------
+    operators
+        On one channel: one for all, or a list with one per channel, all of the same shapes.
+    channels
+        How many, where there is one operator for all.
+
+    Raises
+    ------
+    InputError
+        If the number of channels is missing or does not fit, or operators differ in their shapes or have
+        channels of their own.
+
+    Notes
+    -----
+    Objects are ``(..., channels, *in_shape)``, measurements ``(..., channels, *out_shape)``, with the shapes
+    of the operators. ``ChannelMixing(M, A.out_shape) @ EachChannel(A, M.shape[1])`` is a blurred mixture.
+
+    Examples
+    --------
+    >>> from selfinv.operators import Downsample, Identity
+    >>> EachChannel(Downsample((8, 8), 2), channels=3).out_shape
+    (3, 4, 4)
+    """
+
+    def __init__(
+        self, operators: LinearOperator | Sequence[LinearOperator], channels: int | None = None
+    ) -> None:
+        each = [operators] if isinstance(operators, LinearOperator) else list(operators)
+        count = channels if isinstance(operators, LinearOperator) else len(each)
+        if count is None or count < 1 or channels not in (None, count):
+            raise InputError(
+                f"EachChannel got {len(each)} operators and channels={channels}; give one operator and the "
+                f"number of channels, or one operator per channel"
+            )
+        if len({(operator.in_shape, operator.out_shape) for operator in each}) > 1:
+            raise InputError(
+                f"operators of EachChannel need the same shapes, "
+                f"got {[(operator.in_shape, operator.out_shape) for operator in each]}"
+            )
+        if any(operator.object_channels is not None for operator in each):
+            raise InputError("operators of EachChannel work on one channel, but one of these has its own")
+        super().__init__((count, *each[0].in_shape), (count, *each[0].out_shape))
+        self.operators = nn.ModuleList(each)
+
+    @property
+    def each(self) -> list[LinearOperator]:
+        """The operators: one for all channels, or one per channel."""
+        return [operator for operator in self.operators if isinstance(operator, LinearOperator)]
+
+    @property
+    def object_channels(self) -> int:
+        return self.in_shape[0]
+
+    @property
+    def field_of_view(self) -> tuple[slice, ...] | None:
+        views = [operator.field_of_view for operator in self.each]
+        if views[0] is None or any(view != views[0] for view in views):
+            return None
+        return (slice(0, self.in_shape[0]), *views[0])
+
+    @property
+    def together(self) -> tuple[int, ...]:
+        return tuple(sorted({axis for operator in self.each for axis in operator.together}))
+
+    @property
+    def measured(self) -> Tensor | None:
+        known = [operator.measured for operator in self.each]
+        device = next((m.device for m in known if m is not None), None)
+        if device is None:
+            return None
+        whole = torch.ones(self.out_shape[1:], dtype=torch.bool, device=device)
+        return torch.stack([whole if m is None else m for m in known]).expand(self.out_shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check(x, self.in_shape, "forward", "object")
+        if len(self.each) == 1:
+            return self.each[0](x)
+        parts = zip(self.each, x.unbind(-len(self.in_shape)), strict=True)
+        return torch.stack([a(c) for a, c in parts], -len(self.out_shape))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        self._check(y, self.out_shape, "adjoint", "measurement")
+        if len(self.each) == 1:
+            return self.each[0].adjoint(y)
+        parts = zip(self.each, y.unbind(-len(self.out_shape)), strict=True)
+        return torch.stack([a.adjoint(c) for a, c in parts], -len(self.in_shape))
