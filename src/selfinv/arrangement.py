@@ -90,4 +90,6 @@ def as_real(array: Any, operator: object) -> Any:
 
 def is_on_grid(operator: object) -> bool:
     """Whether measured values are pixels of the object, as those of any function are taken to be."""
-    return not isinstance(operator, LinearOperator) or operator.field_of_view is not None
+    if not isinstance(operator, LinearOperator):
+        return True
+    return operator.field_of_view is not None and operator.object_channels is None

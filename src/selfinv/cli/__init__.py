@@ -1,4 +1,5 @@
-"""The command line: ``selfinv restore | apply | psf | simulate | score | benchmark | demo | info``.
+"""The command line: ``selfinv restore | denoise | inpaint | superres | tomography | apply | psf | simulate |
+score | benchmark | demo | info``.
 
 Exit status: 0 when the output was written whole; 2 for a mistake in what was given (one line on standard
 error); 1 when a run failed by its own checks; 130 when it was interrupted.
@@ -22,6 +23,7 @@ from selfinv.cli.options import Device, Quiet, Seed
 from selfinv.cli.psf import psf_app
 from selfinv.cli.restoring import apply, restore
 from selfinv.cli.simulating import score, simulate
+from selfinv.cli.tasks import denoise, inpaint, superres, tomography
 from selfinv.types import InputError, SelfinvWarning
 
 # typer brings its own click in new versions and uses the installed one in old ones.
@@ -37,7 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(psf_app, name="psf")
 
-for command in (restore, apply, simulate, score, benchmark):
+for command in (restore, denoise, inpaint, superres, tomography, apply, simulate, score, benchmark):
     app.command()(command)
 
 

@@ -126,7 +126,7 @@ def carry_out(
     with progress(job.quiet) as callback:
         result = run(data, kernel, callback=callback, **options)
     with uninterrupted():
-        if result.model is not None:
+        if image.axes is None and result.model is not None:
             image = replace(image, axes=result.model.axes)
         save_image(job.output, result.image, image, job.dtype, job.clip)
         if job.save_model is not None and result.model is not None:

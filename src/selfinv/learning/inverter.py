@@ -18,7 +18,6 @@ from selfinv.learning.unet import UNet, UNetSettings
 from selfinv.operators.boundary import reflect
 from selfinv.types import InputError
 
-
 EDGE = 0.01  # of the span: how near to its bounds a residual begins
 
 

@@ -1,0 +1,271 @@
+"""``denoise``, ``inpaint``, ``superres`` and ``tomography``: restoring where it is not (only) blur."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from selfinv.cli.images import check_beside, open_image, read_psf
+from selfinv.cli.options import (
+    Axes,
+    Clip,
+    Device,
+    DType,
+    Input,
+    MaskNan,
+    Output,
+    Preview,
+    Quiet,
+    Seed,
+    per_axis,
+)
+from selfinv.cli.restoring import Job, carry_out, check_model, spacing_of
+from selfinv.types import Array, AxisLayout, InputError, guess_axes
+
+Method = Annotated[str, typer.Option(help="As for 'restore'.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Training steps or iterations.")]
+Weight = Annotated[float | None, typer.Option(help="Regularisation weight, instead of tuning it.")]
+SaveModel = Annotated[
+    Path | None, typer.Option(help="Also write the trained model (.safetensors), for 'selfinv apply'.")
+]
+PSF = Annotated[Path | None, typer.Option(help="The point spread function's file, if there is blur too.")]
+
+
+def denoise(
+    input: Input,
+    output: Output,
+    method: Method = "ssi",
+    axes: Axes = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    steps: Steps = None,
+    weight: Weight = None,
+    mask_nan: MaskNan = False,
+    dtype: DType = None,
+    clip: Clip = False,
+    preview: Preview = None,
+    save_model: SaveModel = None,
+    quiet: Quiet = False,
+) -> None:
+    """Remove noise that is independent from pixel to pixel (Noise2Self), and nothing else."""
+    image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[], preview=preview)
+    check_model(save_model, method, [input], output)
+    carry_out(
+        Job(input, output, image, dtype, clip, preview, save_model, quiet),
+        image.data,
+        method=method,
+        axes=image.axes,
+        mask_nan=mask_nan,
+        device=device,
+        seed=seed,
+        weight=weight,
+        max_steps=steps,
+        spacing=spacing_of(image),
+    )
+
+
+def inpaint(
+    input: Input,
+    output: Output,
+    mask: Annotated[
+        Path,
+        typer.Option(
+            help="An image of INPUT's size, or of one frame of it: not 0 where a pixel is not to be used."
+        ),
+    ],
+    psf: PSF = None,
+    method: Method = "ssi",
+    axes: Axes = None,
+    boundary: Annotated[str, typer.Option(help="With --psf, as for 'restore'.")] = "auto",
+    device: Device = "auto",
+    seed: Seed = 0,
+    steps: Steps = None,
+    weight: Weight = None,
+    dtype: DType = None,
+    clip: Clip = False,
+    preview: Preview = None,
+    save_model: SaveModel = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fill in missing, bad or saturated pixels (NaN too); remove the noise, and with a PSF the blur."""
+    from selfinv import io
+
+    image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[mask, psf], preview=preview)
+    kernel = None if psf is None else read_psf(psf, image)
+    check_model(save_model, method, [input, mask, psf], output)
+    bad = _fitting(io.read(mask).data != 0, image.data, mask)
+    data = np.where(bad, np.nan, image.data.astype(np.float64))
+    carry_out(
+        Job(input, output, image, dtype, clip, preview, save_model, quiet),
+        data,
+        kernel,
+        method=method,
+        axes=image.axes,
+        boundary=boundary,
+        mask_nan=True,
+        device=device,
+        seed=seed,
+        weight=weight,
+        max_steps=steps,
+        spacing=spacing_of(image),
+    )
+
+
+def superres(
+    input: Input,
+    output: Output,
+    factor: Annotated[
+        str, typer.Option(help="Finer by this factor, not necessarily whole; one for all axes or z,y,x.")
+    ] = "2",
+    psf: Annotated[
+        Path | None, typer.Option(help="The point spread function's file, sampled on OUTPUT's grid.")
+    ] = None,
+    method: Method = "ssi",
+    axes: Axes = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    steps: Steps = None,
+    weight: Weight = None,
+    mask_nan: MaskNan = False,
+    dtype: DType = None,
+    clip: Clip = False,
+    preview: Preview = None,
+    quiet: Quiet = False,
+) -> None:
+    """Restore INPUT on a finer grid: its pixels measure the mean over their area, after the blur of the PSF.
+
+    With --factor 4,1,1, for instance, a volume whose planes are far apart comes back with cubic voxels.
+    """
+    from selfinv import io
+    from selfinv.operators import Downsample, LinearOperator
+    from selfinv.restoration import psf_operator
+
+    image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[psf], preview=preview)
+    names = image.axes or guess_axes(image.data.shape)
+    layout = AxisLayout(names)
+    factors = per_axis("--factor", factor, len(layout.spatial))
+    if not all(1.0 <= f <= 16.0 for f in factors) or max(factors) == 1.0:
+        raise InputError(f"--factor {factor} does not make the grid finer; give a factor of 1 to 16, e.g. 2")
+    coarse = layout.spatial_shape(image.data.shape)
+    fine = tuple(math.ceil(n * f - 1e-9) for n, f in zip(coarse, factors, strict=True))
+    A: LinearOperator = Downsample(fine, factors)
+    if psf is not None:
+        blur = psf_operator(io.read(psf).data, fine, AxisLayout(layout.spatial), "unknown")
+        assert isinstance(blur, LinearOperator)
+        A = A @ blur
+    data = layout.to_batch(image.data)
+    leading = [a for a in "tc" if a in names]
+    data = data.reshape([data.shape["tc".index(a)] for a in leading] + list(coarse))
+    steps_of = dict(zip(layout.spatial, factors, strict=True))
+    sizes = {a: size / steps_of.get(a, 1.0) for a, size in image.voxel_size.items()}
+    spacing = spacing_of(image)
+    target = replace(image, axes="".join(leading) + layout.spatial, voxel_size=sizes)
+    carry_out(
+        Job(input, output, target, dtype, clip, preview, None, quiet),
+        data,
+        before=_enlarged(data, factors, fine),
+        operator=A,
+        method=method,
+        axes=target.axes,
+        mask_nan=mask_nan,
+        device=device,
+        seed=seed,
+        weight=weight,
+        max_steps=steps,
+        spacing=None if spacing is None else [s / f for s, f in zip(spacing, factors, strict=True)],
+    )
+
+
+def tomography(
+    input: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A sinogram: one row per angle; or a stack of them.")
+    ],
+    output: Output,
+    angles: Annotated[Path, typer.Option(help="Text file with the angle of every row, in degrees.")],
+    method: Method = "ssi",
+    device: Device = "auto",
+    seed: Seed = 0,
+    steps: Steps = None,
+    weight: Weight = None,
+    mask_nan: MaskNan = False,
+    preview: Preview = None,
+    quiet: Quiet = False,
+) -> None:
+    """Reconstruct slices from parallel-beam projections, at few or limited angles too.
+
+    The object lies within the circle that the detector sees; its centre is at detector pixel n // 2, and
+    angles turn as scikit-image's do. A stack (slice, angle, detector) shares one network.
+    """
+    import torch
+
+    from selfinv import io
+    from selfinv.operators import Radon
+
+    sinogram = io.read(input)
+    data = sinogram.data
+    if data.ndim not in (2, 3):
+        raise InputError(f"{input} has the shape {data.shape}; expected angle × detector, or a stack of such")
+    degrees = _angles(angles, data.shape[-2])
+    n = data.shape[-1]
+    stack = data.ndim == 3
+    image = io.Image(np.zeros((*data.shape[:-2], n, n), np.float32), "zyx" if stack else "yx")
+    io.check_output(output, inputs=[input, angles], dtype="float32", shape=image.data.shape, axes=image.axes)
+    if preview is not None:
+        check_beside(preview, ".png .pdf .svg", [input, angles], output)
+    A = Radon((n, n), degrees, circle=True)
+    shown = torch.as_tensor(np.nan_to_num(data.astype(np.float32)))
+    carry_out(
+        Job(input, output, image, "float32", False, preview, None, quiet),
+        data,
+        before=A.filtered_backprojection(shown).numpy(),
+        operator=A,
+        method=method,
+        axes="tyx" if stack else "yx",
+        mask_nan=mask_nan,
+        device=device,
+        seed=seed,
+        weight=weight,
+        max_steps=steps,
+    )
+
+
+def _fitting(bad: Array, data: Array, path: Path) -> Array:
+    """A mask of the image's shape, or of that of its last axes."""
+    ending = data.shape[data.ndim - bad.ndim :] if bad.ndim <= data.ndim else ()
+    if bad.shape != ending:
+        raise InputError(
+            f"{path} has the shape {bad.shape} but the image {data.shape}; they must be the same"
+        )
+    if bad.all():
+        raise InputError(f"{path} marks every pixel as bad (not 0); it must be 0 where pixels are good")
+    return np.broadcast_to(bad, data.shape)
+
+
+def _enlarged(data: Array, factors: list[float], fine: tuple[int, ...]) -> Array:
+    """Coarse pixels repeated on the fine grid."""
+    for axis, (f, n) in enumerate(zip(factors, fine, strict=True), start=data.ndim - len(fine)):
+        places = np.minimum(np.floor((np.arange(n) + 0.5) / f).astype(int), data.shape[axis] - 1)
+        data = np.take(data, places, axis)
+    return data
+
+
+def _angles(path: Path, rows: int) -> Array:
+    try:
+        degrees = np.loadtxt(path, delimiter="," if "," in path.read_text() else None, ndmin=1).ravel()
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is no list of angles ({error}); expected one number per row, in degrees"
+        ) from None
+    if len(degrees) != rows:
+        raise InputError(f"{path} has {len(degrees)} angles but the sinogram {rows} rows; give one for each")
+    if not np.isfinite(degrees).all():
+        raise InputError(f"{path} has angles that are not finite numbers")
+    return degrees
+
+
+__all__ = ["denoise", "inpaint", "superres", "tomography"]
