@@ -7,15 +7,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from selfinv.learning.crude import CrudeInverse
+from selfinv.learning.inverter import Head
 from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.masks import ComplementaryPairs, Decaying, Grid, RandomPixels
 from selfinv.learning.measurement import draw_window
 from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
 from selfinv.learning.solver import Hiding
-from selfinv.operators import Convolution, Identity
+from selfinv.operators import (
+    ChannelMixing,
+    Convolution,
+    Downsample,
+    Gradient,
+    Hadamard,
+    Identity,
+    MaskedFourier,
+    Radon,
+    Shift,
+    Stack,
+)
 from selfinv.psf import gaussian
 
 SCHEMES = {
@@ -127,3 +141,60 @@ def test_the_control_is_not_blind():
     window = draw_window(data, None, solver.network.multiple(), 0, 0)
     everything = torch.ones_like(data.validation)
     assert leak(solver, state, data.y, everything, window, data.symmetries[0], everything) > 0
+
+
+# ---- where measured values are not pixels ----
+
+N = 24
+HALF = torch.rand(N, N, generator=torch.Generator().manual_seed(2)) < 0.5
+BLUR = torch.as_tensor(gaussian((1.0, 1.0), (5, 5))).float()
+ELSEWHERE = {
+    "coarser": lambda: Downsample((2 * N, 2 * N), 2) @ Convolution(BLUR, (2 * N, 2 * N), "unknown"),
+    "views": lambda: Stack([Downsample((N, N), 2) @ Shift((N, N), d) for d in (0.0, 0.5)]),
+    "projections": lambda: Radon((N, N), np.arange(20) * 9.0),
+    "spectrum": lambda: MaskedFourier((N, N), HALF),
+    "lines": lambda: MaskedFourier((N, N), HALF, lines=-1),
+    "mixtures": lambda: Hadamard((N, N), 300),
+    "channels": lambda: ChannelMixing([[0.7, 0.3], [0.2, 0.8], [0.5, 0.5]], (N, N)),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_no_hidden_value_reaches_its_own_prediction_whatever_is_measured(name):
+    operator = ELSEWHERE[name]()
+    channels = operator.object_channels or 1
+    shape = operator.in_shape[1 if operator.object_channels else 0 :]
+    solver = small(ssi(shape, channels, pixels=False), channels)
+    solver = replace(solver, head=Head())  # a residual begins at the crude image, with no network in between
+    state = solver.init(torch.rand(1, 1, *operator.out_shape), operator, seed=0)
+    data = state.data
+    drawn = solver.hiding.drawn(data.y.shape, 0, 0, operator.together)
+    if operator.always_shown is not None:
+        drawn = drawn & ~operator.always_shown
+        assert operator.always_shown.any()
+        assert not (data.validation & operator.always_shown).any()
+    for axis in operator.together:  # those that are hidden together are
+        if operator.always_shown is None:
+            assert torch.equal(drawn.any(axis), drawn.all(axis))
+    hidden = drawn | data.validation
+    window = draw_window(data, None, solver.network.multiple(), 0, 0)
+    assert leak(solver, state, data.y, hidden, window, data.symmetries[-1], hidden) == 0.0
+    everything = torch.zeros_like(hidden)
+    assert leak(solver, state, data.y, everything, window, data.symmetries[0], hidden) > 0.0
+
+
+def test_the_crude_image_is_the_damped_least_squares_solution_and_blind():
+    operator = Radon((12, 12), [0.0, 40, 90, 130])
+    y = torch.rand(1, 1, *operator.out_shape)
+    hidden = torch.rand(y.shape, generator=torch.Generator().manual_seed(1)) < 0.2
+    crude = CrudeInverse.of(operator, y, hidden)
+    slopes, damping = Gradient((12, 12)), 300.0
+    found = replace(crude, damping=damping).solve(crude.normalisation.apply(y), hidden)[0, 0]
+    basis = torch.eye(144).reshape(144, 12, 12)
+    A = operator(basis).flatten(1).T[~hidden.flatten()].double()
+    D = slopes(basis).flatten(1).T.double()
+    exact = torch.linalg.solve(A.T @ A + damping * D.T @ D, A.T @ y[~hidden].double())
+    assert (found.flatten() - exact).norm() < 0.05 * exact.norm()
+    other = y.masked_fill(hidden, 7.0)
+    again = replace(crude, damping=damping).solve(crude.normalisation.apply(other), hidden)[0, 0]
+    assert torch.equal(found, again)
