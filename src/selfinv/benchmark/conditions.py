@@ -2,29 +2,30 @@
 
 Track A is the paper's benchmark, pixel for pixel. Track B varies one thing at a time around it: the noise,
 the PSF, what the methods are told of the PSF. Track C is 3-D. Track D has operators other than a
-convolution: to add one, give it a name in `OPERATORS` and write a `Condition` of that name in `TRACKS`.
+convolution: to add one, give it a name in `instruments.OPERATORS` and write a `Condition` of that name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from selfinv.arrangement import is_on_grid
 from selfinv.benchmark import psfs
 from selfinv.benchmark.images import Loaded, synthetic_psf
+from selfinv.benchmark.instruments import OPERATORS, textbook_inverse
 from selfinv.noise import NoiseModel, benchmark_degradation
-from selfinv.operators import Identity, LinearOperator
+from selfinv.operators import LinearOperator
 from selfinv.psf import normalise
-from selfinv.types import Array, InputError, Shape
-
-OPERATORS: dict[str, Callable[[Shape], LinearOperator]] = {"identity": Identity}
+from selfinv.types import Array, InputError
 
 PAPER_NOISE = NoiseModel()
 NO_NOISE = NoiseModel(0.0, 0.0, 0.0, None, clip=False)
+PICTURES = ("coarser", "coarser 1.5", "dithered", "two views", "varying blur")  # intensities as in the paper
 HELD_OUT = 0.02  # of the measured values, hidden from every method where there is no truth to score with
 
 
@@ -42,7 +43,10 @@ class Condition:
     noise
         None is the paper's own generator, which only a 2-D image of 0 to 1 can be given to.
     operator
-        A name in `OPERATORS` in place of a PSF.
+        A name in `instruments.OPERATORS` in place of a PSF.
+    relative
+        The noise's deviation is ``noise.sigma`` times that of what is measured: for values that are no
+        intensities between 0 and 1.
     missing
         The fraction of measured values that are lost (NaN).
     measured
@@ -57,6 +61,7 @@ class Condition:
     told_psf: str | None = None
     noise: NoiseModel | None = None
     operator: str | None = None
+    relative: bool = False
     missing: float = 0.0
     measured: bool = False
     sources: str = "image"
@@ -86,6 +91,12 @@ class Measurement:
     operator: LinearOperator | None
     hidden: Array | None = None
     hidden_values: Array | None = None
+
+    def pictured(self, values: Array) -> Array:
+        """Measured values as an image of the object; where they are no pixels, by the textbook's inverse."""
+        if self.operator is None or is_on_grid(self.operator):
+            return values
+        return textbook_inverse(self.operator, values)
 
 
 def _b() -> list[Condition]:
@@ -128,6 +139,18 @@ def _d() -> list[Condition]:
         replace(denoising, name="denoising, 10 photons", noise=replace(NO_NOISE, photons=10.0)),
         replace(denoising, name="30 % missing", missing=0.3),
         Condition("blurred, 20 % missing", "d", missing=0.2),
+        *(replace(denoising, name=name, operator=name) for name in PICTURES),
+        *(
+            Condition(name, "d", operator=name, noise=replace(NO_NOISE, sigma=0.05), relative=True)
+            for name in (
+                "projections",
+                "limited angles",
+                "spectrum",
+                "spectrum lines",
+                "random signs",
+                "hadamard",
+            )
+        ),
     ]
 
 
@@ -216,11 +239,14 @@ def degrade(loaded: Loaded, condition: Condition, seed: int, psf_file: Path | No
     truth = loaded.truth
     if truth is None:
         raise InputError(f"{condition.name!r} degrades a truth, and there is none")
-    operator = OPERATORS[condition.operator](truth.shape) if condition.operator else None
+    operator = OPERATORS[condition.operator](truth.shape).float() if condition.operator else None
     kernel = told = None
     if operator is not None:
         with torch.no_grad():
-            blurred = operator(torch.from_numpy(truth)[None, None])[0, 0].numpy()
+            x = torch.nn.functional.pad(
+                torch.from_numpy(truth)[None, None], _margins(operator), mode="reflect"
+            )
+            blurred = operator(x)[0, 0].numpy()
     else:
         kernel = _psf(condition.psf, loaded, psf_file)
         told = kernel if condition.told_psf is None else _psf(condition.told_psf, loaded, psf_file)
@@ -230,11 +256,22 @@ def degrade(loaded: Loaded, condition: Condition, seed: int, psf_file: Path | No
             raise InputError("the paper's generator blurs; give this condition a noise of its own")
         blurred, noisy = benchmark_degradation(truth, kernel, seed)
     else:
-        noisy = condition.noise.apply(blurred, seed).astype(np.float32)
+        noise = condition.noise
+        if condition.relative:
+            noise = replace(noise, sigma=noise.sigma * float(blurred.std()))
+        noisy = noise.apply(blurred, seed).astype(np.float32)
+    if operator is not None and operator.measured is not None:
+        noisy = np.where(operator.measured.numpy(), noisy, np.float32(np.nan))
     if condition.missing:
         lost = np.random.default_rng([seed, 1]).random(noisy.shape) < condition.missing
         noisy = np.where(lost, np.float32(np.nan), noisy)
     return Measurement(noisy, blurred, told, None if condition.operator == "identity" else operator)
+
+
+def _margins(operator: LinearOperator) -> list[int]:
+    """How far an operator's object reaches beyond what is shown of it, as `F.pad` takes it."""
+    ends = zip(operator.view, operator.in_shape, strict=True)
+    return [n for view, size in reversed(list(ends)) for n in (view.start, size - view.stop)]
 
 
 def blur(truth: Array, kernel: Array) -> Array:

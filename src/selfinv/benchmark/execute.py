@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from selfinv.arrangement import is_on_grid
 from selfinv.benchmark import images, machine, methods
 from selfinv.benchmark.cases import Case
 from selfinv.benchmark.conditions import Measurement, blur_beyond, degrade
@@ -42,7 +43,8 @@ def execute(case: Case) -> tuple[dict[str, Any], Array | None]:
         measurement = degrade(loaded, case.condition, case.seed, case.settings.psf)
         if measurement.psf is None and measurement.operator is None:  # only noise is to be removed
             row["told"] = ", ".join(word for word in method.told if word != methods.PSF)
-        row |= {"shape": "x".join(map(str, measurement.image.shape)), "pixels": measurement.image.size}
+        picture = measurement.image if loaded.truth is None else loaded.truth
+        row |= {"shape": "x".join(map(str, picture.shape)), "pixels": picture.size}
         restored = _restore(case, method, loaded, measurement, row)
         device = restored.device
         image = restored.image
@@ -74,11 +76,13 @@ def _restore(
         spacing=loaded.spacing,
     )
     if case.method == "blurred":
-        return Restored(_known(measurement.blurred))
+        return Restored(measurement.pictured(_known(measurement.blurred)))
+    if case.method == "input":
+        return Restored(measurement.pictured(measurement.image))
     if not method.missing:
         problem = problem.filled()
     if method.group != "reference":
-        warm_up(method, measurement.image.ndim, settings.device)
+        warm_up(method, len(problem.axes), settings.device)
     cuda = _uses_cuda(settings.device)
     with warnings.catch_warnings(record=True) as caught, machine.peak_memory(cuda) as memory:
         warnings.simplefilter("always", SelfinvWarning)
@@ -86,7 +90,8 @@ def _restore(
         problem = replace(problem, watch=watch)
         restored = method.run(problem)
         seconds = watch.seconds()
-    _check(restored.image, measurement.image)
+    pixels = measurement.operator is None or is_on_grid(measurement.operator)
+    _check(restored.image, measurement.image if pixels else _known(truth))
     timed = method.group != "reference"
     row |= {
         "training_seconds": round(restored.training_seconds, 6) if timed else None,

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfinv.arrangement import is_on_grid
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.operators import Identity, LinearOperator
 from selfinv.restoration import choose_device, psf_operator
 from selfinv.solvers.base import Callback, Progress
-from selfinv.types import SPACE, Array, AxisLayout
+from selfinv.types import SPACE, Array, AxisLayout, spatial_index
 
 
 class Watch:
@@ -78,7 +79,8 @@ class Problem:
     Parameters
     ----------
     image
-        ``(y, x)`` or ``(z, y, x)``, float32; NaN where nothing was measured.
+        ``(y, x)`` or ``(z, y, x)``, float32; NaN where nothing was measured. With an ``operator`` what that
+        gives.
     psf, operator
         The forward model: a kernel with its centre at ``n // 2`` and sum 1, or an operator, or neither, if
         only noise is to be removed.
@@ -104,7 +106,7 @@ class Problem:
     @property
     def axes(self) -> str:
         """``yx`` or ``zyx``."""
-        return SPACE[-self.image.ndim :]
+        return SPACE[-(self.image.ndim if self.operator is None else len(self.operator.in_shape)) :]
 
     def filled(self) -> Problem:
         """The same with missing values replaced by the median of what was measured around them."""
@@ -123,7 +125,7 @@ class Problem:
         elif self.psf is not None:
             A = psf_operator(self.psf, shape, AxisLayout(self.axes), self.boundary, y.double())  # type: ignore
         place = choose_device(self.device)
-        view = field_of_view(object_pads(A, shape), shape)
+        view = spatial_index(A.view) if not is_on_grid(A) else field_of_view(object_pads(A, shape), shape)
         return y.to(place), A.to(place), lambda x: x[view][0, 0].detach().float().cpu().numpy()
 
 
