@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+
 import selfinv
 from selfinv.learning.inverter import Head
 from selfinv.learning.losses import MaskedLoss
