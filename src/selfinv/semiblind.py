@@ -261,6 +261,20 @@ class FittedPSF:
     guard: Difference | None = None
     kept: bool = False
 
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence for each parameter that was kept as told."""
+        return tuple(
+            f"{name} of the PSF is not identifiable from this image: {why}; kept as told, {told:.4g}"
+            for name, told, why in zip(self.names, self.told, self.reasons, strict=True)
+            if why
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """What was found, in plain types, by the parameters' names."""
+        rows = zip(self.values, self.told, self.errors, self.intervals, self.identifiable, strict=True)
+        keys = ("value", "told", "error", "interval", "identifiable")
+        return {name: dict(zip(keys, row, strict=True)) for name, row in zip(self.names, rows, strict=True)}
+
     def explain(self) -> str:
         """One sentence for each parameter and the guard, then the table of likelihoods (one parameter)."""
         lines = []
