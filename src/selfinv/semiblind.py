@@ -45,6 +45,7 @@ TEMPER = 3.0  # makes nine of ten intervals hold the truth (docs/experiments.md)
 NARROWED = 0.5  # of the range's deviation: what is known less well is not identifiable
 SPREAD = 1.5  # bounds: the start value divided and multiplied by this
 POINTS = {1: 25, 2: 13, 3: 7}  # of the grid along each of so many parameters
+UNLIKE = 3.0  # prior deviations: beyond, the object's spectrum is not of the kind assumed
 SMALLEST = 48  # samples a side: fewer have too few rings
 GUARDED = 384  # samples a side of what the guard restores
 
@@ -452,6 +453,18 @@ def _misfit(spectrum: _Spectrum, transfer: Floats, start: Floats) -> tuple[float
     return float(found.fun), np.asarray(found.x)
 
 
+def _unlike(nuisance: Floats) -> str:
+    """What is wrong with the likeliest spectrum of the object; empty if nothing is."""
+    exponent, curvature = abs(nuisance[1]) / _EXPONENT_SD, abs(nuisance[2]) / _CURVATURE_SD
+    if max(exponent, curvature) <= UNLIKE:
+        return ""
+    what, by = ("exponent", exponent) if exponent > curvature else ("curvature", curvature)
+    return (
+        f"the object's spectrum is not of the kind that the fit assumes (its {what} is {by:.1f} deviations "
+        f"off): the object itself is soft, or has a scale of its own"
+    )
+
+
 def _first_guess(spectrum: _Spectrum) -> Floats:
     tail = max(5, len(spectrum.power) // 10)
     return np.array(
@@ -476,7 +489,7 @@ def _fit(spectrum: _Spectrum, family: PSFFamily) -> FittedPSF:
     marginals: list[tuple[Floats, Floats]] = []
     for level in range(2):
         sides = [np.linspace(a, b, POINTS[n]) for a, b in zip(low, high, strict=True)]
-        misfits, values, previous = [], [], guess
+        misfits, values, spectra, previous = [], [], [], guess
         for unit in itertools.product(*sides):
             where = tuple(family.place(u, i) for i, u in enumerate(unit))
             transfer = spectrum.transfer(family.at(where))
@@ -485,6 +498,7 @@ def _fit(spectrum: _Spectrum, family: PSFFamily) -> FittedPSF:
             misfit, previous = min(near, far, key=lambda pair: pair[0])
             misfits.append(misfit)
             values.append(where)
+            spectra.append(previous)
         cost = np.array(misfits).reshape([len(side) for side in sides]) / TEMPER
         weight = np.exp(cost.min() - cost)
         for axis in range(n):  # the trapezoid rule
@@ -504,6 +518,10 @@ def _fit(spectrum: _Spectrum, family: PSFFamily) -> FittedPSF:
         if (2 * reach > 0.7 * (high - low)).all():
             break
         low, high = np.maximum(mean - reach, 0.0), np.minimum(mean + reach, 1.0)
+    unlike = _unlike(spectra[int(np.argmin(misfits))])
+    if unlike:
+        kept = _not_told(family, unlike)
+        return replace(kept, profile=first)
     known = deviation < NARROWED / math.sqrt(12)
     identifiable = tuple(bool(k) and not b for k, b in zip(known, at_bound, strict=True))
     told = family.start
