@@ -154,9 +154,9 @@ def test_a_value_beyond_the_range_is_not_taken_for_its_end():
 def test_an_object_unlike_what_the_fit_assumes_is_said_to_be():
     size = 224
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
-    octaves = np.log(np.maximum(frequency, 1 / size) / 0.06)  # power is made of waves of some 16 pixels
-    waves = np.fft.fft2(np.random.default_rng(4).normal(size=(size, size))) * np.exp(-1.5 * octaves**2)
-    image, _ = blurred(microscope(3.0), sigma=0.001, scene=np.fft.ifft2(waves).real)
+    octaves = np.log(np.maximum(frequency, 1 / size) / 0.06)  # power is made of waves of some 16 samples
+    waves = np.fft.fft2(np.random.default_rng(4).normal(size=(size, size))) * np.exp(-0.7 * octaves**2)
+    image, _ = blurred(microscope(3.0), sigma=0.01, scene=np.fft.ifft2(waves).real)
     fitted = fit_psf(image, family(3.3), guard=False)
     assert fitted.values == (3.3,)
     assert "not of the kind" in fitted.explain()

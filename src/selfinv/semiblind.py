@@ -455,13 +455,17 @@ def _misfit(spectrum: _Spectrum, transfer: Floats, start: Floats) -> tuple[float
 
 def _unlike(nuisance: Floats) -> str:
     """What is wrong with the likeliest spectrum of the object; empty if nothing is."""
-    exponent, curvature = abs(nuisance[1]) / _EXPONENT_SD, abs(nuisance[2]) / _CURVATURE_SD
-    if max(exponent, curvature) <= UNLIKE:
+    off = {
+        "exponent": abs(float(nuisance[1])) / _EXPONENT_SD,
+        "curvature": abs(float(nuisance[2])) / _CURVATURE_SD,
+        "roughness": (float(nuisance[4]) - _DEVIATION) / _DEVIATION_SD,
+    }
+    what = max(off, key=off.__getitem__)
+    if off[what] <= UNLIKE:
         return ""
-    what, by = ("exponent", exponent) if exponent > curvature else ("curvature", curvature)
     return (
-        f"the object's spectrum is not of the kind that the fit assumes (its {what} is {by:.1f} deviations "
-        f"off): the object itself is soft, or has a scale of its own"
+        f"the object's spectrum is not of the kind that the fit assumes (its {what} is {off[what]:.1f} "
+        f"deviations off): the object itself is soft, or has a scale of its own"
     )
 
 
