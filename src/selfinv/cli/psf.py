@@ -153,8 +153,12 @@ def psf_fit(
     fit: Annotated[str, typer.Option(help="gibson-lanni: what to fit: defocus, na, or both.")] = "defocus",
     shape: Annotated[str | None, typer.Option(help="Size of the PSF in pixels, e.g. 17,17.")] = None,
     spread: Annotated[
-        float, typer.Option(help="Looked for between the told value divided and multiplied by this.")
-    ] = 1.5,
+        float | None,
+        typer.Option(
+            help="Looked for between the told value divided and multiplied by this; by default 2 for a "
+            "Gaussian's width, 1.5 for optics."
+        ),
+    ] = None,
     axes: Axes = None,
     mask_nan: MaskNan = False,
     seed: Seed = 0,
@@ -168,7 +172,9 @@ def psf_fit(
     if family == "gaussian":
         if sigma is None:
             raise InputError("--family gaussian needs --sigma, about how wide the PSF is")
-        told = semiblind.gaussian_family(sigma, sizes, pixel_size=pixel_size or 1.0, spread=spread)
+        told = semiblind.gaussian_family(
+            sigma, sizes, pixel_size=pixel_size or 1.0, spread=spread or semiblind.WIDTH_SPREAD
+        )
     elif family == "gibson-lanni":
         pixel_size = pixel_size or image.voxel_size.get("x")
         if defocus is None or na is None or wavelength is None or pixel_size is None:
@@ -182,7 +188,7 @@ def psf_fit(
             pixel_size=pixel_size,
             defocus=defocus,
             fit=[word.strip() for word in fit.split(",")],
-            spread=spread,
+            spread=spread or semiblind.SPREAD,
         )
     else:
         raise InputError(f"--family {family!r} is unknown; use gaussian or gibson-lanni")
