@@ -173,7 +173,10 @@ def psf_fit(
         if sigma is None:
             raise InputError("--family gaussian needs --sigma, about how wide the PSF is")
         told = semiblind.gaussian_family(
-            sigma, sizes, pixel_size=pixel_size or 1.0, spread=spread or semiblind.WIDTH_SPREAD
+            sigma,
+            sizes,
+            pixel_size=pixel_size or 1.0,
+            spread=semiblind.WIDTH_SPREAD if spread is None else spread,
         )
     elif family == "gibson-lanni":
         pixel_size = pixel_size or image.voxel_size.get("x")
@@ -188,7 +191,7 @@ def psf_fit(
             pixel_size=pixel_size,
             defocus=defocus,
             fit=[word.strip() for word in fit.split(",")],
-            spread=spread or semiblind.SPREAD,
+            spread=semiblind.SPREAD if spread is None else spread,
         )
     else:
         raise InputError(f"--family {family!r} is unknown; use gaussian or gibson-lanni")
