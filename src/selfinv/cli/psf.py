@@ -199,7 +199,8 @@ def psf_fit(
     _write_psf(output, fitted.psf, None if pixel_size is None else [pixel_size] * 2)
     for words in fitted.warnings():
         say(f"warning: {words}")
-    say(fitted.explain())
+    for line in fitted.explain().splitlines():
+        say(line)
 
 
 def _write_psf(output: Path, kernel: Array, voxel_size: list[float] | None) -> None:
