@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         operators,
         psf,
         selection,
+        semiblind,
         solvers,
     )
     from selfinv.learning.model import TrainedModel
@@ -53,6 +54,7 @@ _MODULES = (
     "operators",
     "psf",
     "selection",
+    "semiblind",
     "solvers",
 )
 
@@ -75,6 +77,7 @@ __all__ = [
     "psf",
     "restore",
     "selection",
+    "semiblind",
     "solvers",
 ]
 

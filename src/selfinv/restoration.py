@@ -23,6 +23,7 @@ from selfinv.noise import noise_level
 from selfinv.operators import Boundary, Convolution, Identity, LinearOperator, choose_boundary
 from selfinv.psf import MeasuredPSF, check_psf, normalise
 from selfinv.selection import SelfTuned, SelfTunedState, table
+from selfinv.semiblind import PSFFamily, fit_psf
 from selfinv.solvers.base import Callback, Forward, Progress, Solver, Status, run
 from selfinv.solvers.chambolle_pock import ChambollePock
 from selfinv.types import (
@@ -90,7 +91,8 @@ def restore(
         The measurement :math:`y`, 2-D or 3-D space, with channels and time if ``axes`` says so.
     psf
         Point spread function with one axis per spatial axis of the image (centre at ``n // 2``), or one more
-        in front for a PSF per channel; used as given, divided by its sum. Or a `MeasuredPSF`. None without an
+        in front for a PSF per channel; used as given, divided by its sum. Or a `MeasuredPSF`. Or a
+        `selfinv.semiblind.PSFFamily`, whose parameters are fitted first (``stats["psf"]``). None without an
         ``operator``: nothing but noise is to be removed.
     operator
         The forward operator :math:`g` instead of a ``psf``: a `LinearOperator`, then ``image`` ends with the
@@ -144,6 +146,12 @@ def restore(
     start = time.monotonic()
     if psf is not None and operator is not None:
         raise InputError("both psf and operator were given; pass one of them")
+    fitted = None
+    if isinstance(psf, PSFFamily):
+        fitted = fit_psf(image, psf, axes=axes, mask_nan=mask_nan, seed=seed)
+        psf = fitted.psf
+        for words in fitted.warnings():
+            warnings.warn(words, SelfinvWarning, stacklevel=2)
     array = check_image(as_real(image, operator), allow_nan=mask_nan)
     kernel = None if psf is None else np.asarray(psf.psf if isinstance(psf, MeasuredPSF) else psf)
     arrangement = None
@@ -204,6 +212,8 @@ def restore(
         "axes": layout.axes,
         "boundary": getattr(forward, "boundary", None),
     }
+    if fitted is not None:
+        stats["psf"] = fitted.summary()
     if weight is not None:
         stats |= {"balance" if name == "wiener" else "weight": weight}
     if isinstance(solver, ChambollePock):

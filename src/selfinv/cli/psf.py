@@ -1,4 +1,4 @@
-"""``psf gaussian``, ``psf gibson-lanni``, ``psf measured``."""
+"""``psf gaussian``, ``psf gibson-lanni``, ``psf measured``, ``psf fit``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import numpy as np
 import typer
 
 from selfinv.cli.console import say
-from selfinv.cli.options import Axes, PSFOutput, numbers, per_axis, shape_of, whole
+from selfinv.cli.options import Axes, MaskNan, PSFOutput, Seed, numbers, per_axis, shape_of, whole
 from selfinv.types import Array, InputError
 
-psf_app = typer.Typer(help="Make a point spread function: by formula, or from a bead.", no_args_is_help=True)
+psf_app = typer.Typer(
+    help="Make a point spread function: by formula, from a bead, or fitted to a blurred image.",
+    no_args_is_help=True,
+)
 
 
 @psf_app.command("gaussian")
@@ -127,6 +130,77 @@ def psf_measured(
     moved = ", ".join(f"{a} {s:+.3f}" for a, s in zip(letters, measured.shift, strict=True))
     done = "moved back" if centre else "left there"
     say(f"background {measured.background:.6g} removed; bead off centre by {moved} pixels, {done}")
+
+
+@psf_app.command("fit")
+def psf_fit(
+    input: Annotated[Path, typer.Argument(metavar="INPUT", help="The noisy, blurred image.")],
+    output: PSFOutput,
+    family: Annotated[str, typer.Option(help="gaussian or gibson-lanni.")] = "gaussian",
+    sigma: Annotated[
+        float | None,
+        typer.Option(help="gaussian: about how wide, in pixels, or in µm with --pixel-size."),
+    ] = None,
+    defocus: Annotated[
+        float | None, typer.Option(help="gibson-lanni: about how far out of focus, µm.")
+    ] = None,
+    na: Annotated[float | None, typer.Option(help="gibson-lanni: numerical aperture.")] = None,
+    wavelength: Annotated[float | None, typer.Option(help="gibson-lanni: emission wavelength, µm.")] = None,
+    pixel_size: Annotated[
+        float | None, typer.Option(help="In the sample, µm; by default, for gibson-lanni, INPUT's.")
+    ] = None,
+    immersion: Annotated[float, typer.Option(help="Refractive index: air 1, water 1.33, oil 1.515.")] = 1.33,
+    fit: Annotated[str, typer.Option(help="gibson-lanni: what to fit: defocus, na, or both.")] = "defocus",
+    shape: Annotated[str | None, typer.Option(help="Size of the PSF in pixels, e.g. 17,17.")] = None,
+    spread: Annotated[
+        float | None,
+        typer.Option(
+            help="Looked for between the told value divided and multiplied by this; by default 2 for a "
+            "Gaussian's width, 1.5 for optics."
+        ),
+    ] = None,
+    axes: Axes = None,
+    mask_nan: MaskNan = False,
+    seed: Seed = 0,
+) -> None:
+    """Fit a PSF known up to its width or defocus to the image that it blurred."""
+    from selfinv import io, psf, semiblind
+
+    io.check_output(output, inputs=[input])
+    image = io.read(input, axes=axes)
+    sizes = None if shape is None else shape_of(shape, 2)
+    if family == "gaussian":
+        if sigma is None:
+            raise InputError("--family gaussian needs --sigma, about how wide the PSF is")
+        told = semiblind.gaussian_family(
+            sigma,
+            sizes,
+            pixel_size=pixel_size or 1.0,
+            spread=semiblind.WIDTH_SPREAD if spread is None else spread,
+        )
+    elif family == "gibson-lanni":
+        pixel_size = pixel_size or image.voxel_size.get("x")
+        if defocus is None or na is None or wavelength is None or pixel_size is None:
+            raise InputError(
+                "--family gibson-lanni needs --defocus (about how far out of focus), --na, --wavelength and, "
+                "where the file does not tell it, --pixel-size, all lengths in µm"
+            )
+        told = semiblind.gibson_lanni_family(
+            sizes or (17, 17),
+            psf.Objective(na=na, wavelength=wavelength, ni=immersion),
+            pixel_size=pixel_size,
+            defocus=defocus,
+            fit=[word.strip() for word in fit.split(",")],
+            spread=semiblind.SPREAD if spread is None else spread,
+        )
+    else:
+        raise InputError(f"--family {family!r} is unknown; use gaussian or gibson-lanni")
+    fitted = semiblind.fit_psf(image.data, told, axes=image.axes, mask_nan=mask_nan, seed=seed)
+    _write_psf(output, fitted.psf, None if pixel_size is None else [pixel_size] * 2)
+    for words in fitted.warnings():
+        say(f"warning: {words}")
+    for line in fitted.explain().splitlines():
+        say(line)
 
 
 def _write_psf(output: Path, kernel: Array, voxel_size: list[float] | None) -> None:
