@@ -154,7 +154,10 @@ def _tv_candidates(request: Request) -> tuple[Candidate, ...]:
 
     def candidate(name: str, fidelity: Fidelity, first: float) -> Candidate:
         def solver(weight: float) -> ChambollePock:
-            steps = request.steps or (20 if request.weight is None else 200)
+            once = (
+                20 if is_on_grid(request.operator) else 60
+            )  # for which there is no better step than a number
+            steps = request.steps or (once if request.weight is None else 200)
             return ChambollePock(weight, fidelity, box, request.spacing, max_steps=steps)
 
         return Candidate(name, solver, "weight", first)

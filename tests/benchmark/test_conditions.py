@@ -63,7 +63,7 @@ def test_every_condition_degrades_and_no_two_alike(truth):
     seen = {}
     for condition in (*TRACKS["b"], *TRACKS["d"]):
         measured = degrade(truth, condition, seed=0)
-        assert measured.image.shape == truth.truth.shape
+        assert measured.pictured(measured.image).shape == truth.truth.shape
         assert measured.image.dtype == np.float32
         again = degrade(truth, condition, seed=0)
         assert np.array_equal(measured.image, again.image, equal_nan=True)

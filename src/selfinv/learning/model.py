@@ -93,7 +93,9 @@ class TrainedModel:
         array = check_image(as_real(image, operator), allow_nan=mask_nan)
         settings, arrangement = self.inverter.network.settings, None
         if self.crude is not None:
-            arrangement = Arrangement.of(self.crude.operator, array.shape, axes or self.axes)
+            A = self.crude.operator
+            ndim = array.ndim - len(A.out_shape) + len(A.in_shape)
+            arrangement = Arrangement.of(A, array.shape, axes or same_layout(self.axes, ndim))
             layout, batch = arrangement.layout, arrangement.to_batch(array)
         else:
             layout = parse_axes(axes or same_layout(self.axes, array.ndim), array.ndim)

@@ -1,0 +1,118 @@
+"""Beyond blur, from the shell: denoise, inpaint, superres, tomography."""
+
+import numpy as np
+import pytest
+import tifffile
+from skimage.data import camera, shepp_logan_phantom
+from skimage.transform import iradon, radon, resize
+
+from selfinv import cli, io, metrics
+
+RNG = np.random.default_rng
+TRUTH = resize(camera() / 255.0, (64, 64), anti_aliasing=True)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tifffile.imwrite("noisy.tif", (TRUTH + RNG(0).normal(0, 0.1, TRUTH.shape)).astype("f4"))
+    return tmp_path
+
+
+TV = ("--method", "tv-chambolle-pock")
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(a) for a in arguments])
+    return ended.value.code, capsys.readouterr().err
+
+
+def test_denoising_removes_noise(folder, capsys):
+    code, _ = run(capsys, "denoise", "noisy.tif", "out.tif", "--steps", 60, "--method", "ssi-network", "-q")
+    assert code == 0
+    restored = tifffile.imread("out.tif")
+    assert metrics.psnr(TRUTH, restored) > metrics.psnr(TRUTH, tifffile.imread("noisy.tif")) + 2.0
+
+
+def test_inpainting_does_not_look_at_bad_pixels_and_fills_them_in(folder, capsys):
+    bad = RNG(1).random(TRUTH.shape) < 0.2
+    tifffile.imwrite("bad.tif", bad.astype("u1"))
+    outputs = []
+    for value in (0.0, 50.0):
+        tifffile.imwrite("spoilt.tif", np.where(bad, value, TRUTH).astype("f4"))
+        arguments = ("inpaint", "spoilt.tif", "out.tif", "--mask", "bad.tif", "--steps", 40, "-q")
+        assert run(capsys, *arguments, "--method", "ssi-network")[0] == 0
+        outputs.append(tifffile.imread("out.tif"))
+    assert np.array_equal(*outputs)
+    error = (outputs[0] - TRUTH)[bad]
+    assert np.sqrt(np.mean(error**2)) < 0.6 * np.std(TRUTH[bad])
+
+
+def test_superresolution_gives_a_finer_grid_and_finer_voxels(folder, capsys):
+    coarse = TRUTH.reshape(32, 2, 32, 2).mean((1, 3)) + RNG(0).normal(0, 0.02, (32, 32))
+    image = io.Image(np.stack([coarse, coarse]).astype("f4"), "tyx", {"y": 0.2, "x": 0.2})
+    io.write("coarse.ome.tif", image)
+    arguments = ("superres", "coarse.ome.tif", "fine.ome.tif", "--method", "tv-chambolle-pock", "-q")
+    code, told = run(capsys, *arguments, "--preview", "both.png")
+    assert code == 0, told
+    fine = io.read("fine.ome.tif")
+    assert fine.data.shape == (2, 64, 64)
+    assert fine.axes == "tyx"
+    assert fine.voxel_size == pytest.approx({"y": 0.1, "x": 0.1})
+    repeated = np.kron(coarse, np.ones((2, 2)))
+    assert metrics.psnr(TRUTH, fine.data[0]) > metrics.psnr(TRUTH, repeated) + 0.5
+    assert (folder / "both.png").stat().st_size > 0
+
+
+def test_a_factor_that_is_not_whole_keeps_the_field(folder, capsys):
+    assert run(capsys, "superres", "noisy.tif", "o.tif", "--factor", "1.5,1", *TV)[0] == 0
+    assert tifffile.imread("o.tif").shape == (96, 64)
+
+
+def test_tomography_beats_filtered_back_projection(folder, capsys):
+    phantom = resize(shepp_logan_phantom(), (64, 64), anti_aliasing=True)
+    angles = np.arange(32) * 180 / 32
+    projected = radon(phantom, angles)
+    noisy = (projected + RNG(0).normal(0, 0.5, projected.shape)).T
+    tifffile.imwrite("sinogram.tif", noisy.astype("f4"))
+    np.savetxt("angles.txt", angles)
+    arguments = ("tomography", "sinogram.tif", "slice.tif", "--angles", "angles.txt")
+    assert run(capsys, *arguments, *TV, "-q")[0] == 0
+    assert (
+        metrics.psnr(phantom, tifffile.imread("slice.tif"))
+        > metrics.psnr(phantom, iradon(noisy.T, angles)) + 0.5
+    )
+    tifffile.imwrite("stack.tif", np.stack([noisy, 0.5 * noisy]).astype("f4"))
+    arguments = ("tomography", "stack.tif", "slices.tif", "--angles", "angles.txt", "--method", "ssi-network")
+    assert run(capsys, *arguments, "--steps", 5, "-q")[0] == 0
+    assert io.read("slices.tif").axes == "zyx"
+    assert io.read("slices.tif").data.shape == (2, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["superres", "noisy.tif", "o.tif", "--factor", "0.5"], "--factor 0.5 does not make the grid finer"),
+        (["superres", "noisy.tif", "o.tif", "--factor", "two"], "--factor 'two' is no list of numbers"),
+        (["inpaint", "noisy.tif", "o.tif", "--mask", "other.tif"], r"has the shape \(8, 8\) but the image"),
+        (["inpaint", "noisy.tif", "o.tif", "--mask", "ones.tif"], "marks every pixel as bad"),
+        (
+            ["tomography", "noisy.tif", "o.tif", "--angles", "few.txt"],
+            "has 3 angles but the sinogram 64",
+        ),
+        (["tomography", "noisy.tif", "o.tif", "--angles", "none.txt"], "is no list of angles"),
+        (["tomography", "four.npy", "o.tif", "--angles", "few.txt"], "expected angle × detector"),
+    ],
+)
+def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(folder, capsys, arguments, words):
+    tifffile.imwrite("other.tif", np.zeros((8, 8), "u1"))
+    tifffile.imwrite("ones.tif", np.ones((64, 64), "u1"))
+    np.save("four.npy", np.zeros((2, 2, 32, 32)))
+    np.savetxt("few.txt", [0.0, 1.0, 2.0])
+    (folder / "none.txt").write_text("north\n")
+    code, told = run(capsys, *arguments)
+    assert code == 2
+    assert len(told.strip().splitlines()) == 1
+    assert pytest.importorskip("re").search(words, told)
+    assert not (folder / "o.tif").exists()
