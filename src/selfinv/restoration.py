@@ -100,7 +100,7 @@ def restore(
         on its object's grid; or any differentiable callable from ``batch channel *space`` to the same shape.
     method
         ``"ssi"`` (our best: a network trained on this image, unless a simple method predicts held-out values
-        better), ``"ssi-fast"`` and ``"ssi-best"`` (the same with 0.3 and 2.5 times the training steps),
+        better), ``"ssi-fast"`` and ``"ssi-best"`` (the same in 0.25 and 2.5 times the training time),
         ``"ssi-network"`` (that network in any case), ``"auto"`` (whatever predicts them best of
         all), ``"tv-chambolle-pock"``, ``"tv-conjugate-gradient"``, ``"richardson-lucy"``, ``"wiener"``
         (each tuned for this image),

@@ -28,7 +28,7 @@ def restore(
         str,
         typer.Option(
             help="ssi (a network trained on this image, unless a simple method predicts held-out values "
-            "better), ssi-fast, ssi-best (0.3 and 2.5 times the steps), ssi-network (in any case), "
+            "better), ssi-fast, ssi-best (0.25 and 2.5 times the training), ssi-network (in any case), "
             "auto (whatever predicts them best), tv-chambolle-pock, "
             "tv-conjugate-gradient, richardson-lucy, wiener (each tuned for this image), and as in "
             "the paper: ssi-paper, ssi-unmasked, tv-chambolle-pock-paper, tv-conjugate-gradient-paper."

@@ -34,6 +34,7 @@ def ssi(
     *,
     steps: int | None = None,
     effort: float = 1.0,
+    fold: int = 2,
     pixels: bool = True,
 ) -> SSI:
     """Our best recipe, for an object of this spatial ``shape``.
@@ -44,11 +45,15 @@ def ssi(
         In all; None: `planned_steps`.
     effort
         A factor on the number of steps.
+    fold
+        See `UNetSettings`; less on small images. A step with 4 costs half of one with 2, and teaches less.
     pixels
         Whether measured values are pixels of the object, which neighbours stand in for. If not, fewer are
         hidden at a time: the crude image without them is to be like the one with all.
     """
-    ndim, widths, fold = len(shape), (32, 64, 64, 64), 2 if min(shape) >= 16 else 1
+    ndim, widths = len(shape), (32, 64, 64, 64)
+    while min(shape) < 8 * fold and fold > 1:
+        fold //= 2
     network = UNetSettings(
         ndim=ndim,
         channels=channels,
