@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from selfinv.operators import LinearOperator
+from selfinv.operators import LinearOperator, as_real
 from selfinv.types import SPACE, Array, AxisLayout, InputError, Shape, parse_axes, spatial_index
+
+APART = 1e6  # voxels: channels are no neighbours of each other
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,7 @@ class Arrangement:
 
     def from_object(self, x: Tensor) -> Tensor:
         """From the operator's object, ``batch channel *in_shape``, to what is shown of it."""
-        shown = x[spatial_index(self.operator.view)]
-        return shown[:, 0] if self.operator.object_channels else shown
+        return for_network(self.operator, x[spatial_index(self.operator.view)])
 
 
 def space_of(operator: LinearOperator) -> Shape:
@@ -78,12 +79,37 @@ def space_of(operator: LinearOperator) -> Shape:
     return operator.in_shape[1 if operator.object_channels else 0 :]
 
 
-def as_real(array: Any, operator: object) -> Any:
+def spacing_of(operator: LinearOperator, voxel: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    """Sizes along each axis of an operator's object: a voxel's, and of channels that it mixes, far apart."""
+    if operator.object_channels is None:
+        return voxel
+    return (APART, *(voxel or (1.0,) * len(space_of(operator))))
+
+
+def for_operator(operator: object, x: Tensor) -> Tensor:
+    """From ``batch channel *space``: an operator that mixes channels has them among its own axes."""
+    return x[:, None] if _mixes(operator) else x
+
+
+def for_network(operator: object, x: Tensor) -> Tensor:
+    """The inverse of `for_operator`."""
+    return x[:, 0] if _mixes(operator) else x
+
+
+def together_of(operator: object) -> tuple[int, ...]:
+    """Axes along which an operator's values are hidden together; none of a function."""
+    return operator.together if isinstance(operator, LinearOperator) else ()
+
+
+def _mixes(operator: object) -> bool:
+    return isinstance(operator, LinearOperator) and operator.object_channels is not None
+
+
+def in_pairs(array: Any, operator: object) -> Any:
     """Complex values as pairs of real ones, where that is how the operator measures them."""
     if not isinstance(operator, LinearOperator) or not np.iscomplexobj(array):
         return array
-    values = np.asarray(array)
-    pairs = np.stack([values.real, values.imag], axis=-1)
+    pairs = as_real(np.asarray(array, dtype=np.complex128, order="C")).numpy()
     ending = len(operator.out_shape)
     return pairs if pairs.shape[max(pairs.ndim - ending, 0) :] == operator.out_shape else array
 

@@ -158,9 +158,8 @@ def _tv_candidates(request: Request) -> tuple[Candidate, ...]:
 
     def candidate(name: str, fidelity: Fidelity, first: float) -> Candidate:
         def solver(weight: float) -> ChambollePock:
-            once = (
-                20 if is_on_grid(request.operator) else 60
-            )  # for which there is no better step than a number
+            # Off the pixel grid there is no filter for a step, only a number, which takes more of them.
+            once = 20 if is_on_grid(request.operator) else 60
             steps = request.steps or (once if request.weight is None else 200)
             return ChambollePock(weight, fidelity, box, request.spacing, max_steps=steps)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfinv.arrangement import Arrangement, as_real, is_on_grid, space_of
+from selfinv.arrangement import Arrangement, in_pairs, is_on_grid, space_of, spacing_of
 from selfinv.independence import NoiseCorrelation, noise_correlation
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel, versions
@@ -41,7 +41,6 @@ from selfinv.types import (
 
 SMALLEST = 16
 WIDEST = 4  # blind spot, in values to each side
-APART = 1e6  # voxels: channels are no neighbours of each other
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def restore(
         psf = fitted.psf
         for words in fitted.warnings():
             warnings.warn(words, SelfinvWarning, stacklevel=2)
-    array = check_image(as_real(image, operator), allow_nan=mask_nan)
+    array = check_image(in_pairs(image, operator), allow_nan=mask_nan)
     kernel = None if psf is None else np.asarray(psf.psf if isinstance(psf, MeasuredPSF) else psf)
     arrangement = None
     if isinstance(operator, LinearOperator) and not is_on_grid(operator):
@@ -185,8 +184,8 @@ def restore(
     voxel = _spacing(spacing, layout.spatial)
     request = Request(y, forward, sizes, weight, max_steps, voxel, blind_spot)
     if arrangement and arrangement.operator.object_channels:
-        channels = arrangement.operator.in_shape[0]
-        request = replace(request, channels=channels, spacing=(APART, *(voxel or (1.0,) * len(shape))))
+        mixed = arrangement.operator
+        request = replace(request, channels=mixed.object_channels, spacing=spacing_of(mixed, voxel))
     name = method if isinstance(method, str) else "custom"
     solver = solver_for(method, request) if isinstance(method, str) else method
     if not isinstance(solver, Solver):

@@ -25,11 +25,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selfinv.arrangement import together_of
 from selfinv.independence import widen
 from selfinv.learning.losses import MaskedLoss, choose_loss
 from selfinv.learning.measurement import drawn_shape
 from selfinv.learning.random import generator_for
-from selfinv.operators import LinearOperator
 from selfinv.solvers.base import Forward, Phase, Solver, Status, seed_of_attempt
 from selfinv.types import InputError, SelfinvWarning
 
@@ -288,13 +288,12 @@ class SelfTuned:
     def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> SelfTunedState:
         """Set values apart and prepare the first solve."""
         folds = count_folds(y, self.fraction, self.blind_spot) if self._tunes_all else 1
-        together = operator.together if isinstance(operator, LinearOperator) else ()
         hold = partial(
             hold_out,
             y,
             fraction=self.fraction,
             blind_spot=self.blind_spot,
-            together=together,
+            together=together_of(operator),
             seed=seed + 11,
         )
         loss = self.loss or choose_loss(y)

@@ -75,14 +75,12 @@ def _restore(
         boundary=settings.boundary,
         spacing=loaded.spacing,
     )
-    if case.method == "blurred":
-        return Restored(measurement.pictured(_known(measurement.blurred)))
-    if case.method == "input":
-        return Restored(measurement.pictured(measurement.image))
+    if method.group == "reference":
+        values = _known(measurement.blurred) if case.method == "blurred" else measurement.image
+        return Restored(measurement.pictured(values))
     if not method.missing:
         problem = problem.filled()
-    if method.group != "reference":
-        warm_up(method, len(problem.axes), settings.device)
+    warm_up(method, len(problem.axes), settings.device)
     cuda = _uses_cuda(settings.device)
     with warnings.catch_warnings(record=True) as caught, machine.peak_memory(cuda) as memory:
         warnings.simplefilter("always", SelfinvWarning)
@@ -92,12 +90,11 @@ def _restore(
         seconds = watch.seconds()
     pixels = measurement.operator is None or is_on_grid(measurement.operator)
     _check(restored.image, measurement.image if pixels else _known(truth))
-    timed = method.group != "reference"
     row |= {
-        "training_seconds": round(restored.training_seconds, 6) if timed else None,
-        "inference_seconds": round(restored.inference_seconds, 6) if timed else None,
-        "seconds": round(seconds, 6) if timed else None,
-        "peak_memory_mib": round(memory.mebibytes, 1) if timed else None,
+        "training_seconds": round(restored.training_seconds, 6),
+        "inference_seconds": round(restored.inference_seconds, 6),
+        "seconds": round(seconds, 6),
+        "peak_memory_mib": round(memory.mebibytes, 1),
         "steps": restored.steps,
         "setting": restored.setting,
         "warnings": "; ".join(str(w.message) for w in caught if issubclass(w.category, SelfinvWarning)),

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from selfinv.operators import (
     Convolution,
@@ -22,6 +21,7 @@ from selfinv.operators import (
     Stack,
 )
 from selfinv.psf import gaussian
+from selfinv.solvers.conjugate_gradient import linear_conjugate_gradients
 from selfinv.types import Array, Shape
 
 VIEWS = 64  # projections: for 256 pixels a sixth of what would be needed
@@ -87,20 +87,8 @@ def textbook_inverse(operator: LinearOperator, y: Array) -> Array:
     if isinstance(operator, Radon):
         return operator.filtered_backprojection(values).numpy()
     with torch.no_grad():
-        x = _least_squares(operator, values)
-    return x[operator.view].numpy()
-
-
-def _least_squares(A: LinearOperator, y: Tensor) -> Tensor:
-    residual = A.adjoint(y)
-    x, direction, energy = torch.zeros_like(residual), residual, residual.square().sum()
-    enough = CONVERGED * energy
-    for _ in range(LEAST_SQUARES_STEPS):
-        if energy <= enough:
-            break
-        seen = A.adjoint(A(direction))
-        t = energy / (direction * seen).sum().clamp_min(1e-30)
-        x, residual = x + t * direction, residual - t * seen
-        previous, energy = energy, residual.square().sum()
-        direction = residual + energy / previous.clamp_min(1e-30) * direction
-    return x
+        slope = operator.adjoint(values[None, None])
+        x = linear_conjugate_gradients(
+            lambda d: operator.adjoint(operator(d)), slope, LEAST_SQUARES_STEPS, CONVERGED
+        )
+    return x[0, 0][operator.view].numpy()

@@ -28,6 +28,9 @@ Clip = Annotated[
 Preview = Annotated[
     Path | None, typer.Option(help="Also write a before/after picture (png, pdf or svg) to this file.")
 ]
+SaveModel = Annotated[
+    Path | None, typer.Option(help="Also write the trained model (.safetensors), for 'selfinv apply'.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 PSFOutput = Annotated[Path, typer.Option("--output", "-o", help="Where to write the PSF (TIFF or NPY).")]
 

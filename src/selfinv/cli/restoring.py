@@ -11,7 +11,19 @@ import typer
 
 from selfinv.cli.console import FAILED, INTERRUPTED, progress, say, uninterrupted
 from selfinv.cli.images import check_beside, draw_preview, open_image, read_psf, save_image
-from selfinv.cli.options import Axes, Clip, Device, DType, Input, MaskNan, Output, Preview, Quiet, Seed
+from selfinv.cli.options import (
+    Axes,
+    Clip,
+    Device,
+    DType,
+    Input,
+    MaskNan,
+    Output,
+    Preview,
+    Quiet,
+    SaveModel,
+    Seed,
+)
 from selfinv.types import Array, InputError, same_layout
 
 if TYPE_CHECKING:
@@ -59,9 +71,7 @@ def restore(
     dtype: DType = None,
     clip: Clip = False,
     preview: Preview = None,
-    save_model: Annotated[
-        Path | None, typer.Option(help="Also write the trained model (.safetensors), for 'selfinv apply'.")
-    ] = None,
+    save_model: SaveModel = None,
     quiet: Quiet = False,
 ) -> None:
     """Restore INPUT, which an instrument has blurred and made noisy, and write it to OUTPUT.

@@ -21,18 +21,16 @@ from selfinv.cli.options import (
     Output,
     Preview,
     Quiet,
+    SaveModel,
     Seed,
     per_axis,
 )
-from selfinv.cli.restoring import Job, carry_out, check_model, spacing_of
+from selfinv.cli.restoring import Job, carry_out, check_model, restore, spacing_of
 from selfinv.types import Array, AxisLayout, InputError, guess_axes
 
 Method = Annotated[str, typer.Option(help="As for 'restore'.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Training steps or iterations.")]
 Weight = Annotated[float | None, typer.Option(help="Regularisation weight, instead of tuning it.")]
-SaveModel = Annotated[
-    Path | None, typer.Option(help="Also write the trained model (.safetensors), for 'selfinv apply'.")
-]
 PSF = Annotated[Path | None, typer.Option(help="The point spread function's file, if there is blur too.")]
 
 
@@ -53,19 +51,21 @@ def denoise(
     quiet: Quiet = False,
 ) -> None:
     """Remove noise that is independent from pixel to pixel (Noise2Self), and nothing else."""
-    image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[], preview=preview)
-    check_model(save_model, method, [input], output)
-    carry_out(
-        Job(input, output, image, dtype, clip, preview, save_model, quiet),
-        image.data,
+    restore(
+        input,
+        output,
         method=method,
-        axes=image.axes,
-        mask_nan=mask_nan,
+        axes=axes,
         device=device,
         seed=seed,
+        steps=steps,
         weight=weight,
-        max_steps=steps,
-        spacing=spacing_of(image),
+        mask_nan=mask_nan,
+        dtype=dtype,
+        clip=clip,
+        preview=preview,
+        save_model=save_model,
+        quiet=quiet,
     )
 
 
@@ -266,6 +266,3 @@ def _angles(path: Path, rows: int) -> Array:
     if not np.isfinite(degrees).all():
         raise InputError(f"{path} has angles that are not finite numbers")
     return degrees
-
-
-__all__ = ["denoise", "inpaint", "superres", "tomography"]

@@ -16,14 +16,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from selfinv.arrangement import for_network, space_of, spacing_of
 from selfinv.learning.normalisation import Normalisation
-from selfinv.operators import Gradient, LinearOperator
-from selfinv.solvers.conjugate_gradient import constant_object
+from selfinv.operators import Gradient, LinearOperator, random_like
+from selfinv.solvers.conjugate_gradient import constant_object, linear_conjugate_gradients
 from selfinv.types import Shape
 
 STEPS = 10
 DAMPINGS = [10.0 ** (1 - k / 2) for k in range(12)]  # of the mean squared response to a random object
-APART = 1e6  # voxels: channels are no neighbours of each other
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ class CrudeInverse:
         """
         missing = ~torch.isfinite(y)
         scale = Normalisation(0.0, max(float(y[~missing].double().std(correction=0)), 1e-30))
-        apart = (APART, *(1.0,) * (len(operator.in_shape) - 1)) if operator.object_channels else None
-        slopes = Gradient(operator.in_shape, apart).to(y.device)
+        slopes = Gradient(operator.in_shape, spacing_of(operator, None)).to(y.device)
         crude = cls(operator, slopes, 0.0, scale, Normalisation(0.0, 1.0))
         filled = scale.apply(y).masked_fill(missing, 0.0).float()
         unseen, scored = missing | hidden, hidden & ~missing
@@ -77,34 +76,24 @@ class CrudeInverse:
     @property
     def shape(self) -> Shape:
         """Spatial shape of the object."""
-        return self.operator.in_shape[1 if self.operator.object_channels else 0 :]
+        return space_of(self.operator)
 
     def __call__(self, y: Tensor, hidden: Tensor) -> Tensor:
         """From what is not hidden of ``y``, ``batch channel *out_shape``, to ``batch channel *space``."""
-        x = self.solve(y, hidden)
-        return self.object_normalisation.apply(x[:, 0] if self.operator.object_channels else x)
+        return self.object_normalisation.apply(for_network(self.operator, self.solve(y, hidden)))
 
     def solve(self, y: Tensor, hidden: Tensor) -> Tensor:
         """The same in the operator's axes and units."""
         y, shown = self.normalisation.undo(y.masked_fill(hidden, 0.0)), (~hidden).to(y.dtype)
-        axes = tuple(range(2, 2 + len(self.operator.in_shape)))
         x, predicted, _ = constant_object(self.operator, y, shown)
-        residual = self.operator.adjoint(y - predicted)
-        direction, energy = residual, residual.square().sum(axes, keepdim=True)
-        for _ in range(STEPS):
-            curved = self.operator.adjoint(shown * self.operator(direction))
-            curved = curved + self.damping * self.slopes.adjoint(self.slopes(direction))
-            curvature = (direction * curved).sum(axes, keepdim=True)
-            t = energy / curvature.clamp_min(1e-30)
-            x = x + t * direction
-            residual = residual - t * curved
-            previous, energy = energy, residual.square().sum(axes, keepdim=True)
-            direction = residual + energy / previous.clamp_min(1e-30) * direction
-        return x
+
+        def curve(d: Tensor) -> Tensor:
+            seen = self.operator.adjoint(shown * self.operator(d))
+            return seen + self.damping * self.slopes.adjoint(self.slopes(d))
+
+        return x + linear_conjugate_gradients(curve, self.operator.adjoint(y - predicted), STEPS)
 
     def _dampings(self) -> list[float]:
-        device = next((b.device for b in self.operator.buffers()), torch.device("cpu"))
-        generator = torch.Generator().manual_seed(0)
-        x = torch.randn(1, 1, *self.operator.in_shape, generator=generator).to(device)
+        x = random_like(self.operator, (1, 1, *self.operator.in_shape), torch.float32, seed=0)
         response = float(self.operator(x).square().sum() / x.square().sum())
         return [factor * response for factor in DAMPINGS]

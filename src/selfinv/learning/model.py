@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfinv.arrangement import Arrangement, as_real
+from selfinv.arrangement import Arrangement, in_pairs
 from selfinv.atomic import written_beside
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
@@ -90,7 +90,7 @@ class TrainedModel:
             If the image's axes or channels are not those the model was trained for.
         """
         operator = self.crude.operator if self.crude is not None else None
-        array = check_image(as_real(image, operator), allow_nan=mask_nan)
+        array = check_image(in_pairs(image, operator), allow_nan=mask_nan)
         settings, arrangement = self.inverter.network.settings, None
         if self.crude is not None:
             A = self.crude.operator

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from selfinv.arrangement import is_on_grid
+from selfinv.arrangement import for_network, for_operator, is_on_grid, together_of
 from selfinv.independence import widen
 from selfinv.learning.artefacts import has_checkerboard
 from selfinv.learning.crude import CrudeInverse
@@ -288,7 +288,7 @@ class SSI:
             data = state.data
             model = self.best_model(state)
             x = invert(model, data.y, data.missing, data.pads, data.symmetries, data.entrance)
-            state.cached = (state.best_step, _for_operator(data.operator, data.object_normalisation.undo(x)))
+            state.cached = (state.best_step, for_operator(data.operator, data.object_normalisation.undo(x)))
         return state.cached[1]
 
     def best_model(self, state: SSIState) -> Inverter:
@@ -313,7 +313,7 @@ class SSI:
             noise = torch.randn(seen.shape, generator=generator_for(state.seed + 1, state.step))
             seen = seen + amplitude * noise.to(seen)
         x, penalty = state.model.with_penalty(symmetry(seen))
-        object_units = _for_operator(operator, state.data.object_normalisation.undo(symmetry.inverse(x)))
+        object_units = for_operator(operator, state.data.object_normalisation.undo(symmetry.inverse(x)))
         return state.data.normalisation.apply(operator(object_units)), penalty
 
     def _loss(self, state: SSIState) -> Tensor:
@@ -321,9 +321,8 @@ class SSI:
         state.model.train()
         window = draw_window(data, self.window, self.network.multiple(), state.seed + 6, state.step)
         y, missing, validation = (window.see(t) for t in (data.y, data.missing, data.validation))
-        drawn = self.hiding.drawn(y.shape, state.step, state.seed, _together(data.operator)).to(y.device)
         always = _always_shown(data.operator, y)
-        drawn = drawn & ~always
+        drawn = self._drawn(y, data.operator, state.step, state.seed)
         symmetry = data.symmetries[
             int(
                 torch.randint(len(data.symmetries), (1,), generator=generator_for(state.seed + 5, state.step))
@@ -354,6 +353,11 @@ class SSI:
         if training.kernel_continuity:
             loss = loss + training.kernel_continuity * kernel_roughness(state.model.network)
         return loss
+
+    def _drawn(self, y: Tensor, operator: Forward, step: int, seed: int) -> Tensor:
+        """What one step hides of ``y``."""
+        drawn = self.hiding.drawn(y.shape, step, seed, together_of(operator)).to(y.device)
+        return drawn & ~_always_shown(operator, y)
 
     def _lesson(self, state: SSIState, lessons: ScaleLessons) -> Tensor:
         assert state.likelihood is not None
@@ -419,11 +423,10 @@ class SSI:
         missing = ~torch.isfinite(y)
         fraction, joint = self.hiding.validation, self.hiding.joint_channels
         validation = draw_validation(
-            y.shape, fraction, seed + 2, joint_channels=joint, together=_together(operator)
+            y.shape, fraction, seed + 2, joint_channels=joint, together=together_of(operator)
         ).to(y.device) & ~_always_shown(operator, y)
         if not is_on_grid(operator):
-            drawn = self.hiding.drawn(y.shape, 0, seed + 12, _together(operator)).to(y.device)
-            drawn = drawn & ~_always_shown(operator, y)
+            drawn = self._drawn(y, operator, 0, seed + 12)
             crude = CrudeInverse.of(linear(operator, y), y.masked_fill(validation, torch.nan), drawn)
             entrance = Entrance(crude=crude)
             normalisation, object_normalisation = crude.normalisation, crude.object_normalisation
@@ -485,27 +488,12 @@ class SSI:
             return Status.NONFINITE
         data = state.data
         image = data.entrance.crude(data.y, data.missing) if data.entrance.crude else data.y
-        return Status.CHECKERBOARD if has_checkerboard(_for_network(data.operator, estimate), image) else None
-
-
-def _together(operator: Forward) -> tuple[int, ...]:
-    return operator.together if isinstance(operator, LinearOperator) else ()
+        return Status.CHECKERBOARD if has_checkerboard(for_network(data.operator, estimate), image) else None
 
 
 def _always_shown(operator: Forward, y: Tensor) -> Tensor:
     always = operator.always_shown if isinstance(operator, LinearOperator) else None
     return torch.zeros_like(y, dtype=torch.bool) if always is None else always.to(y.device).expand(y.shape)
-
-
-def _for_operator(operator: Forward, x: Tensor) -> Tensor:
-    """From ``batch channel *space``: an operator that mixes channels has them among its own axes."""
-    mixes = isinstance(operator, LinearOperator) and operator.object_channels
-    return x[:, None] if mixes else x
-
-
-def _for_network(operator: Forward, x: Tensor) -> Tensor:
-    mixes = isinstance(operator, LinearOperator) and operator.object_channels
-    return x[:, 0] if mixes else x
 
 
 def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:

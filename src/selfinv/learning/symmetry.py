@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from selfinv.learning.random import generator_for
-from selfinv.operators import Convolution, Identity, LinearOperator
+from selfinv.operators import Convolution, Identity, LinearOperator, random_like
 
 COMMUTES = 0.05  # what a crude inverse leaves is alike in all turns then, and one network inverts them all
 
@@ -66,7 +65,7 @@ def operator_symmetries(
     if isinstance(operator, Identity):
         return everything
     if isinstance(operator, LinearOperator) and operator.field_of_view is None:
-        return [s for s in everything if _commutes(s, operator)]
+        return _commuting(everything, operator)
     if not isinstance(operator, Convolution):
         return everything[:1]
     # An even kernel's centre n // 2 is not its middle: one zero sample makes it so.
@@ -83,13 +82,11 @@ def operator_symmetries(
 
 
 @torch.no_grad()
-def _commutes(symmetry: Symmetry, operator: LinearOperator) -> bool:
-    x = torch.randn(1, 1, *operator.in_shape, generator=generator_for(0))
-    x = x.to(next((b.device for b in operator.buffers()), x.device))
-    turned = symmetry(x)
-    if turned.shape != x.shape:
-        return False
-    seen = operator.adjoint(operator(x))
-    return float((operator.adjoint(operator(turned)) - symmetry(seen)).norm()) <= COMMUTES * float(
-        seen.norm()
-    )
+def _commuting(symmetries: list[Symmetry], operator: LinearOperator) -> list[Symmetry]:
+    def twice(x: Tensor) -> Tensor:
+        return operator.adjoint(operator(x))
+
+    x = random_like(operator, (1, 1, *operator.in_shape), torch.float32, seed=0)
+    seen = twice(x)
+    least = COMMUTES * float(seen.norm())
+    return [s for s in symmetries if s(x).shape == x.shape and float((twice(s(x)) - s(seen)).norm()) <= least]

@@ -1,7 +1,7 @@
 """Forward operators: how an object becomes a measurement."""
 
 from selfinv.operators.adapters import from_deepinv, from_pylops, from_scipy
-from selfinv.operators.base import Adjoint, Composition, LinearOperator, Scaled, dot_test, norm
+from selfinv.operators.base import Adjoint, Composition, LinearOperator, Scaled, dot_test, norm, random_like
 from selfinv.operators.channels import ChannelMixing, EachChannel
 from selfinv.operators.convolution import Boundary, Convolution
 from selfinv.operators.edges import choose_boundary
@@ -43,4 +43,5 @@ __all__ = [
     "from_scipy",
     "interpolation_weights",
     "norm",
+    "random_like",
 ]

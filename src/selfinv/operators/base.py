@@ -248,7 +248,8 @@ class Scaled(LinearOperator):
         return self.operator.object_channels
 
 
-def _random_like(operator: LinearOperator, shape: Shape, dtype: torch.dtype, seed: int) -> Tensor:
+def random_like(operator: LinearOperator, shape: Shape, dtype: torch.dtype, seed: int) -> Tensor:
+    """Normally distributed numbers on the operator's device."""
     device = next((b.device for b in operator.buffers()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=dtype).to(device)
@@ -267,7 +268,7 @@ def norm(
     Power iteration approaches the norm from below, and step sizes taken from too small a norm diverge: hence
     the margin.
     """
-    x = _random_like(operator, operator.in_shape, dtype, seed=0)
+    x = random_like(operator, operator.in_shape, dtype, seed=0)
     estimate = 0.0
     with torch.no_grad():
         for _ in range(max_steps):
@@ -288,8 +289,8 @@ def dot_test(operator: LinearOperator, *, dtype: torch.dtype = torch.float64, se
     Rounding alone gives less than 1e-10 in float64 and 1e-5 in float32; more means that `adjoint` is not the
     adjoint of `forward`.
     """
-    x = _random_like(operator, operator.in_shape, dtype, seed)
-    y = _random_like(operator, operator.out_shape, dtype, seed + 1)
+    x = random_like(operator, operator.in_shape, dtype, seed)
+    y = random_like(operator, operator.out_shape, dtype, seed + 1)
     with torch.no_grad():
         ax, ahy = operator(x), operator.adjoint(y)
     left, right = float((ax * y).sum()), float((x * ahy).sum())

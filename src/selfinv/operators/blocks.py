@@ -150,35 +150,6 @@ class Blocks:
         return y
 
 
-class Product(torch.autograd.Function):
-    """`Blocks.convolve`, whose derivative is the adjoint, done by blocks too.
-
-    Called with ``x``, and the way there and the way back, each a `Blocks` and its spectrum.
-    """
-
-    @staticmethod
-    def forward(x: Tensor, there: tuple[Blocks, Tensor], back: tuple[Blocks, Tensor]) -> Tensor:
-        return there[0].convolve(x, there[1])
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.lead = inputs[0].shape
-        _, ctx.there, ctx.back = inputs
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        product = Product.apply(gradient, ctx.back, ctx.there)
-        return product.sum_to_size(ctx.lead), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Any:
-        return Product.apply(tangent, ctx.there, ctx.back)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, there: Any, back: Any) -> Any:
-        return Product.apply(x.movedim(in_dims[0], 0), there, back), 0
-
-
 def _fast(size: int) -> int:
     """The next product of 2, 3 and 5: the factors 7 and 11 make transforms of this length slower again."""
     return int(next_fast_len(size, real=True))

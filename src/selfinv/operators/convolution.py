@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,8 +13,9 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from selfinv.operators.base import LinearOperator
-from selfinv.operators.blocks import Blocks, Product
+from selfinv.operators.blocks import Blocks
 from selfinv.operators.boundary import reflect, reflect_adjoint
+from selfinv.operators.linear_map import LinearMap, Map
 from selfinv.operators.sampling import Surround
 from selfinv.types import InputError, Shape
 
@@ -136,7 +138,7 @@ class Convolution(LinearOperator):
         self.psf: Tensor
         self.register_buffer("psf", kernel.detach().clone())
         self._otfs: dict[tuple[torch.dtype, torch.device], Tensor] = {}
-        self._spectra: dict[tuple[torch.dtype, torch.device], tuple[Any, Any]] = {}
+        self._spectra: dict[tuple[torch.dtype, torch.device], tuple[Map, Map]] = {}
 
     @property
     def field_of_view(self) -> tuple[slice, ...]:
@@ -174,7 +176,7 @@ class Convolution(LinearOperator):
         if self.boundary in ("reflect", "unknown"):
             x = reflect(x, self.mirrored)
         there, back = self._blocks(x)
-        return Product.apply(x, there, back)
+        return LinearMap.apply(x, there, back)
 
     def adjoint(self, y: Tensor) -> Tensor:
         self._check(y, self.out_shape, "adjoint", "measurement")
@@ -184,12 +186,12 @@ class Convolution(LinearOperator):
             spectrum = torch.fft.rfftn(y, dim=self._dims) * self._otf(y).conj()
             return torch.fft.irfftn(spectrum, s=self.out_shape, dim=self._dims)
         there, back = self._blocks(y)
-        x = Product.apply(y, back, there)
+        x = LinearMap.apply(y, back, there)
         if self.boundary in ("reflect", "unknown"):
             return reflect_adjoint(x, self.in_shape, self.mirrored)
         return x
 
-    def _blocks(self, like: Tensor) -> tuple[tuple[Blocks, Tensor], tuple[Blocks, Tensor]]:
+    def _blocks(self, like: Tensor) -> tuple[Map, Map]:
         """The way there and, by the flipped kernel, back, cut into blocks, for ``like``'s precision."""
         dtype = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32
         key = (dtype, like.device)
@@ -205,8 +207,8 @@ class Convolution(LinearOperator):
                 self.out_shape, reached, size, tuple(k - 1 - s for k, s in zip(size, shift, strict=True))
             )
             self._spectra[key] = (
-                (there, there.spectrum(kernel, dtype)),
-                (back, back.spectrum(kernel.flip(self._dims), dtype)),
+                partial(there.convolve, spectrum=there.spectrum(kernel, dtype)),
+                partial(back.convolve, spectrum=back.spectrum(kernel.flip(self._dims), dtype)),
             )
         return self._spectra[key]
 

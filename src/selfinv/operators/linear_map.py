@@ -23,11 +23,13 @@ class LinearMap(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.lead = inputs[0].shape
         _, ctx.there, ctx.back = inputs
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        return LinearMap.apply(gradient, ctx.back, ctx.there), None, None
+        product = LinearMap.apply(gradient, ctx.back, ctx.there)
+        return product.sum_to_size(ctx.lead), None, None  # a map may have leading axes of its own
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Any:

@@ -18,6 +18,7 @@ Osher & Fatemi 1992, doi:10.1016/0167-2789(92)90242-F.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -228,6 +229,34 @@ def paper_conjugate_gradient() -> ConjugateGradient:
     100
     """
     return ConjugateGradient(weight=4.5e-3, smoothing=1e-10, max_steps=100, rtol=0.0)
+
+
+def linear_conjugate_gradients(
+    curve: Callable[[Tensor], Tensor], slope: Tensor, steps: int, enough: float = 0.0
+) -> Tensor:
+    r"""Some steps from 0 towards the :math:`x` with :math:`Cx = b`, for each batch and channel by itself.
+
+    Parameters
+    ----------
+    curve
+        :math:`C`, symmetric and nowhere negative.
+    slope
+        :math:`b`, ``batch channel *space``.
+    enough
+        Stop where what is left of the slope, squared, is this part of what it was; 0: take all steps.
+    """
+    axes = tuple(range(2, slope.ndim))
+    x, residual, direction = torch.zeros_like(slope), slope, slope
+    energy = first = slope.square().sum(axes, keepdim=True)
+    for _ in range(steps):
+        if enough and bool((energy <= enough * first).all()):
+            break
+        curved = curve(direction)
+        t = energy / (direction * curved).sum(axes, keepdim=True).clamp_min(1e-30)
+        x, residual = x + t * direction, residual - t * curved
+        previous, energy = energy, residual.square().sum(axes, keepdim=True)
+        direction = residual + energy / previous.clamp_min(1e-30) * direction
+    return x
 
 
 def constant_object(A: LinearOperator, values: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor]:
