@@ -102,8 +102,52 @@ def test_a_time_series_shares_one_network_which_can_be_applied_to_more():
     assert result.image.shape == (2, N, N)
     again = result.model.apply(frames[0])
     assert np.allclose(again, result.image[0], atol=5e-3 * TRUTH.max())
-    with pytest.raises(InputError, match="cannot be saved without its operator"):
-        result.model.save("model.safetensors")
+
+
+def test_a_saved_model_goes_on_with_its_operator_and_no_other(tmp_path):
+    blur = Convolution(torch.full((5, 5), 0.04), (N, N), "unknown")
+    A = Downsample((N, N), 2) @ blur
+    wide = torch.nn.functional.pad(torch.as_tensor(TRUTH)[None], (2, 2, 2, 2), mode="reflect")[0]
+    y = A(wide).numpy() + RNG(0).normal(0, 1.0, A.out_shape)
+    result = selfinv.restore(y, operator=A, method="ssi-network", max_steps=20)
+    result.model.save(tmp_path / "model.safetensors")
+    model = selfinv.load_model(tmp_path / "model.safetensors", A)
+    assert model.apply(y).shape == (N, N)
+    assert np.allclose(model.apply(y), result.image, atol=5e-3 * TRUTH.max())
+    with pytest.raises(InputError, match="values are not pixels; give it to load_model"):
+        selfinv.load_model(tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=r"from \(36, 36\) to \(16, 16\), and the one given goes from"):
+        selfinv.load_model(tmp_path / "model.safetensors", Downsample((N, N), 2))
+
+
+def test_lines_of_a_small_spectrum_are_few_but_enough_to_train_on():
+    lines = RNG(0).random(N) < 0.5
+    lines[N // 2 - 2 : N // 2 + 3] = True
+    A = MaskedFourier((N, N), np.repeat(lines[:, None], N, axis=1), lines=-1)
+    result = selfinv.restore(measured(A, sigma=1.0), operator=A, method="ssi-network", max_steps=30)
+    assert not result.status.failed_attempts
+    assert np.isfinite(result.stats["held_out_score"])
+
+
+def test_where_nothing_was_measured_there_may_be_nan():
+    A = OPERATORS["spectrum"]
+    y = measured(A, sigma=0.5)
+    holes = np.where(A.measured.numpy(), y, np.nan)
+    as_complex = holes[..., 0] + 1j * holes[..., 1]
+    images = [
+        selfinv.restore(v, operator=A, method="tv-chambolle-pock").image for v in (y, holes, as_complex)
+    ]
+    assert np.array_equal(images[0], images[1])
+    assert np.array_equal(images[0], images[2])
+    with pytest.raises(InputError, match="1 NaN"):
+        selfinv.restore(np.where(y == y[N // 2, N // 2, 0], np.nan, y), operator=A)
+
+
+def test_a_spectrum_in_the_other_order_is_noticed():
+    A = OPERATORS["spectrum"]
+    y = measured(A, sigma=0.5)
+    with pytest.warns(selfinv.SelfinvWarning, match="pass centred=False"):
+        selfinv.restore(np.fft.ifftshift(y, axes=(0, 1)), operator=A, method="tv-chambolle-pock", weight=1.0)
 
 
 class NotDifferentiable(LinearOperator):
@@ -130,6 +174,10 @@ class NotDifferentiable(LinearOperator):
         (np.ones((16, 16)), Downsample((N, N), 2), {}, "constant"),
         (TRUTH, NotDifferentiable((N, N), (N, N)), {}, "not differentiable"),
         (TRUTH, lambda x: x.detach(), {}, "not differentiable"),
+        (TRUTH, torch.round, {}, "gradient is zero at every pixel"),
+        (TRUTH, lambda x: (x - 1e9).sqrt(), {}, "gradient is NaN"),
+        (TRUTH, torch.fft.fft2, {}, "complex values; give the real"),
+        (np.ones((40, 32)), Radon((N, N), range(40)), {}, r"Radon\(..., circle=True\)"),
         (TRUTH, lambda x: x[..., ::2], {}, r"gives \(1, 1, 32, 16\) for the measurement's shape"),
     ],
 )

@@ -90,18 +90,35 @@ def test_tomography_beats_filtered_back_projection(folder, capsys):
     assert io.read("slices.tif").data.shape == (2, 64, 64)
 
 
+def test_a_model_for_a_finer_grid_is_kept_and_used_again(folder, capsys):
+    arguments = ("superres", "noisy.tif", "out.tif", "--save-model", "model.safetensors", "-q")
+    assert run(capsys, *arguments, "--method", "ssi-network", "--steps", 5)[0] == 0
+    assert run(capsys, "superres", "noisy.tif", "again.tif", "--model", "model.safetensors")[0] == 0
+    assert np.allclose(tifffile.imread("again.tif"), tifffile.imread("out.tif"), atol=5e-3)
+    code, told = run(capsys, "apply", "model.safetensors", "noisy.tif", "o.tif")
+    assert code == 2
+    assert "not pixels" in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["superres", "noisy.tif", "o.tif", "--factor", "0.5"], "--factor 0.5 does not make the grid finer"),
-        (["superres", "noisy.tif", "o.tif", "--factor", "two"], "--factor 'two' is no list of numbers"),
+        (["superres", "noisy.tif", "o.tif", "--factor", "0.5"], "--factor 0.5 is not between 1 and 16"),
+        (
+            ["superres", "noisy.tif", "o.tif", "--factor", "two"],
+            "'two' is no list of numbers; expected e.g. 2 or",
+        ),
+        (["superres", "noisy.tif", "o.tif", "--factor", "1000"], "--factor 1000 is not between 1 and 16"),
         (["inpaint", "noisy.tif", "o.tif", "--mask", "other.tif"], r"has the shape \(8, 8\) but the image"),
         (["inpaint", "noisy.tif", "o.tif", "--mask", "ones.tif"], "marks every pixel as bad"),
         (
             ["tomography", "noisy.tif", "o.tif", "--angles", "few.txt"],
             "has 3 angles but the sinogram 64",
         ),
-        (["tomography", "noisy.tif", "o.tif", "--angles", "none.txt"], "is no list of angles"),
+        (
+            ["tomography", "noisy.tif", "o.tif", "--angles", "none.txt"],
+            "is no list of angles: 'north' is no number",
+        ),
         (["tomography", "four.npy", "o.tif", "--angles", "few.txt"], "expected angle × detector"),
     ],
 )

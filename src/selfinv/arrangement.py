@@ -49,6 +49,7 @@ class Arrangement:
             raise InputError(
                 f"the operator gives measurements of the shape {operator.out_shape} but the array has the "
                 f"shape {tuple(shape)}; its last axes must be the operator's"
+                f"{operator.hint and '; ' + operator.hint}"
             )
         if axes is None and more:
             raise InputError(
@@ -105,13 +106,24 @@ def _mixes(operator: object) -> bool:
     return isinstance(operator, LinearOperator) and operator.object_channels is not None
 
 
-def in_pairs(array: Any, operator: object) -> Any:
-    """Complex values as pairs of real ones, where that is how the operator measures them."""
-    if not isinstance(operator, LinearOperator) or not np.iscomplexobj(array):
+def as_measured(array: Any, operator: object) -> Any:
+    """What an operator has measured of an array: complex values as pairs of real ones, where it has those.
+
+    Where it measures nothing, there may be anything, NaN too; it becomes 0.
+    """
+    if not isinstance(operator, LinearOperator):
         return array
-    pairs = as_real(np.asarray(array, dtype=np.complex128, order="C")).numpy()
-    ending = len(operator.out_shape)
-    return pairs if pairs.shape[max(pairs.ndim - ending, 0) :] == operator.out_shape else array
+    array, ending = np.asarray(array), len(operator.out_shape)
+
+    def fits(values: Array) -> bool:
+        return values.shape[max(values.ndim - ending, 0) :] == operator.out_shape
+
+    if np.iscomplexobj(array):
+        pairs = as_real(np.asarray(array, dtype=np.complex128, order="C")).numpy()
+        array = pairs if fits(pairs) else array
+    if operator.measured is not None and array.dtype.kind == "f" and fits(array):
+        array = np.where(operator.measured.cpu().numpy(), array, 0)
+    return array
 
 
 def is_on_grid(operator: object) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfinv.arrangement import Arrangement, in_pairs, is_on_grid, space_of, spacing_of
+from selfinv.arrangement import Arrangement, as_measured, is_on_grid, space_of, spacing_of
 from selfinv.independence import NoiseCorrelation, noise_correlation
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel, versions
@@ -151,7 +151,7 @@ def restore(
         psf = fitted.psf
         for words in fitted.warnings():
             warnings.warn(words, SelfinvWarning, stacklevel=2)
-    array = check_image(in_pairs(image, operator), allow_nan=mask_nan)
+    array = check_image(as_measured(image, operator), allow_nan=mask_nan)
     kernel = None if psf is None else np.asarray(psf.psf if isinstance(psf, MeasuredPSF) else psf)
     arrangement = None
     if isinstance(operator, LinearOperator) and not is_on_grid(operator):
@@ -174,8 +174,11 @@ def restore(
     pads = ((0, 0),) * len(shape) if arrangement else object_pads(forward, shape)
     if operator is not None:
         _probe(forward, y)
-        if isinstance(forward, LinearOperator) and forward.measured is not None:
-            y = y.masked_fill(~forward.measured, torch.nan)
+        if isinstance(forward, LinearOperator):
+            if forward.measured is not None:
+                y = y.masked_fill(~forward.measured, torch.nan)
+            for words in forward.doubts(y):
+                warnings.warn(words, SelfinvWarning, stacklevel=2)
     sizes = [n + a + b for n, (a, b) in zip(shape, pads, strict=True)]
     correlation = _noise_correlation(y, forward) if isinstance(method, str) else None
     correlated = correlation is not None and any(correlation.blind_spot)
@@ -306,9 +309,9 @@ def choose_device(device: str) -> torch.device:
     return place
 
 
-def load_model(path: Any) -> TrainedModel:
-    """Read a trained model written by ``result.model.save(path)``."""
-    return TrainedModel.load(path)
+def load_model(path: Any, operator: LinearOperator | None = None) -> TrainedModel:
+    """Read a trained model written by ``result.model.save(path)`` (see `TrainedModel.load`)."""
+    return TrainedModel.load(path, operator)
 
 
 def _layout(array: Array, axes: str | None, psf: Array | None) -> AxisLayout:
@@ -391,8 +394,13 @@ def _spacing(spacing: Sequence[float] | None, axes: str) -> tuple[float, ...] | 
 
 def _probe(forward: Forward, y: Tensor) -> None:
     """Make sure that a function can serve as a forward model of this measurement."""
+    linear = isinstance(forward, LinearOperator)
     shape = (*y.shape[:2], *forward.in_shape) if isinstance(forward, LinearOperator) else y.shape
-    x = torch.zeros(shape, dtype=torch.float32, device=y.device, requires_grad=True)
+    measured = y[torch.isfinite(y)]
+    low, high = float(measured.min()), float(measured.max())
+    # Values like those measured: where there is nothing at all, a function may well have no slope.
+    x = low + (high - low) * torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    x = x.to(y.device).requires_grad_()
     try:
         predicted = forward(x)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -400,10 +408,24 @@ def _probe(forward: Forward, y: Tensor) -> None:
     if not isinstance(predicted, Tensor) or predicted.shape != y.shape:
         found = tuple(predicted.shape) if isinstance(predicted, Tensor) else type(predicted).__name__
         raise InputError(f"the operator gives {found} for the measurement's shape {tuple(y.shape)}")
+    if predicted.is_complex():
+        raise InputError(
+            "the operator gives complex values; give the real and the imaginary part, or the magnitude"
+        )
     if not predicted.requires_grad:
         raise InputError(
             "the operator is not differentiable: its output does not depend on its input in torch"
         )
+    if linear:
+        return
+    (slope,) = torch.autograd.grad(predicted.sum(), x, allow_unused=True)
+    if slope is None or not bool(slope.any()):
+        raise InputError(
+            "the operator is not differentiable: its gradient is zero at every pixel, as that of rounding or "
+            "of a sign is; give a smooth version of it"
+        )
+    if not bool(torch.isfinite(slope).all()):
+        raise InputError("the operator's gradient is NaN or infinite at values like those measured")
 
 
 def _with_images(callback: Callback | None, to_image: Callable[[Tensor], Array]) -> Callback | None:

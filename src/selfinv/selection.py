@@ -28,13 +28,12 @@ from torch import Tensor
 from selfinv.arrangement import together_of
 from selfinv.independence import widen
 from selfinv.learning.losses import MaskedLoss, choose_loss
-from selfinv.learning.measurement import drawn_shape
+from selfinv.learning.measurement import FEWEST, drawn_shape, sets_in
 from selfinv.learning.random import generator_for
 from selfinv.solvers.base import Forward, Phase, Solver, Status, seed_of_attempt
 from selfinv.types import InputError, SelfinvWarning
 
 ENOUGH = 5000  # hidden values at which the score tells settings apart that differ by some hundredths of a dB
-FEWEST = 4  # sets of values that are hidden together
 MAX_FOLDS = 5  # sets of hidden values, on small images
 
 MAX_TRIALS = 14  # of one candidate
@@ -111,7 +110,7 @@ def hold_out(
     measured = int(torch.isfinite(y).sum())
     share = _share(measured, fraction, blind_spot)
     drawn = drawn_shape(y.shape, joint_channels=False, together=together)
-    share = max(share, min(0.1, FEWEST / math.prod(drawn)))
+    share = max(share, min(0.1, FEWEST / int(sets_in(torch.isfinite(y), drawn).sum())))
     place = (torch.rand(drawn, generator=generator_for(seed)) / share).expand(y.shape)
     hidden = ((place >= fold) & (place < fold + 1)).to(y.device) & torch.isfinite(y)
     if not hidden.any():

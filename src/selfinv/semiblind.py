@@ -278,7 +278,7 @@ class FittedPSF:
         return {name: dict(zip(keys, row, strict=True)) for name, row in zip(self.names, rows, strict=True)}
 
     def explain(self) -> str:
-        """One sentence for each parameter and the guard, then the table of likelihoods (one parameter)."""
+        """One sentence for each parameter and the guard, then each value's likelihood (one parameter)."""
         lines = []
         for i, name in enumerate(self.names):
             low, high = self.intervals[i]
@@ -296,8 +296,10 @@ class FittedPSF:
                 f"{verdict}"
             )
         if len(self.names) == 1 and self.profile:
-            lines.append(f"{self.names[0]:>10}  log-likelihood")
-            lines += [f"{values[0]:10.4g}  {score:+8.2f}" for values, score in self.profile]
+            name = self.names[0]
+            lines += [
+                f"{name} {values[0]:.4g}: log-likelihood {score:+.2f}" for values, score in self.profile
+            ]
         return "\n".join(lines)
 
 

@@ -31,21 +31,25 @@ Preview = Annotated[
 SaveModel = Annotated[
     Path | None, typer.Option(help="Also write the trained model (.safetensors), for 'selfinv apply'.")
 ]
+UseModel = Annotated[
+    Path | None,
+    typer.Option("--model", help="Use this model, saved for the same kind of data, instead of training one."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 PSFOutput = Annotated[Path, typer.Option("--output", "-o", help="Where to write the PSF (TIFF or NPY).")]
 
 
-def numbers(option: str, words: str) -> list[float]:
+def numbers(option: str, words: str, example: str = "17,17") -> list[float]:
     """The numbers of a list like ``17,17`` or ``17x17``."""
     try:
         return [float(w) for w in words.replace("x", ",").replace("×", ",").split(",")]
     except ValueError:
-        raise InputError(f"{option} {words!r} is no list of numbers; expected e.g. 17,17") from None
+        raise InputError(f"{option} {words!r} is no list of numbers; expected e.g. {example}") from None
 
 
-def per_axis(option: str, words: str, ndim: int) -> list[float]:
+def per_axis(option: str, words: str, ndim: int, example: str = "17,17") -> list[float]:
     """One number for each axis, or one for all."""
-    values = numbers(option, words)
+    values = numbers(option, words, example)
     if len(values) not in (1, ndim):
         raise InputError(f"{option} {words!r} has {len(values)} numbers; expected 1 or {ndim}")
     return values * ndim if len(values) == 1 else values

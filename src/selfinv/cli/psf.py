@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from selfinv.cli.console import say
-from selfinv.cli.options import Axes, MaskNan, PSFOutput, Seed, numbers, per_axis, shape_of, whole
+from selfinv.cli.options import Axes, MaskNan, PSFOutput, Quiet, Seed, numbers, per_axis, shape_of, whole
 from selfinv.types import Array, InputError
 
 psf_app = typer.Typer(
@@ -162,6 +162,7 @@ def psf_fit(
     axes: Axes = None,
     mask_nan: MaskNan = False,
     seed: Seed = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Fit a PSF known up to its width or defocus to the image that it blurred."""
     from selfinv import io, psf, semiblind
@@ -199,8 +200,9 @@ def psf_fit(
     _write_psf(output, fitted.psf, None if pixel_size is None else [pixel_size] * 2)
     for words in fitted.warnings():
         say(f"warning: {words}")
-    for line in fitted.explain().splitlines():
-        say(line)
+    if not quiet:
+        for line in fitted.explain().splitlines():
+            say(line)
 
 
 def _write_psf(output: Path, kernel: Array, voxel_size: list[float] | None) -> None:

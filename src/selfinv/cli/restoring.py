@@ -28,6 +28,7 @@ from selfinv.types import Array, InputError, same_layout
 
 if TYPE_CHECKING:
     from selfinv.io import Image
+    from selfinv.learning.model import TrainedModel
 
 
 def restore(
@@ -199,18 +200,29 @@ def apply(
     dtype: DType = None,
     clip: Clip = False,
     preview: Preview = None,
+    quiet: Quiet = False,
 ) -> None:
     """Restore INPUT with a model trained on another image of the same instrument."""
-    from selfinv.restoration import choose_device, load_model
+    from selfinv.restoration import load_model
 
     image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[model], preview=preview)
     trained = load_model(model)
-    restored = trained.apply(
-        image.data, axes=image.axes, mask_nan=mask_nan, device=str(choose_device(device))
-    )
+    job = Job(input, output, image, dtype, clip, preview, quiet=quiet)
+    carry_over(job, image.data, trained, axes=image.axes, mask_nan=mask_nan, device=device)
+
+
+def carry_over(
+    job: Job, data: Array, model: TrainedModel, *, before: Array | None = None, device: str, **options: Any
+) -> None:
+    """The same as `carry_out` with a model that has been trained before."""
+    from selfinv.restoration import choose_device
+
+    restored = model.apply(data, device=str(choose_device(device)), **options)
     with uninterrupted():
-        image = replace(image, axes=image.axes or same_layout(trained.axes, restored.ndim))
-        save_image(output, restored, image, dtype, clip)
-        if preview is not None:
-            draw_preview(preview, image, restored)
-    say(f"wrote {output}")
+        image = replace(job.image, axes=job.image.axes or same_layout(model.axes, restored.ndim))
+        save_image(job.output, restored, image, job.dtype, job.clip)
+        if job.preview is not None:
+            shown = image if before is None else replace(image, data=before)
+            draw_preview(job.preview, shown, restored)
+    if not job.quiet:
+        say(f"wrote {job.output}")

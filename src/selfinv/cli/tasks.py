@@ -23,9 +23,10 @@ from selfinv.cli.options import (
     Quiet,
     SaveModel,
     Seed,
+    UseModel,
     per_axis,
 )
-from selfinv.cli.restoring import Job, carry_out, check_model, restore, spacing_of
+from selfinv.cli.restoring import Job, carry_out, carry_over, check_model, restore, spacing_of
 from selfinv.types import Array, AxisLayout, InputError, guess_axes
 
 Method = Annotated[str, typer.Option(help="As for 'restore'.")]
@@ -135,6 +136,8 @@ def superres(
     dtype: DType = None,
     clip: Clip = False,
     preview: Preview = None,
+    save_model: SaveModel = None,
+    model: UseModel = None,
     quiet: Quiet = False,
 ) -> None:
     """Restore INPUT on a finer grid: its pixels measure the mean over their area, after the blur of the PSF.
@@ -143,14 +146,15 @@ def superres(
     """
     from selfinv import io
     from selfinv.operators import Downsample, LinearOperator
-    from selfinv.restoration import psf_operator
+    from selfinv.restoration import load_model, psf_operator
 
     image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[psf], preview=preview)
     names = image.axes or guess_axes(image.data.shape)
     layout = AxisLayout(names)
-    factors = per_axis("--factor", factor, len(layout.spatial))
+    factors = per_axis("--factor", factor, len(layout.spatial), example="2 or 4,1,1")
     if not all(1.0 <= f <= 16.0 for f in factors) or max(factors) == 1.0:
-        raise InputError(f"--factor {factor} does not make the grid finer; give a factor of 1 to 16, e.g. 2")
+        raise InputError(f"--factor {factor} is not between 1 and 16, and more than 1 along some axis")
+    check_model(save_model, method, [input, psf], output)
     coarse = layout.spatial_shape(image.data.shape)
     fine = tuple(math.ceil(n * f - 1e-9) for n, f in zip(coarse, factors, strict=True))
     A: LinearOperator = Downsample(fine, factors)
@@ -165,10 +169,17 @@ def superres(
     sizes = {a: size / steps_of.get(a, 1.0) for a, size in image.voxel_size.items()}
     spacing = spacing_of(image)
     target = replace(image, axes="".join(leading) + layout.spatial, voxel_size=sizes)
+    job = Job(input, output, target, dtype, clip, preview, save_model, quiet)
+    before = _enlarged(data, factors, fine)
+    if model is not None:
+        trained = load_model(model, A)
+        return carry_over(
+            job, data, trained, before=before, axes=target.axes, mask_nan=mask_nan, device=device
+        )
     carry_out(
-        Job(input, output, target, dtype, clip, preview, None, quiet),
+        job,
         data,
-        before=_enlarged(data, factors, fine),
+        before=before,
         operator=A,
         method=method,
         axes=target.axes,
@@ -194,6 +205,8 @@ def tomography(
     weight: Weight = None,
     mask_nan: MaskNan = False,
     preview: Preview = None,
+    save_model: SaveModel = None,
+    model: UseModel = None,
     quiet: Quiet = False,
 ) -> None:
     """Reconstruct slices from parallel-beam projections, at few or limited angles too.
@@ -205,6 +218,7 @@ def tomography(
 
     from selfinv import io
     from selfinv.operators import Radon
+    from selfinv.restoration import load_model
 
     sinogram = io.read(input)
     data = sinogram.data
@@ -217,15 +231,21 @@ def tomography(
     io.check_output(output, inputs=[input, angles], dtype="float32", shape=image.data.shape, axes=image.axes)
     if preview is not None:
         check_beside(preview, ".png .pdf .svg", [input, angles], output)
+    check_model(save_model, method, [input, angles], output)
     A = Radon((n, n), degrees, circle=True)
     shown = torch.as_tensor(np.nan_to_num(data.astype(np.float32)))
+    job = Job(input, output, image, "float32", False, preview, save_model, quiet)
+    before, axes = A.filtered_backprojection(shown).numpy(), "tyx" if stack else "yx"
+    if model is not None:
+        trained = load_model(model, A)
+        return carry_over(job, data, trained, before=before, axes=axes, mask_nan=mask_nan, device=device)
     carry_out(
-        Job(input, output, image, "float32", False, preview, None, quiet),
+        job,
         data,
-        before=A.filtered_backprojection(shown).numpy(),
+        before=before,
         operator=A,
         method=method,
-        axes="tyx" if stack else "yx",
+        axes=axes,
         mask_nan=mask_nan,
         device=device,
         seed=seed,
@@ -256,10 +276,17 @@ def _enlarged(data: Array, factors: list[float], fine: tuple[int, ...]) -> Array
 
 def _angles(path: Path, rows: int) -> Array:
     try:
-        degrees = np.loadtxt(path, delimiter="," if "," in path.read_text() else None, ndmin=1).ravel()
-    except (OSError, ValueError, UnicodeDecodeError) as error:
+        words = path.read_text().replace(",", " ").split()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no text file; expected one number per row, in degrees") from None
+    try:
+        degrees = np.array([float(word) for word in words])
+    except ValueError as error:
+        wrong = str(error).rpartition(": ")[2]
         raise InputError(
-            f"{path} is no list of angles ({error}); expected one number per row, in degrees"
+            f"{path} is no list of angles: {wrong} is no number; expected one per row, in degrees"
         ) from None
     if len(degrees) != rows:
         raise InputError(f"{path} has {len(degrees)} angles but the sinogram {rows} rows; give one for each")

@@ -11,7 +11,8 @@ make a crude image for the network to improve. It is blind, because no step look
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from selfinv.arrangement import for_network, space_of, spacing_of
 from selfinv.learning.normalisation import Normalisation
 from selfinv.operators import Gradient, LinearOperator, random_like
 from selfinv.solvers.conjugate_gradient import constant_object, linear_conjugate_gradients
-from selfinv.types import Shape
+from selfinv.types import InputError, Shape
 
 STEPS = 10
 DAMPINGS = [10.0 ** (1 - k / 2) for k in range(12)]  # of the mean squared response to a random object
@@ -72,6 +73,33 @@ class CrudeInverse:
             if worse == 2:
                 break
         return replace(crude, object_normalisation=Normalisation.of(crude(filled, unseen)))
+
+    def settings(self) -> dict[str, Any]:
+        """What there is to know besides the operator, as plain JSON types."""
+        return {
+            "in_shape": self.operator.in_shape,
+            "out_shape": self.operator.out_shape,
+            "damping": self.damping,
+            "normalisation": asdict(self.normalisation),
+            "object_normalisation": asdict(self.object_normalisation),
+        }
+
+    @classmethod
+    def with_settings(cls, operator: LinearOperator, settings: dict[str, Any]) -> CrudeInverse:
+        """Undo `settings` for the same operator."""
+        kept = tuple(settings["in_shape"]), tuple(settings["out_shape"])
+        if kept != (operator.in_shape, operator.out_shape):
+            raise InputError(
+                f"the model was trained for an operator from {kept[0]} to {kept[1]}, and the one given goes "
+                f"from {operator.in_shape} to {operator.out_shape}"
+            )
+        return cls(
+            operator,
+            Gradient(operator.in_shape, spacing_of(operator, None)),
+            settings["damping"],
+            Normalisation(**settings["normalisation"]),
+            Normalisation(**settings["object_normalisation"]),
+        )
 
     @property
     def shape(self) -> Shape:

@@ -18,6 +18,8 @@ from selfinv.operators import LinearOperator
 from selfinv.solvers.base import Forward
 from selfinv.types import InputError, Shape, spatial_index
 
+FEWEST = 4  # sets of values hidden together that are enough to score with
+
 Pads = tuple[tuple[int, int], ...]
 
 
@@ -196,12 +198,25 @@ def drawn_shape(shape: Sequence[int], *, joint_channels: bool, together: Sequenc
     return tuple(1 if axis in joint else n for axis, n in enumerate(shape))
 
 
+def sets_in(candidates: Tensor, drawn: Shape) -> Tensor:
+    """Which of the sets that are hidden together (`drawn_shape`) hold any of the ``candidates``."""
+    joint = [axis for axis, n in enumerate(drawn) if n == 1]
+    return candidates.any(dim=joint, keepdim=True) if joint else candidates
+
+
 def draw_validation(
-    shape: Sequence[int], fraction: float, seed: int, *, joint_channels: bool, together: Sequence[int] = ()
+    candidates: Tensor, fraction: float, seed: int, *, joint_channels: bool, together: Sequence[int] = ()
 ) -> Tensor:
-    """A fixed random set of values to validate on, at least one."""
-    drawn = drawn_shape(shape, joint_channels=joint_channels, together=together)
-    chosen = torch.rand(drawn, generator=generator_for(seed)) < fraction
-    if not chosen.any():
-        chosen.view(-1)[chosen.numel() // 2] = True
-    return chosen.expand(tuple(shape))
+    """A fixed random set of the values that the boolean ``candidates`` names, to validate on.
+
+    Of few sets of values that are hidden together, it is a tenth, at least one.
+    """
+    drawn = drawn_shape(candidates.shape, joint_channels=joint_channels, together=together)
+    sets = sets_in(candidates, drawn)
+    there = int(sets.sum())
+    if not there:
+        raise InputError("no measured value can be hidden, and nothing tells a network's success without one")
+    place = torch.rand(drawn, generator=generator_for(seed)).to(candidates.device)
+    least = max(1, min(FEWEST, there // 10))
+    enough = max(fraction, float(place[sets].kthvalue(least).values))
+    return (sets & (place <= enough)).expand(candidates.shape) & candidates

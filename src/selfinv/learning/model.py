@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfinv.arrangement import Arrangement, in_pairs
+from selfinv.arrangement import Arrangement, as_measured, for_operator
 from selfinv.atomic import written_beside
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
@@ -22,6 +22,7 @@ from selfinv.learning.measurement import Pads, field_of_view
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.symmetry import Symmetry
 from selfinv.learning.unet import UNetSettings
+from selfinv.operators import LinearOperator
 from selfinv.types import Array, InputError, check_image, parse_axes, same_layout
 
 FORMAT = "selfinv-model"
@@ -90,7 +91,7 @@ class TrainedModel:
             If the image's axes or channels are not those the model was trained for.
         """
         operator = self.crude.operator if self.crude is not None else None
-        array = check_image(in_pairs(image, operator), allow_nan=mask_nan)
+        array = check_image(as_measured(image, operator), allow_nan=mask_nan)
         settings, arrangement = self.inverter.network.settings, None
         if self.crude is not None:
             A = self.crude.operator
@@ -123,17 +124,17 @@ class TrainedModel:
         x = self.object_normalisation.undo(x)
         if arrangement is None:
             x = x[field_of_view(self.pads, y.shape[2:])]
+        else:
+            x = arrangement.from_object(for_operator(arrangement.operator, x))
         return layout.from_batch(x.cpu().numpy())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights and description to one ``.safetensors`` file (written beside, then renamed)."""
+        """Write weights and description to one ``.safetensors`` file (written beside, then renamed).
+
+        Of an operator other than a PSF, only the shapes are kept.
+        """
         from safetensors.torch import save
 
-        if self.crude is not None:
-            raise InputError(
-                "a model for an operator whose values are not pixels cannot be saved without its operator; "
-                "keep it in memory, or train again"
-            )
         tensors = {f"inverter.{k}": v.cpu().contiguous() for k, v in self.inverter.state_dict().items()}
         if self.psf is not None:
             tensors["psf"] = self.psf.detach().cpu().contiguous()
@@ -148,6 +149,7 @@ class TrainedModel:
             "symmetries": [asdict(s) for s in self.symmetries],
             "fill": self.fill,
             "axes": self.axes,
+            "crude": self.crude.settings() if self.crude is not None else None,
             "origin": self.origin,
         }
         data = save(tensors, metadata={"selfinv": json.dumps(description)})
@@ -155,13 +157,18 @@ class TrainedModel:
             beside.write_bytes(data)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> TrainedModel:
+    def load(cls, path: str | os.PathLike[str], operator: LinearOperator | None = None) -> TrainedModel:
         """Read a model written by `save`.
+
+        Parameters
+        ----------
+        operator
+            The one it was trained for, where measured values are not pixels: it is not in the file.
 
         Raises
         ------
         InputError
-            If the file is missing, damaged, or not such a model.
+            If the file is missing, damaged, or not such a model, or the operator is missing or another one.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -180,17 +187,26 @@ class TrainedModel:
             description = json.loads(words)
             if description["format_version"] > FORMAT_VERSION:
                 raise InputError(
-                    f"{file}: model format {description['format_version']} is newer than this program's "
+                    f"model format {description['format_version']} is newer than this program's "
                     f"({FORMAT_VERSION}); update selfinv"
                 )
-            return cls._from_description(description, tensors)
+            return cls._from_description(description, tensors, operator)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             if isinstance(error, InputError):
-                raise
+                raise InputError(f"{file}: {error}") from None
             raise InputError(f"{file}: the model's description is damaged ({error!r})") from None
 
     @classmethod
-    def _from_description(cls, description: dict[str, Any], tensors: dict[str, Tensor]) -> TrainedModel:
+    def _from_description(
+        cls, description: dict[str, Any], tensors: dict[str, Tensor], operator: LinearOperator | None
+    ) -> TrainedModel:
+        kept: Any = description.get("crude")
+        if (kept is None) is not (operator is None):
+            raise InputError(
+                "the model was trained for pixels; it takes no operator"
+                if kept is None
+                else "the model is for an operator whose values are not pixels; give it to load_model"
+            )
         inverter = build_inverter(
             UNetSettings.from_dict(description["architecture"]), Head(**description["head"])
         )
@@ -207,6 +223,7 @@ class TrainedModel:
             fill=description["fill"],
             axes=description["axes"],
             psf=tensors.get("psf"),
+            crude=None if operator is None else CrudeInverse.with_settings(operator, kept),
             origin=description["origin"],
         )
 

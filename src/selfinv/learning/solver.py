@@ -422,9 +422,10 @@ class SSI:
         y = y.detach()
         missing = ~torch.isfinite(y)
         fraction, joint = self.hiding.validation, self.hiding.joint_channels
+        candidates = ~missing & ~_always_shown(operator, y)
         validation = draw_validation(
-            y.shape, fraction, seed + 2, joint_channels=joint, together=together_of(operator)
-        ).to(y.device) & ~_always_shown(operator, y)
+            candidates, fraction, seed + 2, joint_channels=joint, together=together_of(operator)
+        )
         if not is_on_grid(operator):
             drawn = self._drawn(y, operator, 0, seed + 12)
             crude = CrudeInverse.of(linear(operator, y), y.masked_fill(validation, torch.nan), drawn)

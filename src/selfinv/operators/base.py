@@ -80,6 +80,15 @@ class LinearOperator(nn.Module):
         return None
 
     @property
+    def hint(self) -> str:
+        """What to try if a measurement has another shape than ``out_shape``."""
+        return ""
+
+    def doubts(self, y: Tensor) -> list[str]:
+        """What about a measurement, ``(..., *out_shape)``, speaks against this operator, in words."""
+        return []
+
+    @property
     def object_channels(self) -> int | None:
         """How many channels the object's first axis holds; None if channels are a leading axis, as usual.
 
@@ -204,6 +213,9 @@ class Composition(LinearOperator):
     def measured(self) -> Tensor | None:
         return self.outer.measured
 
+    def doubts(self, y: Tensor) -> list[str]:
+        return self.outer.doubts(y)
+
     @property
     def object_channels(self) -> int | None:
         return self.inner.object_channels
@@ -242,6 +254,9 @@ class Scaled(LinearOperator):
     @property
     def measured(self) -> Tensor | None:
         return self.operator.measured
+
+    def doubts(self, y: Tensor) -> list[str]:
+        return self.operator.doubts(y)
 
     @property
     def object_channels(self) -> int | None:

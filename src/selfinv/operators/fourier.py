@@ -88,6 +88,20 @@ class MaskedFourier(LinearOperator):
     def measured(self) -> Tensor:
         return self.mask[..., None].expand(self.out_shape)
 
+    def doubts(self, y: Tensor) -> list[str]:
+        power = torch.where(self.measured, y, 0.0).square().sum(-1)
+        power = power.reshape(-1, *self.in_shape).sum(0)
+        place = tuple(int(i) for i in np.unravel_index(int(power.argmax()), self.in_shape))
+        middle = sum(abs(i - n // 2) for i, n in zip(place, self.in_shape, strict=True))
+        corner = sum(min(i, n - i) for i, n in zip(place, self.in_shape, strict=True))
+        if (corner < middle) is not self.centred or corner == middle:
+            return []
+        return [
+            f"the strongest frequency is at {place}, near "
+            f"{'a corner' if self.centred else 'the middle'}: are the data "
+            f"{'not ' if self.centred else ''}centred? Then pass centred={not self.centred} to MaskedFourier"
+        ]
+
     def forward(self, x: Tensor) -> Tensor:
         self._check(x, self.in_shape, "forward", "object")
         x = torch.fft.ifftshift(x, dim=self._dims) if self.centred else x

@@ -68,7 +68,7 @@ class MixedConvolution(LinearOperator):
         margin: int | Sequence[int] | None = None,
     ) -> None:
         shape = tuple(int(n) for n in shape)
-        kernels = torch.as_tensor(kernels)
+        kernels = _stacked(kernels)
         if kernels.ndim != len(shape) + 1:
             raise InputError(
                 f"kernels have the shape {tuple(kernels.shape)}; expected {len(shape) + 1} axes, the first "
@@ -114,6 +114,17 @@ class MixedConvolution(LinearOperator):
         self._check(y, self.out_shape, "adjoint", "measurement")
         axis = -len(self.in_shape) - 1
         return (self.convolution.adjoint(y.unsqueeze(axis)) * self.weights.to(y.dtype)).sum(axis)
+
+
+def _stacked(kernels: Any) -> Tensor:
+    """Kernels one after another, given as one array or as a list of them."""
+    if isinstance(kernels, Tensor | np.ndarray):
+        return torch.as_tensor(kernels)
+    kernels = [torch.as_tensor(kernel) for kernel in kernels]
+    if len({kernel.shape for kernel in kernels}) != 1:
+        shapes = ", ".join(str(tuple(kernel.shape)) for kernel in kernels)
+        raise InputError(f"the kernels have the shapes {shapes or '(none)'}; expected one size for all")
+    return torch.stack(kernels)
 
 
 def interpolation_weights(

@@ -90,6 +90,10 @@ class Radon(LinearOperator):
             self.register_buffer(f"{name}_columns", torch.from_numpy(m.indices.astype(np.int32)))
             self.register_buffer(f"{name}_values", torch.from_numpy(m.data))
 
+    @property
+    def hint(self) -> str:
+        return "" if self.circle else "a detector as wide as the object is Radon(..., circle=True)"
+
     def forward(self, x: Tensor) -> Tensor:
         self._check(x, self.in_shape, "forward", "object")
         return LinearMap.apply(x, self._project, self._backproject)

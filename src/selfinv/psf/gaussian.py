@@ -82,6 +82,8 @@ def _count_axes(
     sigma: float | Sequence[float], shape: Sequence[int] | None, pixel_size: float | Sequence[float]
 ) -> int:
     if shape is not None:
+        if np.ndim(shape) != 1:
+            raise InputError(f"shape is {shape!r}; expected sizes like (17, 17), after sigma")
         return len(shape)
     counts = {np.size(value) for value in (sigma, pixel_size) if np.ndim(value)}
     if len(counts) != 1:
