@@ -61,9 +61,9 @@ def no_average(image: Array, psf: Array | None, *, seed: int) -> Array:
     return _restore(image, psf, seed, training={"average": 0.0})
 
 
-def few_hidden(image: Array, psf: Array | None, *, seed: int) -> Array:
-    """A tenth of the pixels hidden in each step in place of half."""
-    return _restore(image, psf, seed, hiding={"scheme": RandomPixels(0.1)})
+def half_hidden(image: Array, psf: Array | None, *, seed: int) -> Array:
+    """Half of the pixels hidden in each step in place of a quarter."""
+    return _restore(image, psf, seed, hiding={"scheme": RandomPixels(0.5)})
 
 
 def zero_filled(image: Array, psf: Array | None, *, seed: int) -> Array:
@@ -76,5 +76,5 @@ def clamped(image: Array, psf: Array | None, *, seed: int) -> Array:
     return _restore(image, psf, seed, head=Head("clamp"))
 
 
-for _method in (l1, l2, no_lessons, no_symmetries, no_average, few_hidden, zero_filled, clamped):
+for _method in (l1, l2, no_lessons, no_symmetries, no_average, half_hidden, zero_filled, clamped):
     _method.takes_missing = True  # type: ignore[attr-defined]

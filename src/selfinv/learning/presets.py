@@ -48,8 +48,8 @@ def ssi(
     fold
         See `UNetSettings`; less on small images. A step with 4 costs half of one with 2, and teaches less.
     pixels
-        Whether measured values are pixels of the object, which neighbours stand in for. If not, fewer are
-        hidden at a time: the crude image without them is to be like the one with all.
+        Whether measured values are pixels of the object, which neighbours stand in for. If not, more are
+        hidden at a time: the crude image without them hardly differs from the one with all.
     """
     ndim, widths = len(shape), (32, 64, 64, 64)
     while min(shape) < 8 * fold and fold > 1:
@@ -72,7 +72,7 @@ def ssi(
         network=network,
         training=Training(max_steps=planned),
         head=Head(residual=not pixels),
-        hiding=Hiding(RandomPixels(0.5 if pixels else 0.35)),
+        hiding=Hiding(RandomPixels(0.25 if pixels else 0.35)),
         lessons=ScaleLessons(),
         window=WINDOW[ndim],
     )
