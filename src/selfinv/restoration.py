@@ -58,12 +58,15 @@ class Result:
     model
         The trained inverse, to save or to apply to more images of the same instrument; None where a classical
         method made the image.
+    solver
+        What made the image, with the settings that were chosen.
     """
 
     image: Array
     status: Status
     stats: dict[str, Any] = field(default_factory=dict)
     model: TrainedModel | None = None
+    solver: Solver | None = None
 
 
 def restore(
@@ -243,7 +246,7 @@ def restore(
         compared = ("loss", "held_out_score", "held_out_score_of_a_constant")
         stats |= _training(inner) | {key: stats[key] for key in compared if key in stats}
         model = _model(inner_solver, inner, layout, forward, stats)
-    return Result(restored, status, stats, model)
+    return Result(restored, status, stats, model, inner_solver)
 
 
 def psf_operator(

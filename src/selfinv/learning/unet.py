@@ -87,6 +87,20 @@ class UNetSettings:
             product = [p * f for p, f in zip(product, level, strict=True)]
         return tuple(product)
 
+    def receptive_radius(self) -> tuple[int, ...]:
+        """How far along each axis an output sample's inputs can be away from it, at most."""
+        across = sum(kernel // 2 for kernel in self.kernels)
+        radii = []
+        for axis in range(self.ndim):
+            scales = [self.fold]
+            for level in self.factors():
+                scales.append(scales[-1] * level[axis])
+            # Down and up again through all levels but the coarsest; then pooling and unfolding, which look at
+            # whole blocks, and the smoothing of the output.
+            convolved = across * (2 * sum(scales[:-1]) + scales[-1])
+            radii.append(convolved + 2 * (scales[-1] - 1) + (1 if self.fold > 1 else 0))
+        return tuple(radii)
+
 
 def pooled_axes_for(
     shape: Sequence[int], levels: int, *, fold: int = 1, smallest: int = 4

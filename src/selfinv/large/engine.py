@@ -1,0 +1,321 @@
+"""The work itself: tiles go to Dask's workers, results to the target, facts to the journal."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from selfinv.io.lazy import LazyImage
+from selfinv.io.ome_zarr import ZarrTarget
+from selfinv.large.journal import Journal
+from selfinv.large.memory import peak_resident
+from selfinv.large.restorers import Restorer, restore_core
+from selfinv.large.tiles import Plan, Region, Tile
+from selfinv.types import Array, AxisLayout, InputError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+COMPUTING = threading.Lock()  # one tile at a time computes in a process, while another is read or written
+AHEAD = 2  # tiles under way for each worker: one computes, one is read or written
+DEATHS = 3  # workers that a tile may take with it before it is given up
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker must know to restore any tile.
+
+    Parameters
+    ----------
+    source, target
+        Where values come from and go to.
+    axes
+        Of the source, one letter each.
+    restorer
+        What is done.
+    mask_nan
+        NaN and infinite values are missing, and not a mistake.
+    threads
+        That computing may use in each worker.
+    """
+
+    source: LazyImage
+    target: ZarrTarget
+    axes: str
+    restorer: Restorer
+    mask_nan: bool = False
+    threads: int = 1
+
+    def __call__(self, tile: Tile) -> dict[str, Any]:
+        """Restore a tile and write its core; what it took, and how well it fitted."""
+        layout = AxisLayout(self.axes)
+        space = layout.spatial_shape(self.source.shape)
+        reading = [0.0]
+
+        def read(seen: Region) -> Array:
+            start = time.perf_counter()
+            try:
+                return self._read(tile, layout, seen)
+            finally:
+                reading[0] += time.perf_counter() - start
+
+        core = tuple(tile.core[self.axes.index(a)] for a in layout.spatial)
+        reaches = self.restorer.reaches(space)
+        first = tuple(r.around(part, n) for r, part, n in zip(reaches, core, space, strict=True))
+        held: list[Array | None] = [read(first)]  # outside the lock, so that reading overlaps with computing
+
+        def give(seen: Region) -> Array:
+            if seen == first and held[0] is not None:
+                return held[0]
+            held[0] = None
+            return read(seen)
+
+        waited = time.perf_counter()
+        with COMPUTING:
+            start = time.perf_counter()
+            torch.set_num_threads(self.threads)
+            x = restore_core(self.restorer, give, core, space, reaches)
+            score = None if held[0] is None else self.restorer.score(held[0])
+            held[0] = None
+            computing = time.perf_counter() - start
+        start = time.perf_counter()
+        self.target.write(tile.core, self._arranged(x, layout))
+        return {
+            "score": score,
+            "read": round(reading[0], 4),
+            "wait": round(time.perf_counter() - waited - computing - (time.perf_counter() - start), 4),
+            "compute": round(computing, 4),
+            "write": round(time.perf_counter() - start, 4),
+            "values": math.prod(part.stop - part.start for part in tile.core),
+            "process": os.getpid(),
+            "peak": peak_resident(),
+        }
+
+    def _read(self, tile: Tile, layout: AxisLayout, seen: Region) -> Array:
+        """What lies under ``seen`` in the tile's frame, ``channel *space``."""
+        places = dict(zip(layout.spatial, seen, strict=True))
+        region = [places.get(a, part) for a, part in zip(self.axes, tile.core, strict=True)]
+        block = layout.to_batch(self.source.read(region))[0]
+        if block.dtype.kind == "f" and not self.mask_nan and not np.isfinite(block).all():
+            raise InputError(
+                f"{int((~np.isfinite(block)).sum())} values are NaN or infinite; --mask-nan takes them as missing"
+            )
+        if block.dtype.kind == "f" and not np.isfinite(block).any():
+            raise InputError("there is no finite value")
+        return block
+
+    def _arranged(self, x: Array, layout: AxisLayout) -> Array:
+        """``channel *space`` in the order of the array's axes, in the target's type."""
+        values = layout.from_batch(x[None])
+        kind = np.dtype(self.target.dtype)
+        if kind.kind in "ui":
+            limits = np.iinfo(kind)
+            values = np.clip(np.rint(values), limits.min, limits.max)
+        return values.astype(kind)
+
+
+@dataclass
+class Outcome:
+    """How a run went.
+
+    Parameters
+    ----------
+    tiles, done, skipped
+        In all, restored in this run, and restored in an earlier one.
+    failed
+        What went wrong with a tile, by its number.
+    seconds
+        Of this run.
+    cancelled
+        It was ended before it was through.
+    facts
+        What each restored tile reported, by its number.
+    """
+
+    tiles: int
+    done: int = 0
+    skipped: int = 0
+    failed: dict[int, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    cancelled: bool = False
+    facts: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+OnTile = Callable[[Outcome, Tile], None]
+
+
+def carry_out(
+    work: Work, plan: Plan, journal: Journal, client: Client, *, on_tile: OnTile | None = None
+) -> Outcome:
+    """Restore all tiles that the journal does not have, a few at a time.
+
+    An error in a tile is noted and the rest goes on; a worker that dies is replaced and its tiles are done
+    again. Ctrl-C ends the run when the tiles under way have ended; the journal tells what is done.
+    """
+    from distributed import as_completed
+
+    start = time.monotonic()
+    outcome = Outcome(len(plan), skipped=len(journal.done), facts=dict(journal.done))
+    waiting = (tile for tile in plan if tile.number not in journal.done)
+    remote = client.scatter(work, broadcast=True)
+    workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    under_way: dict[Any, Tile] = {}
+
+    def submit() -> Any:
+        tile = next(waiting, None)
+        if tile is None:
+            return None
+        future = client.submit(_run, remote, tile, pure=False, retries=0)
+        under_way[future] = tile
+        return future
+
+    first = [future for future in (submit() for _ in range(AHEAD * workers)) if future is not None]
+    results = as_completed(first)
+    try:
+        for future in results:
+            tile = under_way.pop(future)
+            error = future.exception()
+            if error is None:
+                facts = future.result()
+                journal.finished(tile.number, **facts)
+                outcome.facts[tile.number] = facts
+                outcome.done += 1
+            else:
+                why = _in_words(error)
+                journal.gave_up(tile.number, why)
+                outcome.failed[tile.number] = why
+            if on_tile is not None:
+                on_tile(outcome, tile)
+            following = submit()
+            if following is not None:
+                results.add(following)
+    except KeyboardInterrupt:
+        outcome.cancelled = True
+        client.cancel(list(under_way))
+    outcome.seconds = time.monotonic() - start
+    return outcome
+
+
+def _run(work: Work, tile: Tile) -> dict[str, Any]:
+    return work(tile)
+
+
+def _in_words(error: BaseException) -> str:
+    words = " ".join(str(error).split()) or type(error).__name__
+    if type(error).__name__ == "KilledWorker":
+        return f"{DEATHS} workers died of it; is there enough memory? Use smaller tiles (--memory)"
+    return words if isinstance(error, InputError) else f"{type(error).__name__}: {words}"
+
+
+@contextlib.contextmanager
+def workers(
+    count: int, memory: int, *, scheduler: str | None = None, timeout: float = 10.0
+) -> Iterator[tuple[Client, int]]:
+    """A client of some workers, and how many there are: processes here, or those of a scheduler elsewhere.
+
+    Parameters
+    ----------
+    count
+        Processes of this machine, which share its cores. 0: threads of this process.
+    memory
+        Of all processes together, in bytes.
+    scheduler
+        Address of a running Dask scheduler, instead of processes of our own.
+
+    Raises
+    ------
+    InputError
+        If Dask is not installed, or the scheduler is not to be reached or runs other versions.
+    """
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise InputError(
+            "images larger than memory need Dask and Zarr: pip install 'selfinv[large]'"
+        ) from None
+    quiet = {
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.terminate": False,
+        "distributed.scheduler.allowed-failures": DEATHS - 1,
+        "distributed.logging.distributed": "error",
+        "distributed.admin.log-format": "%(name)s: %(message)s",
+    }
+    with dask.config.set(quiet):
+        if scheduler is not None:
+            try:
+                client = Client(scheduler, timeout=timeout)
+            except (OSError, ValueError, TimeoutError) as error:
+                raise InputError(
+                    f"no Dask scheduler answers at {scheduler} ({' '.join(str(error).split())}); start one "
+                    f"('dask scheduler'), or leave out --scheduler"
+                ) from None
+            with client:
+                yield client, _check(client, scheduler)
+            return
+        with (
+            LocalCluster(
+                n_workers=max(1, count),
+                threads_per_worker=AHEAD,
+                processes=count > 0,
+                dashboard_address=None,
+                memory_limit=None,
+                silence_logs=40,
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client, max(1, count)
+
+
+def _check(client: Client, scheduler: str) -> int:
+    """The number of workers, once it is sure that they have what we have."""
+    from selfinv import __version__
+
+    count = len(client.scheduler_info(n_workers=-1)["workers"])
+    if not count:
+        raise InputError(f"the scheduler at {scheduler} has no workers; start some ('dask worker {scheduler}')")
+    for where, found in client.run(_versions).items():
+        ours = _versions()
+        differ = [f"{name} {found[name]} there, {ours[name]} here" for name in ours if found[name] != ours[name]]
+        if differ:
+            raise InputError(
+                f"the worker {where} has other versions: {'; '.join(differ)}; install the same on all"
+            )
+    del __version__
+    return count
+
+
+def _versions() -> dict[str, str]:
+    try:
+        from selfinv import __version__
+    except ImportError:
+        return {"selfinv": "nothing", "torch": torch.__version__}
+    return {"selfinv": __version__, "torch": torch.__version__.split("+")[0]}
+
+
+def cores_of(count: int) -> int:
+    """The cores each of so many processes may use."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, there // max(1, count))
+
+
+def scores_by_frame(outcome: Outcome, plan: Plan) -> dict[int, float]:
+    """The mean held-out score of each frame's tiles."""
+    frames: dict[int, list[float]] = {}
+    tiles: Sequence[Tile] = list(plan)
+    for number, facts in outcome.facts.items():
+        if facts.get("score") is not None:
+            place = tiles[number].core[plan.axes.index("t")].start if "t" in plan.axes else 0
+            frames.setdefault(place, []).append(facts["score"])
+    return {frame: float(np.mean(values)) for frame, values in sorted(frames.items())}

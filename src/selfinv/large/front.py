@@ -1,0 +1,368 @@
+"""Train on a few pieces of a large image, and restore all of it, tile by tile."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import statistics
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from selfinv.io.lazy import LazyImage, open_lazily
+from selfinv.io.ome_zarr import ZarrTarget
+from selfinv.large import engine
+from selfinv.large.engine import Outcome, Work
+from selfinv.large.journal import Journal, fingerprint
+from selfinv.large.memory import default_memory
+from selfinv.large.restorers import ClassicalRestorer, NetworkRestorer, Restorer
+from selfinv.large.sample import Piece, choose_pieces, read_pieces
+from selfinv.large.tiles import Plan, Tile, chunks_for, cores_for
+from selfinv.learning.model import TrainedModel, versions
+from selfinv.psf import MeasuredPSF, normalise
+from selfinv.restoration import Result, restore
+from selfinv.solvers.base import Callback
+from selfinv.types import (
+    Array,
+    AxisLayout,
+    InputError,
+    SelfinvWarning,
+    guess_axes,
+    parse_axes,
+    same_layout,
+)
+
+BASE = 450 * 2**20  # bytes that a worker takes before it has any tile: mostly libraries
+DRIFT = 4.0  # standard deviations of the training pieces' scores
+LEAST_DRIFT = 0.25  # of their mean
+
+
+@dataclass(frozen=True)
+class LargeResult:
+    """What became of a large image.
+
+    Parameters
+    ----------
+    path
+        Where the result is; an unfinished one is at ``path`` with ``.part`` behind it.
+    outcome
+        Tiles done and failed.
+    plan
+        How it was cut.
+    drifted
+        Frames that the model no longer fits, with their score as a multiple of the training pieces'.
+    """
+
+    path: Path
+    outcome: Outcome
+    plan: Plan
+    drifted: dict[int, float] = field(default_factory=dict)
+
+    def failures(self) -> list[str]:
+        """One line for each tile that could not be restored."""
+        tiles = {tile.number: tile for tile in self.plan} if self.outcome.failed else {}
+        return [f"{tiles[n].describe(self.plan.axes)}: {why}" for n, why in sorted(self.outcome.failed.items())]
+
+
+def train(
+    image: LazyImage | str | os.PathLike[str],
+    psf: Any = None,
+    *,
+    method: str = "ssi-network",
+    axes: str | None = None,
+    pieces: int | None = None,
+    mask_nan: bool = False,
+    device: str = "auto",
+    seed: int = 0,
+    max_steps: int | None = None,
+    callback: Callback | None = None,
+) -> tuple[Result, list[Piece]]:
+    """Train a network, or tune a classical method, on a few informative pieces of a large image.
+
+    Parameters
+    ----------
+    image
+        OME-Zarr, TIFF or NPY; only the pieces are read.
+    psf, method, device, seed, max_steps, callback
+        As for `selfinv.restore`.
+    axes
+        Its axes, if the file does not name them.
+    pieces
+        How many; None: some that fit in one training step.
+
+    Returns
+    -------
+    The result for the pieces (its ``model`` or ``solver`` is what `apply` takes), and where they are.
+
+    Raises
+    ------
+    InputError
+        If something cannot be used; the message says what to do.
+    """
+    source = image if isinstance(image, LazyImage) else open_lazily(image, axes=axes)
+    kernel = np.asarray(psf.psf if isinstance(psf, MeasuredPSF) else psf) if psf is not None else None
+    letters = _axes(source, axes, None if kernel is None else kernel.ndim)
+    chosen = choose_pieces(source, letters, count=pieces, seed=seed)
+    layout = AxisLayout(letters)
+    result = restore(
+        read_pieces(source, letters, chosen),
+        psf,
+        method=method,
+        axes="tc" + layout.spatial,
+        boundary="unknown",
+        mask_nan=mask_nan,
+        device=device,
+        seed=seed,
+        max_steps=max_steps,
+        callback=callback,
+    )
+    if result.model is not None:
+        restorer = NetworkRestorer(result.model)
+        scores = [restorer.score(piece) for piece in read_pieces(source, letters, chosen)]
+        model = replace(result.model, axes=letters).described(
+            pieces=[piece.describe(letters) for piece in chosen],
+            scores=[score for score in scores if score is not None],
+        )
+        result = replace(result, model=model)
+    return result, chosen
+
+
+def apply(
+    restorer: TrainedModel | Restorer,
+    image: LazyImage | str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    axes: str | None = None,
+    mask_nan: bool = False,
+    dtype: str = "float32",
+    memory: int | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    device: str = "cpu",
+    symmetries: int = 8,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_tile: Callable[[Outcome, Tile], None] | None = None,
+) -> LargeResult:
+    """Restore a large image tile by tile into an OME-Zarr.
+
+    Parameters
+    ----------
+    restorer
+        A trained model, or a `ClassicalRestorer`.
+    image
+        OME-Zarr, TIFF or NPY, of any size.
+    output
+        A folder to be, ``.zarr``: OME-Zarr 0.5 with a pyramid. It is made beside, as ``.zarr.part``, and
+        renamed at the end.
+    mask_nan
+        NaN and infinite values are missing; otherwise a tile with any is reported and left NaN.
+    memory
+        Bytes for all workers together; None: 60 % of what is free.
+    workers
+        Processes; None: one for each two cores, at least two where there are two cores. 0: threads of this
+        process, for debugging.
+    scheduler
+        Address of a Dask scheduler to use instead.
+    symmetries
+        Over how many flips and turns a network's answer is averaged, at most.
+    resume
+        Go on with a run that was ended.
+    overwrite
+        Replace what is there.
+    on_tile
+        Called after each tile.
+
+    Raises
+    ------
+    InputError
+        If something cannot be used; the message says what to do.
+    """
+    source = image if isinstance(image, LazyImage) else open_lazily(image, axes=axes)
+    if isinstance(restorer, TrainedModel):
+        axes = axes or source.axes or same_layout(restorer.axes, len(source.shape))
+        model, restorer = restorer, NetworkRestorer(restorer, symmetries, device)
+    else:
+        model = None
+    ndim = model.inverter.network.settings.ndim if model is not None else None
+    letters = _axes(source, axes, ndim)
+    _check_channels(restorer, source, letters)
+    final, part = _places(Path(output), source.path, resume=resume, overwrite=overwrite)
+    count = _workers(workers)
+    with engine.workers(count, memory or default_memory(), scheduler=scheduler) as (client, there):
+        plan = plan_for(restorer, source, letters, memory or default_memory(), there)
+        journal = Journal(part, _job(restorer, source, plan, dtype, mask_nan))
+        target = _target(part, source, plan, dtype, journal, resume=resume)
+        work = Work(source, target, letters, restorer, mask_nan, engine.cores_of(there))
+        outcome = engine.carry_out(work, plan, journal, client, on_tile=on_tile)
+    result = LargeResult(final, outcome, plan, _drifted(model, outcome, plan))
+    if not outcome.cancelled and outcome.done + outcome.skipped:
+        target.finish()
+        _rename(part, final)
+    return result
+
+
+def plan_for(restorer: Restorer, source: LazyImage, axes: str, memory: int, workers: int) -> Plan:
+    """How an image is cut, so that all workers together stay within ``memory`` bytes."""
+    layout = AxisLayout(axes)
+    space = layout.spatial_shape(source.shape)
+    channels = source.shape[axes.index("c")] if "c" in axes else 1
+    each = memory / max(1, workers) - BASE
+    if each <= 0:
+        raise InputError(
+            f"{memory / 2**20:.0f} MiB for {workers} workers is less than the libraries take, "
+            f"{BASE * workers / 2**20:.0f} MiB; allow more (--memory) or use fewer workers"
+        )
+    # Two tiles are under way in each worker, of which one only waits to be read or written.
+    each /= restorer.bytes_for(1, channels) + 2 * channels * (source.dtype.itemsize + 4)
+    chunks = AxisLayout(axes).spatial_shape(chunks_for(source.shape, axes))
+    frames = source.shape[axes.index("t")] if "t" in axes else 1
+    core = cores_for(space, chunks, restorer.reaches(space), each, -(-2 * workers // frames))
+    return Plan(source.shape, axes, core)
+
+
+def classical(result: Result, psf: Any) -> ClassicalRestorer:
+    """What `train` tuned on pieces, for `apply`."""
+    kernel = None if psf is None else np.asarray(psf.psf if isinstance(psf, MeasuredPSF) else psf)
+    tensor = None if kernel is None else torch.from_numpy(normalise(kernel)).to(torch.float32)
+    assert result.solver is not None
+    return ClassicalRestorer(result.solver, tensor)
+
+
+def _axes(source: LazyImage, axes: str | None, ndim: int | None) -> str:
+    letters = axes or source.axes
+    if letters is None:
+        letters = guess_axes(source.shape, ndim)
+        warnings.warn(
+            f"{source.path} does not name its axes; taken as {letters} (--axes tells them)",
+            SelfinvWarning,
+            stacklevel=3,
+        )
+    return parse_axes(letters, len(source.shape)).axes
+
+
+def _check_channels(restorer: Restorer, source: LazyImage, axes: str) -> None:
+    channels = source.shape[axes.index("c")] if "c" in axes else 1
+    if restorer.channels not in (None, channels):
+        raise InputError(
+            f"the model was trained on {restorer.channels} channel(s) and {source.path} has {channels} "
+            f"({axes}); train one on an image like it"
+        )
+    if isinstance(restorer, NetworkRestorer):
+        ndim, there = restorer.model.inverter.network.settings.ndim, len(AxisLayout(axes).spatial)
+        if ndim != there:
+            raise InputError(
+                f"the model was trained on {ndim} spatial axes and {source.path} has {there} ({axes}); "
+                f"name its axes (--axes), or train one on an image like it"
+            )
+
+
+def _places(output: Path, source: Path, *, resume: bool, overwrite: bool) -> tuple[Path, Path]:
+    """Where the result will be and where it is made; whatever speaks against it is found now."""
+    if output.suffix != ".zarr":
+        raise InputError(f"{output} has no ending .zarr; a large result is an OME-Zarr, e.g. restored.zarr")
+    final = Path(os.path.realpath(output))
+    part = final.with_name(f"{final.name}.part")
+    if not final.parent.is_dir():
+        raise InputError(f"the folder {output.parent} of {output.name} does not exist; make it first")
+    if not os.access(final.parent, os.W_OK | os.X_OK):
+        raise InputError(f"the folder {output.parent} is read-only; write elsewhere or change its permissions")
+    if final == Path(os.path.realpath(source)):
+        raise InputError(f"the output {output} is the input; choose another name")
+    if resume and not part.exists() and (final / "selfinv-journal.jsonl").is_file():
+        os.replace(final, part)  # finished but for tiles that failed
+    if resume:
+        if not part.is_dir():
+            raise InputError(f"there is no unfinished run at {part}; leave out --resume")
+        return output, part
+    if final.exists() and not overwrite:
+        raise InputError(f"{output} exists already; choose another name, or --overwrite")
+    if part.exists():
+        if not overwrite:
+            raise InputError(f"an unfinished run is at {part}; --resume goes on, --overwrite starts anew")
+        shutil.rmtree(part)
+    return output, part
+
+
+def _target(
+    part: Path, source: LazyImage, plan: Plan, dtype: str, journal: Journal, *, resume: bool
+) -> ZarrTarget:
+    if resume:
+        journal.resume()
+        return ZarrTarget.open(part)
+    target = ZarrTarget.create(
+        part,
+        shape=plan.shape,
+        axes=plan.axes,
+        dtype=dtype,
+        chunks=chunks_for(plan.shape, plan.axes),
+        voxel_size=source.voxel_size,
+        metadata=source.metadata,
+    )
+    journal.begin()
+    return target
+
+
+def _rename(part: Path, final: Path) -> None:
+    """Put the finished folder in its place; an older one is there until then."""
+    final = Path(os.path.realpath(final))
+    old = final.with_name(f"{final.name}.old")
+    if final.exists():
+        os.replace(final, old)
+    os.replace(part, final)
+    if old.exists():
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+
+def _job(restorer: Restorer, source: LazyImage, plan: Plan, dtype: str, mask_nan: bool) -> dict[str, Any]:
+    """What a run is, so that another one does not go on with its tiles."""
+    return {
+        "input": fingerprint(source.path),
+        "shape": list(plan.shape),
+        "axes": plan.axes,
+        "core": list(plan.core),
+        "dtype": str(np.dtype(dtype)),
+        "mask_nan": mask_nan,
+        "restorer": _digest(restorer),
+        "selfinv": versions()["selfinv"],
+    }
+
+
+def _digest(restorer: Restorer) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    if isinstance(restorer, NetworkRestorer):
+        for name, weight in sorted(restorer.model.inverter.state_dict().items()):
+            digest.update(name.encode() + weight.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(json.dumps([dataclasses.asdict(restorer.model.normalisation), restorer.symmetries]).encode())
+    elif isinstance(restorer, ClassicalRestorer):
+        digest.update(repr((restorer.solver, restorer.halo, restorer.seed)).encode())
+        digest.update(b"" if restorer.psf is None else restorer.psf.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _workers(count: int | None) -> int:
+    if count is not None:
+        if count < 0:
+            raise InputError(f"workers={count} is negative; give the number of processes")
+        return count
+    return max(1, min(8, engine.cores_of(1)))
+
+
+def _drifted(model: TrainedModel | None, outcome: Outcome, plan: Plan) -> dict[int, float]:
+    """Frames whose held-out score is far above those of the pieces that the model was trained on."""
+    known = [] if model is None else model.origin.get("scores", [])
+    if len(known) < 2:
+        return {}
+    mean, spread = statistics.fmean(known), statistics.stdev(known)
+    limit = mean + max(DRIFT * spread, LEAST_DRIFT * mean)
+    scores = engine.scores_by_frame(outcome, plan)
+    return {frame: score / mean for frame, score in scores.items() if score > limit}

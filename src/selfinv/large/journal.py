@@ -1,0 +1,103 @@
+"""What of a long run is done, in a file that outlives it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from selfinv.types import InputError
+
+NAME = "selfinv-journal.jsonl"
+
+
+class Journal:
+    """One line for the job, then one for each tile that was finished or has failed.
+
+    A line is written, flushed to the disk, only after its tile's values are. A run that is killed leaves at
+    worst a line cut short, which is not read.
+
+    Parameters
+    ----------
+    folder
+        Where it lies, with the result.
+    job
+        What the run is: anything that, if it differs, makes the tiles done so far worthless.
+    """
+
+    def __init__(self, folder: Path, job: dict[str, Any]) -> None:
+        self.path = folder / NAME
+        self.job = json.loads(json.dumps(job))
+        self.done: dict[int, dict[str, Any]] = {}
+        self.failed: dict[int, str] = {}
+
+    def begin(self) -> None:
+        """Start a new one."""
+        self.path.write_text(json.dumps({"job": self.job}) + "\n")
+
+    def resume(self) -> None:
+        """Read what an earlier run has done.
+
+        Raises
+        ------
+        InputError
+            If there is none, or its job was another one (which settings differ is said).
+        """
+        lines = self._lines()
+        if not lines or "job" not in lines[0]:
+            raise InputError(f"{self.path.parent} holds no run to resume; leave out --resume, or --overwrite")
+        before = lines[0]["job"]
+        differ = sorted(k for k in {*before, *self.job} if before.get(k) != self.job.get(k))
+        if differ:
+            what = "; ".join(f"{k} was {before.get(k)!r} and is {self.job.get(k)!r}" for k in differ)
+            raise InputError(f"{self.path.parent} was begun otherwise: {what}; use --overwrite to start anew")
+        for line in lines[1:]:
+            if "failed" in line:
+                self.failed[line["tile"]] = line["failed"]
+            else:
+                self.done[line["tile"]] = line
+                self.failed.pop(line["tile"], None)
+        # A line cut short by a kill must not be continued by the next one.
+        self.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def finished(self, tile: int, **facts: Any) -> None:
+        """A tile's values are on the disk."""
+        self.done[tile] = {"tile": tile, **facts}
+        self.failed.pop(tile, None)
+        self._write([self.done[tile]])
+
+    def gave_up(self, tile: int, why: str) -> None:
+        """A tile could not be restored."""
+        self.failed[tile] = why
+        self._write([{"tile": tile, "failed": why}])
+
+    def _write(self, lines: Iterable[dict[str, Any]]) -> None:
+        with open(self.path, "a") as stream:
+            for line in lines:
+                stream.write(json.dumps(line) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def _lines(self) -> list[dict[str, Any]]:
+        if not self.path.is_file():
+            return []
+        lines = []
+        for words in self.path.read_text().splitlines():
+            try:
+                lines.append(json.loads(words))
+            except json.JSONDecodeError:
+                break
+        return lines
+
+
+def fingerprint(path: Path) -> str:
+    """What tells a file, or a folder's metadata, from another: a digest of a small file, else size and time."""
+    if path.is_dir():
+        files = [f for f in (path / "zarr.json", path / ".zattrs", path / ".zgroup") if f.is_file()]
+        return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
+    if path.stat().st_size < 256 * 2**20:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return f"{path.stat().st_size} bytes of {path.stat().st_mtime_ns}"

@@ -1,0 +1,251 @@
+"""What is done to each tile: a trained network, or a classical method with its settings fixed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfinv.large.tiles import Reach, Region
+from selfinv.learning.inverter import Entrance, invert
+from selfinv.learning.measurement import field_of_view
+from selfinv.learning.model import TrainedModel
+from selfinv.learning.random import generator_for
+from selfinv.operators import Boundary, Convolution, Identity, LinearOperator
+from selfinv.solvers.base import Solver, run
+from selfinv.types import Array, InputError, Shape
+
+SCORED = 0.05  # of a tile's middle: hidden to see whether the model still fits
+MIDDLE = {1: 4096, 2: 192, 3: 48}  # values along each axis of that
+
+
+class Restorer(Protocol):
+    """Restores a part of an array from it and its surroundings."""
+
+    @property
+    def channels(self) -> int | None:
+        """How many it takes; None: any number."""
+        ...
+
+    def reaches(self, space: Sequence[int]) -> list[Reach]:
+        """What must be seen around a core, along each axis of an array of this spatial shape."""
+        ...
+
+    def bytes_for(self, values: int, channels: int) -> float:
+        """About how much memory it takes to restore what is seen."""
+        ...
+
+    def restore(self, block: Array, seen: Region, space: Shape) -> Array:
+        """The object under a block, ``channel *space``, that is the part ``seen`` of the whole ``space``."""
+        ...
+
+    def score(self, block: Array) -> float | None:
+        """How badly held-out values in the middle of a block are predicted; None if that says nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class NetworkRestorer:
+    """A trained network, with everything it sees of a tile just as it would see it of the whole.
+
+    Tiles begin where the network's coarsest grid has a sample, counted from both ends of the image (for it
+    also sees it flipped), and reach as far beyond the core as the network looks: the result is that of the
+    whole image, up to rounding.
+
+    Parameters
+    ----------
+    model
+        Trained on pixels of the object.
+    symmetries
+        Over how many flips and turns to average, at most.
+    device
+        Where to.
+    """
+
+    model: TrainedModel
+    symmetries: int = 8
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.model.crude is not None:
+            raise InputError("a model for an operator whose values are not pixels cannot go tile by tile")
+
+    @property
+    def channels(self) -> int | None:
+        return self.model.inverter.network.settings.channels
+
+    def reaches(self, space: Sequence[int]) -> list[Reach]:
+        settings = self.model.inverter.network.settings
+        return [
+            Reach(halo + max(pads), multiple, *pads)
+            for halo, multiple, pads in zip(
+                settings.receptive_radius(), settings.multiple(), self.model.pads, strict=True
+            )
+        ]
+
+    def bytes_for(self, values: int, channels: int) -> float:
+        settings = self.model.inverter.network.settings
+        at_once = 3 * max(settings.widths[0], settings.widths[min(1, len(settings.widths) - 1)])
+        return values * (4.0 * at_once / settings.fold**settings.ndim + 32.0 * channels + 16.0)
+
+    def restore(self, block: Array, seen: Region, space: Shape) -> Array:
+        model = self.model
+        y = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))[None].to(self.device)
+        missing = ~torch.isfinite(y)
+        y = model.normalisation.apply(y).masked_fill(missing, 0.0)
+        pads = tuple(
+            (a if part.start == 0 else 0, b if part.stop == n else 0)
+            for part, n, (a, b) in zip(seen, space, model.pads, strict=True)
+        )
+        x = invert(
+            model.inverter.to(self.device),
+            y,
+            missing,
+            pads,
+            model.symmetries,
+            Entrance(model.fill),
+            most=self.symmetries,
+        )
+        return model.object_normalisation.undo(x[field_of_view(pads, y.shape[2:])])[0].cpu().numpy()
+
+    @torch.no_grad()
+    def score(self, block: Array) -> float | None:
+        """Mean cost of hidden values, in the units of the training image's range."""
+        model = self.model
+        side = MIDDLE[block.ndim - 1]
+        middle = tuple(slice(max(0, n // 2 - side // 2), n // 2 + side // 2) for n in block.shape[1:])
+        part = torch.from_numpy(np.ascontiguousarray(block[(slice(None), *middle)], dtype=np.float32))[None]
+        y = model.normalisation.apply(part.to(self.device))
+        missing = ~torch.isfinite(y)
+        y = y.masked_fill(missing, 0.0)
+        hidden = (torch.rand(y.shape, generator=generator_for(0)) < SCORED).to(y.device) & ~missing
+        if not hidden.any():
+            return None
+        x = invert(
+            model.inverter.to(self.device),
+            y,
+            hidden | missing,
+            model.pads,
+            model.symmetries[:1],
+            Entrance(model.fill),
+        )
+        operator = _operator(model.psf, y.shape[2:], "unknown").to(self.device)
+        if operator.in_shape != tuple(x.shape[2:]):
+            operator = _operator(model.psf, y.shape[2:], "zero").to(self.device)
+            x = x[field_of_view(model.pads, y.shape[2:])]
+        predicted = model.normalisation.apply(operator(model.object_normalisation.undo(x)))
+        error = (predicted - y)[hidden].abs()
+        return float(error.mean())
+
+
+@dataclass(frozen=True)
+class ClassicalRestorer:
+    """A solver with its settings fixed, on each tile with a part of its neighbours.
+
+    What lies beyond a tile is unknown to it, as what lies beyond the image. Its influence decays but does not
+    end: the halo leaves a difference at the seams (docs/large.md has it measured).
+
+    Parameters
+    ----------
+    solver
+        With all settings: what would be tuned would be tuned for each tile apart.
+    psf
+        With sum 1; None for the identity.
+    halo
+        Beyond twice the PSF's size, along each axis.
+    """
+
+    solver: Solver
+    psf: Tensor | None
+    halo: int = 32
+    channels: int | None = None
+    seed: int = 0
+
+    def reaches(self, space: Sequence[int]) -> list[Reach]:
+        sizes = (1,) * len(space) if self.psf is None else self.psf.shape[self.psf.ndim - len(space) :]
+        return [Reach(self.halo + 2 * (k - 1)) for k in sizes]
+
+    def bytes_for(self, values: int, channels: int) -> float:
+        return 160.0 * values * channels
+
+    def restore(self, block: Array, seen: Region, space: Shape) -> Array:
+        y = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))[None]
+        operator = _operator(self.psf, y.shape[2:], "unknown")
+        y = y.masked_fill(~torch.isfinite(y), torch.nan)
+        state, status = run(self.solver, y, operator, seed=self.seed)
+        if status.failed:
+            raise RuntimeError(str(status))
+        view = operator.field_of_view
+        assert view is not None
+        return self.solver.estimate(state)[(..., *view)][0].to(torch.float32).cpu().numpy()
+
+    def score(self, block: Array) -> float | None:
+        return None
+
+
+def _operator(self, seen: Region, space: Shape) -> LinearOperator:
+        shape = tuple(part.stop - part.start for part in seen)
+        whole = _operator(self.psf, shape, self.boundary)
+        if self.psf is None or shape == tuple(space) or self.boundary == "unknown":
+            return whole
+        if whole.reach is None:
+            raise InputError(
+                f"boundary={self.boundary!r} joins opposite ends, which tiles do not see; use 'unknown' or "
+                f"'zero'"
+            )
+        outside = [
+            (a if part.start == 0 else 0, b if part.stop == n else 0)
+            for part, n, (a, b) in zip(seen, space, whole.reach, strict=True)
+        ]
+        return whole.window(shape, outside)
+
+
+def _operator(psf: Tensor | None, shape: Sequence[int], boundary: Boundary) -> LinearOperator:
+    return Identity(shape) if psf is None else Convolution(psf, shape, boundary)
+
+
+def restore_core(
+    restorer: Restorer,
+    read: Callable[[Region], Array],
+    core: Region,
+    space: Shape,
+    reaches: Sequence[Reach],
+) -> Array:
+    """Restore one core, ``channel *space``; where memory does not suffice, in halves.
+
+    Parameters
+    ----------
+    read
+        Gives ``channel *space`` of a region of the whole.
+    """
+    seen = tuple(r.around(part, n) for r, part, n in zip(reaches, core, space, strict=True))
+    try:
+        x = restorer.restore(read(seen), seen, space)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        sides = [part.stop - part.start for part in core]
+        axis = int(np.argmax(sides))
+        if sides[axis] < 32:
+            raise MemoryError(f"a tile of {' × '.join(map(str, sides))} does not fit in memory") from None
+        middle = core[axis].start + sides[axis] // 2
+        halves = [slice(core[axis].start, middle), slice(middle, core[axis].stop)]
+        parts = [
+            restore_core(restorer, read, (*core[:axis], half, *core[axis + 1 :]), space, reaches)
+            for half in halves
+        ]
+        return np.concatenate(parts, axis=axis + 1)
+    inner = tuple(slice(c.start - s.start, c.stop - s.start) for c, s in zip(core, seen, strict=True))
+    return x[(slice(None), *inner)]
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    words = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        "memory" in words and ("alloc" in words or "out of" in words)
+    )

@@ -1,0 +1,109 @@
+"""A few pieces of a large image to train on, chosen without knowing what is in it."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from selfinv.io.lazy import LazyImage
+from selfinv.noise import noise_level
+from selfinv.types import Array, AxisLayout, InputError
+
+CANDIDATES = 64  # pieces that are looked at
+SIDE = {1: 65536, 2: 512, 3: 96}  # values along each axis of a piece, at most
+PIECES = {1: 8, 2: 6, 3: 4}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a large image.
+
+    Parameters
+    ----------
+    region
+        One slice for each axis of the image.
+    information
+        Bits per value of what is no noise, as if both were Gaussian: half the logarithm of the signal's
+        variance over the noise's.
+    """
+
+    region: tuple[slice, ...]
+    information: float
+
+    def describe(self, axes: str) -> str:
+        """Where it is, in words."""
+        parts = [
+            f"{a} {s.start}" if s.stop == s.start + 1 else f"{a} {s.start}:{s.stop}"
+            for a, s in zip(axes, self.region, strict=True)
+            if a != "c"
+        ]
+        return ", ".join(parts) + f" ({self.information:.2f} bits per value)"
+
+
+def choose_pieces(
+    image: LazyImage, axes: str, *, count: int | None = None, side: int | None = None, seed: int = 0
+) -> list[Piece]:
+    """Pieces with much to learn from, from all over the image and its frames.
+
+    Candidates, spread at random, are sorted by frame and place and shared out among as many groups as pieces
+    are wanted; each group's most informative one is taken.
+
+    Raises
+    ------
+    InputError
+        If no candidate has anything but one value.
+    """
+    layout = AxisLayout(axes)
+    ndim = len(layout.spatial)
+    space = layout.spatial_shape(image.shape)
+    side = side or SIDE[ndim]
+    sides = [min(n, side) for n in space]
+    frames = image.shape[axes.index("t")] if "t" in axes else 1
+    count = count or PIECES[ndim]
+    rng = np.random.default_rng(seed)
+    starts = {(int(rng.integers(frames)), *(int(rng.integers(n - s + 1)) for n, s in zip(space, sides, strict=True)))
+              for _ in range(max(CANDIDATES, 4 * count))}
+    candidates = []
+    for frame, *corner in sorted(starts):
+        places = {a: slice(c, c + s) for a, c, s in zip(layout.spatial, corner, sides, strict=True)}
+        places["t"] = slice(frame, frame + 1)
+        region = tuple(places.get(a, slice(0, n)) for a, n in zip(axes, image.shape, strict=True))
+        information = _information(layout.to_batch(image.read(region)))
+        if information is not None:
+            candidates.append(Piece(region, information))
+    if not candidates:
+        raise InputError(f"{image.path} is constant or has no finite values where it was looked at")
+    groups = np.array_split(np.arange(len(candidates)), min(count, len(candidates)))
+    chosen: list[Piece] = []
+    for group in groups:
+        best = sorted((candidates[i] for i in group), key=lambda piece: -piece.information)
+        fresh = [piece for piece in best if not any(_overlap(piece, other, axes) for other in chosen)]
+        chosen += fresh[:1]
+    return chosen
+
+
+def read_pieces(image: LazyImage, axes: str, pieces: list[Piece]) -> Array:
+    """The pieces as frames, ``piece channel *space``."""
+    layout = AxisLayout(axes)
+    return np.concatenate([layout.to_batch(image.read(piece.region)) for piece in pieces])
+
+
+def _information(block: Array) -> float | None:
+    """None where there is nothing to see, or where values are missing."""
+    values = block.astype(np.float64)
+    if not np.isfinite(values).all() or values.min() == values.max():
+        return None
+    noise = max(noise_level(values) ** 2, 1e-12 * float(values.var()))
+    signal = max(float(values.var()) - noise, 0.0)
+    return 0.5 * float(np.log2(1.0 + signal / noise))
+
+
+def _overlap(one: Piece, other: Piece, axes: str) -> bool:
+    """By more than a quarter along every axis."""
+    return all(
+        min(a.stop, b.stop) - max(a.start, b.start) > 0.25 * (a.stop - a.start)
+        for axis, a, b in zip(itertools.chain(axes), one.region, other.region, strict=True)
+        if axis != "c"
+    )
