@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,9 +54,25 @@ def read(path: FilePath, *, axes: str | None = None) -> Image:
     ('zyx', (40, 512, 512), {'z': 0.3, 'y': 0.1, 'x': 0.1})
     """
     path = Path(path)
-    known = _recognise(path, _beginning(path))
-    try:
+    known = format_of(path)
+    with reading(path, known.name):
         image = known.read(path)
+    data = numeric(image.data, str(path))
+    letters = parse_axes(axes, data.ndim).axes if axes is not None else image.axes
+    voxel_size = {a: size for a, size in image.voxel_size.items() if letters is None or a in letters}
+    return replace(image, data=data, axes=letters, voxel_size=voxel_size)
+
+
+def format_of(path: Path) -> Format:
+    """The format of a file, by its content; raise `InputError` if it is missing or of an unknown kind."""
+    return _recognise(path, _beginning(path))
+
+
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Say in one `InputError` that ``path`` is no good as a ``kind`` of file, whatever its decoder raises."""
+    try:
+        yield
     except InputError:
         raise
     except MemoryError as error:
@@ -65,13 +82,9 @@ def read(path: FilePath, *, axes: str | None = None) -> Image:
     # A damaged file can make a decoder raise nearly anything, so all of it means the same here.
     except Exception as error:
         raise InputError(
-            f"{path} could not be read as {known.name}, it is truncated or corrupt ({_line(error)}); "
+            f"{path} could not be read as {kind}, it is truncated or corrupt ({_line(error)}); "
             f"copy or export it again"
         ) from error
-    data = numeric(image.data, str(path))
-    letters = parse_axes(axes, data.ndim).axes if axes is not None else image.axes
-    voxel_size = {a: size for a, size in image.voxel_size.items() if letters is None or a in letters}
-    return replace(image, data=data, axes=letters, voxel_size=voxel_size)
 
 
 def write(

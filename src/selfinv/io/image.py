@@ -67,8 +67,8 @@ _MICROMETRES = {
     **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e4),
     **dict.fromkeys(("in", "inch", "inches"), 25400.0),
     **dict.fromkeys(("å", "angstrom"), 1e-4),
-    "pm": 1e-6,
-    "m": 1e6,
+    **dict.fromkeys(("pm", "picometer", "picometre"), 1e-6),
+    **dict.fromkeys(("m", "meter", "metre"), 1e6),
 }
 
 
@@ -95,12 +95,17 @@ def drop_alpha(data: Array, axis: int, path: Path) -> Array:
 
 def numeric(data: Array, name: str) -> Array:
     """``data`` in native byte order; raise `InputError` unless it is a non-empty array of real numbers."""
-    if data.dtype == bool:
-        return data.astype(np.uint8)
-    if data.dtype.kind == "c":
-        raise InputError(f"{name} is complex ({data.dtype}); expected real intensities, e.g. the magnitude")
-    if data.dtype.kind not in "uif" or data.dtype.itemsize > 8:
-        raise InputError(f"{name} has the type {data.dtype}; expected integers or floats of 8 to 64 bits")
-    if data.size == 0 or data.ndim == 0:
-        raise InputError(f"{name} is empty or a single number (shape {data.shape}); expected an image")
-    return np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("="))
+    return np.ascontiguousarray(data, dtype=numeric_type(data.dtype, data.shape, name))
+
+
+def numeric_type(dtype: np.dtype[Any], shape: Shape, name: str) -> np.dtype[Any]:
+    """The native type of an image stored as ``dtype``, truth values being 0 and 1; as strict as `numeric`."""
+    if dtype.kind == "b":
+        dtype = np.dtype(np.uint8)
+    elif dtype.kind == "c":
+        raise InputError(f"{name} is complex ({dtype}); expected real intensities, e.g. the magnitude")
+    if dtype.kind not in "uif" or dtype.itemsize > 8:
+        raise InputError(f"{name} has the type {dtype}; expected integers or floats of 8 to 64 bits")
+    if 0 in shape or not shape:
+        raise InputError(f"{name} is empty or a single number (shape {shape}); expected an image")
+    return dtype.newbyteorder("=")

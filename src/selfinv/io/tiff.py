@@ -8,6 +8,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -33,6 +34,32 @@ _SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 360
 
 
 def read(path: Path) -> Image:
+    with series_of(path) as (_, series, layout):
+        data = np.asarray(series.asarray()).reshape(series.shape)
+    if layout.alpha is not None:
+        data = drop_alpha(data, layout.alpha, path)
+    return Image(data.reshape(layout.shape), layout.axes, layout.voxel_size, layout.metadata)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the stored axes of a series mean.
+
+    ``alpha`` is the axis whose last entry is transparency, ``single`` are the axes of length 1 without it,
+    and ``shape`` is what remains without either.
+    """
+
+    shape: Shape
+    alpha: int | None
+    single: tuple[int, ...]
+    axes: str | None
+    voxel_size: dict[str, float]
+    metadata: Metadata
+
+
+@contextmanager
+def series_of(path: Path) -> Iterator[tuple[Any, Any, Layout]]:
+    """The opened file, its largest series (all of it is there) and what the axes of that mean."""
     import tifffile
 
     _check_directories(path)
@@ -47,19 +74,21 @@ def read(path: Path) -> Image:
             )
         _check_announced(path, tif, series)
         _check_pages(path, series)
-        data = np.asarray(series.asarray()).reshape(series.shape)
-        names = series.axes
-        if series.keyframe.extrasamples and series.keyframe.extrasamples[-1] in (1, 2) and "S" in names:
-            channel = names.index("S")
-            colours = data.shape[channel] - 1
-            data = drop_alpha(data, channel, path)
-            names = names if colours > 1 else names.replace("S", "")
-        voxel_size, metadata = _described(tif, series, index)
-    single = tuple(i for i, a in enumerate(names) if data.shape[i] == 1 and a not in "YX")
+        yield tif, series, _layout(path, tif, series, index)
+
+
+def _layout(path: Path, tif: Any, series: Any, index: int) -> Layout:
+    names, shape, alpha = series.axes, list(series.shape), None
+    if series.keyframe.extrasamples and series.keyframe.extrasamples[-1] in (1, 2) and "S" in names:
+        alpha = names.index("S")
+        shape[alpha] -= 1
+    single = tuple(i for i, a in enumerate(names) if shape[i] == 1 and a not in "YX")
+    kept = tuple(n for i, n in enumerate(shape) if i not in single)
     letters = "".join(a for i, a in enumerate(names) if i not in single).lower().replace("s", "c")
     if letters.count("c") > 1:
-        raise InputError(f"{path} has both channels and RGB colours {data.shape}; split its channels first")
-    return Image(data.squeeze(single), letters if set(letters) <= set(_ORDER) else None, voxel_size, metadata)
+        raise InputError(f"{path} has both channels and RGB colours {tuple(shape)}; split its channels first")
+    axes = letters if set(letters) <= set(_ORDER) else None
+    return Layout(kept, alpha, single, axes, *_described(tif, series, index))
 
 
 def write(path: Path, image: Image) -> None:
