@@ -1,1 +1,24 @@
-"""Images larger than memory."""
+"""Images larger than memory, and many of them: train on pieces, restore tile by tile, go on after a kill."""
+
+from selfinv.large.engine import Outcome
+from selfinv.large.front import LargeResult, apply, classical, plan_for, train
+from selfinv.large.memory import parse_memory
+from selfinv.large.restorers import ClassicalRestorer, NetworkRestorer
+from selfinv.large.sample import Piece, choose_pieces
+from selfinv.large.tiles import Plan, Tile
+
+__all__ = [
+    "ClassicalRestorer",
+    "LargeResult",
+    "NetworkRestorer",
+    "Outcome",
+    "Piece",
+    "Plan",
+    "Tile",
+    "apply",
+    "choose_pieces",
+    "classical",
+    "parse_memory",
+    "plan_for",
+    "train",
+]

@@ -88,7 +88,9 @@ class Work:
             held[0] = None
             computing = time.perf_counter() - start
         start = time.perf_counter()
-        self.target.write(tile.core, self._arranged(x, layout))
+        # An OME-Zarr has its axes in one order, whatever that of the source.
+        places = dict(zip(self.axes, tile.core, strict=True))
+        self.target.write([places[a] for a in self.target.axes], self._arranged(x))
         return {
             "score": score,
             "read": round(reading[0], 4),
@@ -106,16 +108,15 @@ class Work:
         region = [places.get(a, part) for a, part in zip(self.axes, tile.core, strict=True)]
         block = layout.to_batch(self.source.read(region))[0]
         if block.dtype.kind == "f" and not self.mask_nan and not np.isfinite(block).all():
-            raise InputError(
-                f"{int((~np.isfinite(block)).sum())} values are NaN or infinite; --mask-nan takes them as missing"
-            )
+            bad = int((~np.isfinite(block)).sum())
+            raise InputError(f"{bad} values are NaN or infinite; --mask-nan takes them as missing")
         if block.dtype.kind == "f" and not np.isfinite(block).any():
             raise InputError("there is no finite value")
         return block
 
-    def _arranged(self, x: Array, layout: AxisLayout) -> Array:
-        """``channel *space`` in the order of the array's axes, in the target's type."""
-        values = layout.from_batch(x[None])
+    def _arranged(self, x: Array) -> Array:
+        """``channel *space`` in the order of the target's axes, in its type."""
+        values = AxisLayout(self.target.axes).from_batch(x[None])
         kind = np.dtype(self.target.dtype)
         if kind.kind in "ui":
             limits = np.iinfo(kind)
@@ -167,7 +168,7 @@ def carry_out(
     outcome = Outcome(len(plan), skipped=len(journal.done), facts=dict(journal.done))
     waiting = (tile for tile in plan if tile.number not in journal.done)
     remote = client.scatter(work, broadcast=True)
-    workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    workers = max(1, _count(client))
     under_way: dict[Any, Tile] = {}
 
     def submit() -> Any:
@@ -280,20 +281,25 @@ def workers(
 
 def _check(client: Client, scheduler: str) -> int:
     """The number of workers, once it is sure that they have what we have."""
-    from selfinv import __version__
-
-    count = len(client.scheduler_info(n_workers=-1)["workers"])
+    count = _count(client)
     if not count:
-        raise InputError(f"the scheduler at {scheduler} has no workers; start some ('dask worker {scheduler}')")
+        raise InputError(
+            f"the scheduler at {scheduler} has no workers; start some ('dask worker {scheduler}')"
+        )
     for where, found in client.run(_versions).items():
         ours = _versions()
-        differ = [f"{name} {found[name]} there, {ours[name]} here" for name in ours if found[name] != ours[name]]
+        differ = [
+            f"{name} {found[name]} there, {ours[name]} here" for name in ours if found[name] != ours[name]
+        ]
         if differ:
             raise InputError(
                 f"the worker {where} has other versions: {'; '.join(differ)}; install the same on all"
             )
-    del __version__
     return count
+
+
+def _count(client: Client) -> int:
+    return len(client.scheduler_info(n_workers=-1)["workers"])
 
 
 def _versions() -> dict[str, str]:

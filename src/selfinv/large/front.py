@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from selfinv.io.lazy import LazyImage, open_lazily
-from selfinv.io.ome_zarr import ZarrTarget
+from selfinv.io.ome_zarr import ZarrTarget, commit_folder
 from selfinv.large import engine
 from selfinv.large.engine import Outcome, Work
 from selfinv.large.journal import Journal, fingerprint
@@ -30,7 +30,7 @@ from selfinv.psf import MeasuredPSF, normalise
 from selfinv.restoration import Result, restore
 from selfinv.solvers.base import Callback
 from selfinv.types import (
-    Array,
+    AXES,
     AxisLayout,
     InputError,
     SelfinvWarning,
@@ -68,7 +68,9 @@ class LargeResult:
     def failures(self) -> list[str]:
         """One line for each tile that could not be restored."""
         tiles = {tile.number: tile for tile in self.plan} if self.outcome.failed else {}
-        return [f"{tiles[n].describe(self.plan.axes)}: {why}" for n, why in sorted(self.outcome.failed.items())]
+        return [
+            f"{tiles[n].describe(self.plan.axes)}: {why}" for n, why in sorted(self.outcome.failed.items())
+        ]
 
 
 def train(
@@ -205,7 +207,7 @@ def apply(
     result = LargeResult(final, outcome, plan, _drifted(model, outcome, plan))
     if not outcome.cancelled and outcome.done + outcome.skipped:
         target.finish()
-        _rename(part, final)
+        commit_folder(part, final, overwrite=True)  # whether it may be replaced was asked before
     return result
 
 
@@ -273,7 +275,9 @@ def _places(output: Path, source: Path, *, resume: bool, overwrite: bool) -> tup
     if not final.parent.is_dir():
         raise InputError(f"the folder {output.parent} of {output.name} does not exist; make it first")
     if not os.access(final.parent, os.W_OK | os.X_OK):
-        raise InputError(f"the folder {output.parent} is read-only; write elsewhere or change its permissions")
+        raise InputError(
+            f"the folder {output.parent} is read-only; write elsewhere or change its permissions"
+        )
     if final == Path(os.path.realpath(source)):
         raise InputError(f"the output {output} is the input; choose another name")
     if resume and not part.exists() and (final / "selfinv-journal.jsonl").is_file():
@@ -297,28 +301,19 @@ def _target(
     if resume:
         journal.resume()
         return ZarrTarget.open(part)
+    ordered = "".join(a for a in AXES if a in plan.axes)
+    shape = tuple(plan.shape[plan.axes.index(a)] for a in ordered)
     target = ZarrTarget.create(
         part,
-        shape=plan.shape,
-        axes=plan.axes,
+        shape=shape,
+        axes=ordered,
         dtype=dtype,
-        chunks=chunks_for(plan.shape, plan.axes),
+        chunks=chunks_for(shape, ordered),
         voxel_size=source.voxel_size,
         metadata=source.metadata,
     )
     journal.begin()
     return target
-
-
-def _rename(part: Path, final: Path) -> None:
-    """Put the finished folder in its place; an older one is there until then."""
-    final = Path(os.path.realpath(final))
-    old = final.with_name(f"{final.name}.old")
-    if final.exists():
-        os.replace(final, old)
-    os.replace(part, final)
-    if old.exists():
-        shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
 def _job(restorer: Restorer, source: LazyImage, plan: Plan, dtype: str, mask_nan: bool) -> dict[str, Any]:
@@ -342,7 +337,9 @@ def _digest(restorer: Restorer) -> str:
     if isinstance(restorer, NetworkRestorer):
         for name, weight in sorted(restorer.model.inverter.state_dict().items()):
             digest.update(name.encode() + weight.detach().cpu().contiguous().numpy().tobytes())
-        digest.update(json.dumps([dataclasses.asdict(restorer.model.normalisation), restorer.symmetries]).encode())
+        digest.update(
+            json.dumps([dataclasses.asdict(restorer.model.normalisation), restorer.symmetries]).encode()
+        )
     elif isinstance(restorer, ClassicalRestorer):
         digest.update(repr((restorer.solver, restorer.halo, restorer.seed)).encode())
         digest.update(b"" if restorer.psf is None else restorer.psf.numpy().tobytes())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,12 +12,13 @@ from torch import Tensor
 
 from selfinv.large.tiles import Reach, Region
 from selfinv.learning.inverter import Entrance, invert
-from selfinv.learning.measurement import field_of_view
+from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel
 from selfinv.learning.random import generator_for
-from selfinv.operators import Boundary, Convolution, Identity, LinearOperator
+from selfinv.operators import Convolution, Identity, LinearOperator
+from selfinv.operators.boundary import reflect
 from selfinv.solvers.base import Solver, run
-from selfinv.types import Array, InputError, Shape
+from selfinv.types import Array, InputError, Shape, spatial_index
 
 SCORED = 0.05  # of a tile's middle: hidden to see whether the model still fits
 MIDDLE = {1: 4096, 2: 192, 3: 48}  # values along each axis of that
@@ -134,10 +134,9 @@ class NetworkRestorer:
             model.symmetries[:1],
             Entrance(model.fill),
         )
-        operator = _operator(model.psf, y.shape[2:], "unknown").to(self.device)
-        if operator.in_shape != tuple(x.shape[2:]):
-            operator = _operator(model.psf, y.shape[2:], "zero").to(self.device)
-            x = x[field_of_view(model.pads, y.shape[2:])]
+        operator = _operator(model.psf, y.shape[2:]).to(self.device)
+        if operator.in_shape != tuple(x.shape[2:]):  # trained with another boundary
+            x = reflect(x[field_of_view(model.pads, y.shape[2:])], object_pads(operator, y.shape[2:]))
         predicted = model.normalisation.apply(operator(model.object_normalisation.undo(x)))
         error = (predicted - y)[hidden].abs()
         return float(error.mean())
@@ -175,38 +174,22 @@ class ClassicalRestorer:
 
     def restore(self, block: Array, seen: Region, space: Shape) -> Array:
         y = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))[None]
-        operator = _operator(self.psf, y.shape[2:], "unknown")
+        operator = _operator(self.psf, y.shape[2:])
         y = y.masked_fill(~torch.isfinite(y), torch.nan)
         state, status = run(self.solver, y, operator, seed=self.seed)
         if status.failed:
             raise RuntimeError(str(status))
         view = operator.field_of_view
         assert view is not None
-        return self.solver.estimate(state)[(..., *view)][0].to(torch.float32).cpu().numpy()
+        x = self.solver.estimate(state)[spatial_index(view)]
+        return x[0].to(torch.float32).cpu().numpy()
 
     def score(self, block: Array) -> float | None:
         return None
 
 
-def _operator(self, seen: Region, space: Shape) -> LinearOperator:
-        shape = tuple(part.stop - part.start for part in seen)
-        whole = _operator(self.psf, shape, self.boundary)
-        if self.psf is None or shape == tuple(space) or self.boundary == "unknown":
-            return whole
-        if whole.reach is None:
-            raise InputError(
-                f"boundary={self.boundary!r} joins opposite ends, which tiles do not see; use 'unknown' or "
-                f"'zero'"
-            )
-        outside = [
-            (a if part.start == 0 else 0, b if part.stop == n else 0)
-            for part, n, (a, b) in zip(seen, space, whole.reach, strict=True)
-        ]
-        return whole.window(shape, outside)
-
-
-def _operator(psf: Tensor | None, shape: Sequence[int], boundary: Boundary) -> LinearOperator:
-    return Identity(shape) if psf is None else Convolution(psf, shape, boundary)
+def _operator(psf: Tensor | None, shape: Sequence[int]) -> LinearOperator:
+    return Identity(shape) if psf is None else Convolution(psf, shape, "unknown")
 
 
 def restore_core(

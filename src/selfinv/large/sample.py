@@ -63,8 +63,13 @@ def choose_pieces(
     frames = image.shape[axes.index("t")] if "t" in axes else 1
     count = count or PIECES[ndim]
     rng = np.random.default_rng(seed)
-    starts = {(int(rng.integers(frames)), *(int(rng.integers(n - s + 1)) for n, s in zip(space, sides, strict=True)))
-              for _ in range(max(CANDIDATES, 4 * count))}
+    starts = {
+        (
+            int(rng.integers(frames)),
+            *(int(rng.integers(n - s + 1)) for n, s in zip(space, sides, strict=True)),
+        )
+        for _ in range(max(CANDIDATES, 4 * count))
+    }
     candidates = []
     for frame, *corner in sorted(starts):
         places = {a: slice(c, c + s) for a, c, s in zip(layout.spatial, corner, sides, strict=True)}

@@ -145,9 +145,7 @@ def cores_for(
             if core[a] < space[a]
         ]
         fitting = [g for g in grown if seen(g) <= most]
-        fitting = [
-            g for g in fitting if tiles(g) >= least_tiles or seen(core) > 4 / 3 * math.prod(core)
-        ]
+        fitting = [g for g in fitting if tiles(g) >= least_tiles or seen(core) > 4 / 3 * math.prod(core)]
         if not fitting:
             return tuple(core)
         core = min(fitting, key=lambda g: seen(g) / math.prod(g))
