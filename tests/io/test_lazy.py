@@ -296,9 +296,9 @@ def test_the_largest_array_of_a_group_without_metadata(tmp_path):
         np.testing.assert_array_equal(everything(open_lazily(tmp_path / "a.zarr")), VOLUME)
 
 
-@pytest.mark.parametrize("chunks", [(1, 1, 1), (5, 70, 52)])
+@pytest.mark.parametrize("chunks", [(1, 1, 1), (5, 9, 9)])
 def test_odd_chunks_are_opened_and_told(tmp_path, chunks):
-    zarr_array(tmp_path / "a.zarr", VOLUME, chunks)
+    zarr_array(tmp_path / "a.zarr", VOLUME[:, :9, :9], chunks)
     assert open_lazily(tmp_path / "a.zarr", axes="zyx").chunks == chunks
 
 
