@@ -94,7 +94,7 @@ class Journal:
 
 
 def fingerprint(path: Path) -> str:
-    """What tells an input from another: a digest of a folder's metadata or a small file, else size and time."""
+    """What tells inputs apart: a digest of a folder's metadata or a small file, else size and time."""
     if path.is_dir():
         files = [f for f in (path / "zarr.json", path / ".zattrs", path / ".zgroup") if f.is_file()]
         return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]

@@ -1,0 +1,284 @@
+"""Large images end to end: trained on pieces, restored tile by tile, killed and gone on with."""
+
+import os
+import pickle
+import signal
+import sys
+import time
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import selfinv
+from selfinv.large import NetworkRestorer, Tile, apply, classical, parse_memory, train
+from selfinv.large.journal import Journal
+from selfinv.large.tiles import Reach
+from selfinv.learning.presets import ssi
+from selfinv.types import InputError, SelfinvWarning
+
+zarr = pytest.importorskip("zarr")
+cloudpickle = pytest.importorskip("cloudpickle")
+pytest.importorskip("distributed")
+
+RNG = np.random.default_rng
+PSF = selfinv.psf.gaussian(1.2, (9, 9))
+# Workers cannot import a test module by its name.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def movie(frames=3, side=600):
+    grid = np.indices((side, side)) / 9.0
+    scene = 100 + 40 * np.sin(grid[0]) * np.cos(grid[1])
+    return np.stack([scene + RNG(i).normal(0, 5, scene.shape) for i in range(frames)]).astype("f4")
+
+
+def write_zarr(path, values, axes, chunks, **attributes):
+    group = zarr.create_group(path, zarr_format=3)
+    array = group.create_array("0", shape=values.shape, chunks=chunks, dtype=values.dtype)
+    array[:] = values
+    kinds = {"t": "time", "c": "channel"}
+    scale = [0.25 if a in "yx" else 1.0 for a in axes]
+    multiscale = {
+        "name": "image",
+        "axes": [
+            {"name": a, "type": kinds.get(a, "space")} | ({"unit": "micrometer"} if a in "zyx" else {})
+            for a in axes
+        ],
+        "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}],
+    }
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
+    return Path(path)
+
+
+@pytest.fixture(scope="module")
+def model():
+    preset = ssi((256, 256), 1, steps=3)
+    network = replace(preset.network, precision="single", widths=(8, 8), pooled_axes=((True, True),))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SelfinvWarning)
+        result = selfinv.restore(
+            movie(1, 256)[0], PSF, method=replace(preset, network=network), boundary="unknown"
+        )
+    return result.model
+
+
+@dataclass(frozen=True)
+class Doubling:
+    """Twice the values; what a test wants to go wrong goes wrong."""
+
+    folder: str
+    channels: int | None = None
+    killer: bool = False
+    slow: float = 0.0
+
+    def reaches(self, space):
+        return [Reach(2)] * len(space)
+
+    def bytes_for(self, values, channels):
+        return 8.0 * values
+
+    def restore(self, block, seen, space):
+        flag = Path(self.folder) / "killed"
+        if self.killer and not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.slow)
+        return 2.0 * block
+
+    def score(self, block):
+        return None
+
+
+def test_a_time_series_is_restored_as_if_it_fitted_in_memory(tmp_path, model):
+    frames = movie()
+    source = write_zarr(tmp_path / "in.zarr", frames, "tyx", (1, 128, 128))
+    result = apply(model, source, tmp_path / "out.zarr", memory=parse_memory("900MiB"), workers=0)
+    out = zarr.open_group(tmp_path / "out.zarr", mode="r")
+    expected = model.apply(frames, axes="tyx")
+    assert np.abs(out["0"][:] - expected).max() < 1e-4 * np.ptp(frames)
+    assert not result.outcome.failed
+    ome = out.attrs["ome"]["multiscales"][0]
+    assert [a["name"] for a in ome["axes"]] == ["t", "y", "x"]
+    assert ome["datasets"][0]["coordinateTransformations"][0]["scale"] == [1.0, 0.25, 0.25]
+    assert len(ome["datasets"]) > 1
+    assert not (tmp_path / "out.zarr.part").exists()
+
+
+def test_tiles_over_two_processes_are_the_whole(tmp_path, model):
+    frames = movie(1, 1400)
+    np.save(tmp_path / "in.npy", frames[0])
+    result = apply(model, tmp_path / "in.npy", tmp_path / "out.zarr", axes="yx", memory=10**10, workers=2)
+    assert result.outcome.tiles >= 4
+    assert len({facts["process"] for facts in result.outcome.facts.values()}) == 2
+    restored = zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:]
+    assert np.abs(restored - model.apply(frames[0], axes="yx")).max() < 1e-4 * np.ptp(frames)
+
+
+def test_colour_with_channels_last_is_written_in_the_order_of_ome_zarr(tmp_path):
+    image = RNG(0).random((40, 50, 3)).astype("f4")
+    np.save(tmp_path / "in.npy", image)
+    apply(Doubling(str(tmp_path)), tmp_path / "in.npy", tmp_path / "out.zarr", axes="yxc", workers=0)
+    out = zarr.open_group(tmp_path / "out.zarr", mode="r")["0"]
+    assert np.array_equal(out[:], 2 * image.transpose(2, 0, 1))
+
+
+def test_a_poisoned_tile_is_reported_the_rest_completes_and_it_is_done_later(tmp_path):
+    frames = movie(4, 64)
+    source = write_zarr(tmp_path / "in.zarr", frames, "tyx", (1, 64, 64))
+    store = zarr.open_group(source)["0"]
+    store[1] = np.where(frames[1] > 120, np.nan, frames[1])
+    (source / "0" / "c" / "2" / "0" / "0").write_bytes(b"no chunk")
+    result = apply(Doubling(str(tmp_path)), source, tmp_path / "out.zarr", workers=0)
+    assert len(result.failures()) == 2
+    assert any("NaN" in line and "t 1:2" in line for line in result.failures())
+    out = zarr.open_group(tmp_path / "out.zarr", mode="r")["0"]
+    assert np.array_equal(out[0], 2 * frames[0])
+    assert np.array_equal(out[3], 2 * frames[3])
+    assert np.isnan(out[1]).all()
+    store[1:3] = frames[1:3]
+    again = apply(Doubling(str(tmp_path)), source, tmp_path / "out.zarr", workers=0, resume=True)
+    assert (again.outcome.skipped, again.outcome.done) == (2, 2)
+    assert np.array_equal(zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:], 2 * frames)
+
+
+def test_missing_values_are_allowed_where_they_are_said_to_be_missing(tmp_path, model):
+    frames = movie(1, 256)
+    frames[0, 40:50, 60] = np.nan
+    np.save(tmp_path / "in.npy", frames[0])
+    result = apply(model, tmp_path / "in.npy", tmp_path / "out.zarr", axes="yx", workers=0, mask_nan=True)
+    assert not result.outcome.failed
+    assert np.isfinite(zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:]).all()
+
+
+def test_a_worker_that_dies_is_survived(tmp_path):
+    frames = movie(6, 64)
+    np.save(tmp_path / "in.npy", frames)
+    result = apply(
+        Doubling(str(tmp_path), killer=True),
+        tmp_path / "in.npy",
+        tmp_path / "out.zarr",
+        axes="tyx",
+        workers=2,
+        memory=10**10,
+    )
+    assert (tmp_path / "killed").exists()
+    assert result.outcome.done == 6
+    assert np.array_equal(zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:], 2 * frames)
+
+
+def test_a_run_that_ends_early_goes_on_where_it_was(tmp_path):
+    frames = movie(8, 64)
+    np.save(tmp_path / "in.npy", frames)
+    job = {"axes": "tyx", "workers": 0}
+
+    def stop(outcome, tile):
+        if outcome.done == 3:
+            raise KeyboardInterrupt
+
+    arguments = (tmp_path / "in.npy", tmp_path / "out.zarr")
+    first = apply(Doubling(str(tmp_path), slow=0.05), *arguments, **job, on_tile=stop)
+    assert first.outcome.cancelled
+    assert not (tmp_path / "out.zarr").exists()
+    part = tmp_path / "out.zarr.part"
+    with open(part / "selfinv-journal.jsonl", "a") as stream:
+        stream.write('{"tile": 7, "sc')  # killed while writing a line
+    with pytest.raises(InputError, match="--resume goes on, --overwrite starts anew"):
+        apply(Doubling(str(tmp_path)), *arguments, **job)
+    with pytest.raises(InputError, match=r"begun otherwise: dtype was 'float32' and is 'uint16'"):
+        apply(Doubling(str(tmp_path), slow=0.05), *arguments, **job, dtype="uint16", resume=True)
+    second = apply(Doubling(str(tmp_path), slow=0.05), *arguments, **job, resume=True)
+    assert second.outcome.skipped >= 3
+    assert second.outcome.skipped + second.outcome.done == 8
+    assert np.array_equal(zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:], 2 * frames)
+
+
+def test_an_older_result_is_there_until_the_new_one_is(tmp_path):
+    np.save(tmp_path / "in.npy", movie(2, 64))
+    job = {"axes": "tyx", "workers": 0}
+    apply(Doubling(str(tmp_path)), tmp_path / "in.npy", tmp_path / "out.zarr", **job)
+    with pytest.raises(InputError, match="exists already"):
+        apply(Doubling(str(tmp_path)), tmp_path / "in.npy", tmp_path / "out.zarr", **job)
+
+    def look(outcome, tile):
+        assert (tmp_path / "out.zarr" / "zarr.json").exists()
+
+    apply(
+        Doubling(str(tmp_path)),
+        tmp_path / "in.npy",
+        tmp_path / "out.zarr",
+        **job,
+        overwrite=True,
+        on_tile=look,
+    )
+
+
+def test_training_pieces_come_from_where_something_is(tmp_path):
+    frames = RNG(0).normal(0, 1.0, (4, 700, 700)).astype("f4")
+    frames[2, :350, 350:] += 40 * np.sin(np.indices((350, 350))[0] / 8)
+    np.save(tmp_path / "in.npy", frames)
+    result, pieces = train(tmp_path / "in.npy", PSF, axes="tyx", method="tv-chambolle-pock", pieces=2)
+    best = max(pieces, key=lambda piece: piece.information)
+    assert best.region[0] == slice(2, 3)
+    assert best.region[1].start < 300
+    restorer = classical(result, PSF)
+    done = apply(restorer, tmp_path / "in.npy", tmp_path / "out.zarr", axes="tyx", workers=0)
+    assert not done.outcome.failed
+    out = zarr.open_group(tmp_path / "out.zarr", mode="r")["0"]
+    assert np.std(out[0]) < 0.5
+
+
+def test_a_frame_that_the_model_no_longer_fits_is_noticed(tmp_path):
+    frames = movie(3, 256)
+    result, _ = train(frames_file(tmp_path, frames), PSF, axes="tyx", pieces=3, max_steps=40)
+    assert len(result.model.origin["scores"]) >= 2
+    frames[1] += RNG(9).normal(0, 25, frames[1].shape)
+    done = apply(result.model, frames_file(tmp_path, frames), tmp_path / "out.zarr", axes="tyx", workers=0)
+    assert list(done.drifted) == [1]
+    assert done.drifted[1] > 1.5
+
+
+def frames_file(folder, frames):
+    np.save(folder / "frames.npy", frames)
+    return folder / "frames.npy"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"output": "out.tif"}, "has no ending .zarr"),
+        ({"output": "nowhere/out.zarr"}, "does not exist; make it first"),
+        ({"resume": True}, "there is no unfinished run"),
+        ({"memory": 10**6}, "is less than the libraries take"),
+        ({"workers": -1}, "workers=-1 is negative"),
+        ({"scheduler": "tcp://127.0.0.1:9"}, "no Dask scheduler answers at tcp://127.0.0.1:9"),
+        ({"axes": "tzyx"}, "names 4 axes but the image has 3"),
+        ({"axes": "zyx"}, "was trained on 2 spatial axes"),
+        ({"axes": "cyx"}, "trained on 1 channel"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, model, options, words):
+    np.save(tmp_path / "in.npy", movie(2, 64))
+    options = {"output": "out.zarr", "axes": "tyx", "workers": 0} | options
+    output = tmp_path / options.pop("output")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InputError, match=words) as told:
+        apply(model, tmp_path / "in.npy", output, **options)
+    assert len(str(told.value).splitlines()) == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_tile_is_a_small_thing_to_send(tmp_path):
+    assert len(pickle.dumps(Tile(3, (slice(0, 1), slice(0, 512), slice(0, 512))))) < 500
+    journal = Journal(tmp_path, {"a": 1})
+    with pytest.raises(InputError, match="holds no run to resume"):
+        journal.resume()
+
+
+def test_a_network_goes_with_its_symmetries_selectable(tmp_path, model):
+    frames = movie(1, 200)
+    one = NetworkRestorer(model, symmetries=1).restore(frames, (slice(0, 200),) * 2, (200, 200))
+    eight = NetworkRestorer(model).restore(frames, (slice(0, 200),) * 2, (200, 200))
+    assert not np.allclose(one, eight, atol=1e-3)
