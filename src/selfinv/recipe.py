@@ -92,7 +92,9 @@ class Recipe:
         path = Path(path)
         try:
             if path.stat().st_size > LONGEST:
-                raise InputError(f"{path} has {path.stat().st_size} bytes, which is no recipe; give a YAML file")
+                raise InputError(
+                    f"{path} has {path.stat().st_size} bytes, which is no recipe; give a YAML file"
+                )
             content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
         except OSError as error:
             raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None

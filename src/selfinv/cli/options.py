@@ -36,6 +36,10 @@ UseModel = Annotated[
     typer.Option("--model", help="Use this model, saved for the same kind of data, instead of training one."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+NoRecipe = Annotated[
+    bool,
+    typer.Option("--no-recipe", help="Do not write OUTPUT's recipe, from which 'selfinv batch' remakes it."),
+]
 PSFOutput = Annotated[Path, typer.Option("--output", "-o", help="Where to write the PSF (TIFF or NPY).")]
 
 

@@ -18,12 +18,14 @@ from selfinv.cli.options import (
     DType,
     Input,
     MaskNan,
+    NoRecipe,
     Output,
     Preview,
     Quiet,
     SaveModel,
     Seed,
 )
+from selfinv.cli.recording import recorded
 from selfinv.types import Array, InputError, same_layout
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from selfinv.learning.model import TrainedModel
 
 
+@recorded
 def restore(
     input: Input,
     output: Output,
@@ -74,6 +77,7 @@ def restore(
     preview: Preview = None,
     save_model: SaveModel = None,
     quiet: Quiet = False,
+    no_recipe: NoRecipe = False,
 ) -> None:
     """Restore INPUT, which an instrument has blurred and made noisy, and write it to OUTPUT.
 
@@ -190,6 +194,7 @@ def _report(output: Path, stats: dict[str, Any]) -> None:
     say(words + (f", boundary {stats['boundary']}" if stats["boundary"] else ""))
 
 
+@recorded
 def apply(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Written by 'restore --save-model'.")],
     input: Input,
@@ -201,6 +206,7 @@ def apply(
     clip: Clip = False,
     preview: Preview = None,
     quiet: Quiet = False,
+    no_recipe: NoRecipe = False,
 ) -> None:
     """Restore INPUT with a model trained on another image of the same instrument."""
     from selfinv.restoration import load_model

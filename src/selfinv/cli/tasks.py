@@ -18,6 +18,7 @@ from selfinv.cli.options import (
     DType,
     Input,
     MaskNan,
+    NoRecipe,
     Output,
     Preview,
     Quiet,
@@ -26,6 +27,7 @@ from selfinv.cli.options import (
     UseModel,
     per_axis,
 )
+from selfinv.cli.recording import recorded
 from selfinv.cli.restoring import Job, carry_out, carry_over, check_model, restore, spacing_of
 from selfinv.types import Array, AxisLayout, InputError, guess_axes
 
@@ -35,6 +37,7 @@ Weight = Annotated[float | None, typer.Option(help="Regularisation weight, inste
 PSF = Annotated[Path | None, typer.Option(help="The point spread function's file, if there is blur too.")]
 
 
+@recorded
 def denoise(
     input: Input,
     output: Output,
@@ -50,6 +53,7 @@ def denoise(
     preview: Preview = None,
     save_model: SaveModel = None,
     quiet: Quiet = False,
+    no_recipe: NoRecipe = False,
 ) -> None:
     """Remove noise that is independent from pixel to pixel (Noise2Self), and nothing else."""
     restore(
@@ -67,9 +71,11 @@ def denoise(
         preview=preview,
         save_model=save_model,
         quiet=quiet,
+        no_recipe=True,  # its own is written by denoise
     )
 
 
+@recorded
 def inpaint(
     input: Input,
     output: Output,
@@ -92,6 +98,7 @@ def inpaint(
     preview: Preview = None,
     save_model: SaveModel = None,
     quiet: Quiet = False,
+    no_recipe: NoRecipe = False,
 ) -> None:
     """Fill in missing, bad or saturated pixels (NaN too); remove the noise, and with a PSF the blur."""
     from selfinv import io
@@ -117,6 +124,7 @@ def inpaint(
     )
 
 
+@recorded
 def superres(
     input: Input,
     output: Output,
@@ -139,6 +147,7 @@ def superres(
     save_model: SaveModel = None,
     model: UseModel = None,
     quiet: Quiet = False,
+    no_recipe: NoRecipe = False,
 ) -> None:
     """Restore INPUT on a finer grid: its pixels measure the mean over their area, after the blur of the PSF.
 
@@ -192,6 +201,7 @@ def superres(
     )
 
 
+@recorded
 def tomography(
     input: Annotated[
         Path, typer.Argument(metavar="INPUT", help="A sinogram: one row per angle; or a stack of them.")
@@ -208,6 +218,7 @@ def tomography(
     save_model: SaveModel = None,
     model: UseModel = None,
     quiet: Quiet = False,
+    no_recipe: NoRecipe = False,
 ) -> None:
     """Reconstruct slices from parallel-beam projections, at few or limited angles too.
 
