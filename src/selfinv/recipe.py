@@ -173,8 +173,8 @@ def _heading(path: Path, recipe: Recipe) -> str:
     what = f"How {recipe.output} was made. To make it again" if recipe.wrote else "To carry it out"
     return (
         f"# {what}: selfinv batch {path.name}\n"
-        "# Paths are relative to this file's folder. For more images, inputs may be a list and patterns such\n"
-        "# as data/**/*.tif, and output say {stem}, {name} or {parent} for each input's own.\n"
+        "# Paths are relative to this file's folder. For more images, inputs may be a list and patterns\n"
+        "# such as data/**/*.tif, and output say {stem}, {name} or {parent} for each input's own.\n"
     )
 
 

@@ -1,5 +1,5 @@
-"""The command line: ``selfinv restore | denoise | inpaint | superres | tomography | apply | psf | simulate |
-score | benchmark | demo | info``.
+"""The command line: ``selfinv restore | denoise | inpaint | superres | tomography | apply | batch | psf |
+simulate | score | benchmark | demo | info``.
 
 Exit status: 0 when the output was written whole; 2 for a mistake in what was given (one line on standard
 error); 1 when a run failed by its own checks; 130 when it was interrupted.
@@ -12,22 +12,29 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from selfinv import __version__
+from selfinv.cli.batching import batch
 from selfinv.cli.benchmarking import benchmark
-from selfinv.cli.console import FAILED, INTERRUPTED, USAGE, Interruption, progress, say, show_warning
+from selfinv.cli.console import (
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    ClickException,
+    Interruption,
+    progress,
+    say,
+    show_warning,
+)
 from selfinv.cli.options import Device, Quiet, Seed
 from selfinv.cli.psf import psf_app
 from selfinv.cli.restoring import apply, restore
 from selfinv.cli.simulating import score, simulate
 from selfinv.cli.tasks import denoise, inpaint, superres, tomography
 from selfinv.types import InputError, SelfinvWarning
-
-# typer brings its own click in new versions and uses the installed one in old ones.
-ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     name="selfinv",
@@ -39,7 +46,7 @@ app = typer.Typer(
 )
 app.add_typer(psf_app, name="psf")
 
-for command in (restore, denoise, inpaint, superres, tomography, apply, simulate, score, benchmark):
+for command in (restore, denoise, inpaint, superres, tomography, apply, batch, simulate, score, benchmark):
     app.command()(command)
 
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from selfinv.types import SelfinvWarning
 
 if TYPE_CHECKING:
@@ -18,10 +20,31 @@ if TYPE_CHECKING:
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
+# typer brings its own click in new versions and uses the installed one in old ones.
+ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+_subjects: list[str] = []
+
 
 def say(words: str) -> None:
     """One line on standard error."""
-    print(f"selfinv: {' '.join(words.split())}", file=sys.stderr)
+    subject = f"{_subjects[-1]}: " if _subjects else ""
+    print(f"selfinv: {subject}{' '.join(words.split())}", file=sys.stderr)
+
+
+@contextmanager
+def about(subject: str) -> Iterator[None]:
+    """Begin every line with what it is about, where there are many."""
+    _subjects.append(subject)
+    try:
+        yield
+    finally:
+        _subjects.pop()
+
+
+def one_of_many() -> bool:
+    """Whether to be brief."""
+    return bool(_subjects)
 
 
 @contextmanager
@@ -69,11 +92,12 @@ def _number(value: float) -> str:
 
 
 def _lines() -> Callback:
-    last = [-math.inf]
+    last = [time.monotonic() if one_of_many() else -math.inf]
 
     def show(progress: Progress) -> None:
         now = time.monotonic()
-        ends = not progress.phase and progress.step in (1, progress.max_steps)  # phases may be many and short
+        ends = progress.step in (1, progress.max_steps)
+        ends = ends and not progress.phase and not one_of_many()  # phases may be many and short
         if now - last[0] < 10 and not ends:
             return
         last[0] = now
