@@ -87,7 +87,9 @@ def test_a_model_that_is_kept_is_made_again_and_so_is_what_it_makes(folder, run)
 def test_the_file_is_for_people(folder, run):
     run("denoise", "noisy.tif", "restored.ome.tif", *TV)
     words = (folder / "restored.recipe.yaml").read_text()
-    assert words.startswith("# How restored.ome.tif was made. To make it again: selfinv batch restored.recipe.")
+    assert words.startswith(
+        "# How restored.ome.tif was made. To make it again: selfinv batch restored.recipe."
+    )
     assert list(yaml.safe_load(words)) == [
         "command",
         "inputs",
@@ -132,7 +134,7 @@ def test_what_differs_from_then_is_said(folder, run):
     assert code == 0
     lines = told.splitlines()
     assert len(lines) == 2
-    assert "noisy.tif is not the file that it was for this recipe; the result will differ" in lines[0]
+    assert "noisy.tif is not the file that it was for this recipe; the result may differ" in lines[0]
     assert "was made with python 1." in lines[1]
 
 
@@ -175,6 +177,9 @@ BAD = {
     "missing": (None, "no such file"),
     "no text": (b"\xff\xfe\0\0", "is no text file"),
     "no yaml": ("command: [", "is no YAML: line 1"),
+    "star": ("command: denoise\ninputs: *.tif\n", "must be in quotes, e.g. '*.tif'"),
+    "stem": ("command: denoise\ninputs: a.tif\noutput: {stem}.tif\n", "must be in quotes"),
+    "only stem": (GOOD | {"output": {"stem": None}}, "output is {'stem': None}; expected words; what begins"),
     "python": ("command: !!python/object/apply:os.getcwd []", "is no YAML: line 1: could not determine"),
     "twice": ("command: denoise\ncommand: restore\n", "is no YAML: line 2: 'command' is there twice"),
     "words": ("restore it", "is no recipe; expected lines such as 'command: restore'"),

@@ -22,6 +22,7 @@ from selfinv.types import InputError
 
 Option = str | int | float | bool
 SUFFIX = ".recipe.yaml"
+QUOTES = "what begins with * or { must be in quotes, e.g. '*.tif'"
 LONGEST = 10_000_000  # bytes; nobody writes a longer one
 
 
@@ -95,7 +96,8 @@ class Recipe:
                 raise InputError(
                     f"{path} has {path.stat().st_size} bytes, which is no recipe; give a YAML file"
                 )
-            content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+            words = path.read_text(encoding="utf-8")
+            content = yaml.load(words, _Loader)
         except OSError as error:
             raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
         except UnicodeDecodeError:
@@ -103,7 +105,7 @@ class Recipe:
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{path} is no YAML: {_where(error)}") from None
+            raise InputError(f"{path} is no YAML: {_where(error, words)}") from None
         try:
             return cls(**_checked(content))
         except InputError as error:
@@ -178,10 +180,13 @@ def _heading(path: Path, recipe: Recipe) -> str:
     )
 
 
-def _where(error: BaseException) -> str:
+def _where(error: BaseException, words: str) -> str:
     """A YAML error in one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {error.problem}"
+        number = error.problem_mark.line
+        line = words.splitlines()[number] if number < len(words.splitlines()) else ""
+        hint = f"; {QUOTES}" if re.search(r"[:-]\s+[*{]", line) else ""
+        return f"line {number + 1}: {error.problem}{hint}"
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -205,7 +210,8 @@ def _checked(content: Any) -> dict[str, Any]:
     values = content | {"inputs": tuple(inputs)}
     for key in ("command", "output", "ended"):
         if not isinstance(values.get(key, ""), str):
-            raise InputError(f"{key} is {values[key]!r}; expected a word")
+            hint = f"; {QUOTES}" if isinstance(values[key], dict) else ""
+            raise InputError(f"{key} is {values[key]!r}; expected words{hint}")
     if values.get("train", "each") not in ("each", "first"):
         raise InputError(f"train is {values['train']!r}; use each or first")
     for key, kinds, expected in (

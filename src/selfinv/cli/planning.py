@@ -161,7 +161,7 @@ def differences(plan: Plan) -> list[str]:
     """Why the result may not be that of the run that wrote the recipe, a line each."""
     recipe = plan.recipe
     lines = [
-        f"{plan.folder / name} is not the file that it was for this recipe; the result will differ"
+        f"{plan.folder / name} is not the file that it was for this recipe; the result may differ"
         for name in changed(recipe.read, plan.folder)
     ]
     if recipe.ended == "interrupted":
