@@ -134,7 +134,7 @@ def beside(output: Path) -> Path:
     >>> str(beside(Path("restored.ome.tif")))
     'restored.recipe.yaml'
     """
-    return output.with_name(stem(output) + SUFFIX)
+    return output.parent / (stem(output) + SUFFIX)
 
 
 def stem(path: Path) -> str:
