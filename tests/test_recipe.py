@@ -70,6 +70,8 @@ def test_a_result_is_made_again_bit_for_bit(folder, run, arguments):
     assert run("batch", "out/a.recipe.yaml", "-q")[0] == code
     np.testing.assert_array_equal(io.read("out/a.tif").data, first)
     assert Recipe.load("out/a.recipe.yaml") == recipe
+    if code == 0:
+        assert "the same file as before, byte for byte" in run("batch", "out/a.recipe.yaml")[1]
 
 
 def test_a_model_that_is_kept_is_made_again_and_so_is_what_it_makes(folder, run):
@@ -133,9 +135,10 @@ def test_what_differs_from_then_is_said(folder, run):
     code, told = run("batch", "a.recipe.yaml", "-q")
     assert code == 0
     lines = told.splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert "noisy.tif is not the file that it was for this recipe; the result may differ" in lines[0]
     assert "was made with python 1." in lines[1]
+    assert lines[2] == "selfinv: 1/1 noisy.tif: warning: not the same as before"
 
 
 def test_a_run_that_failed_says_so(folder, run):

@@ -39,7 +39,7 @@ def batch(
     An input that fails is reported, and the rest goes on (exit status 1). Ctrl-C ends after the present
     input, a second one at once, with the best so far (exit status 130).
     """
-    from selfinv.cli.planning import Plan, differences, is_made, model_of
+    from selfinv.cli.planning import Plan, differences, is_as_before, is_made, model_of
 
     if output_folder is not None and output_folder.exists() and not output_folder.is_dir():
         raise InputError(f"{output_folder} is a file; give a folder with --output-folder")
@@ -54,8 +54,15 @@ def batch(
                 row = (
                     Row(input, call.output, "kept") if resume and is_made(call) else _carried_out(call, input)
                 )
+                same = is_as_before(plan, call) if row.how == "made" else None
                 if row.how == "kept" and not quiet:
                     say(f"kept {call.output}")
+                if same is False or (same and not quiet):
+                    say(
+                        "the same file as before, byte for byte"
+                        if same
+                        else "warning: not the same as before"
+                    )
             rows.append(row)
             if plan.trains_first and model is None and row.how in ("made", "kept"):
                 model = model_of(call)

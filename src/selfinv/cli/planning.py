@@ -137,7 +137,7 @@ def is_made(call: Call) -> bool:
     place = beside(call.output)
     try:
         old, new = Recipe.load(place), drafted(call.function, call.values)
-    except InputError:
+    except (InputError, OSError):  # running it will tell
         return False
     told = [(r.command, r.inputs, r.output, r.options, r.read) for r in (old, new)]
     return told[0] == told[1] and not old.ended and bool(old.wrote) and not changed(old.wrote, place.parent)
@@ -146,7 +146,10 @@ def is_made(call: Call) -> bool:
 def model_of(call: Call) -> Path | None:
     """The model that a finished call has written, if it did."""
     path: Path | None = call.values.get("save_model")
-    record = Recipe.load(beside(call.output))
+    try:
+        record = Recipe.load(beside(call.output))
+    except InputError:
+        return None
     made = {os.path.realpath(beside(call.output).parent / name) for name in record.wrote}
     return path if path is not None and os.path.realpath(path) in made and not record.ended else None
 
@@ -155,6 +158,15 @@ def changed(hashes: dict[str, str], folder: Path) -> list[str]:
     """The files that are not what they were."""
     paths = {name: folder / name for name in hashes}
     return [n for n, path in paths.items() if not path.is_file() or sha256(path) != hashes[n]]
+
+
+def is_as_before(plan: Plan, call: Call) -> bool | None:
+    """Whether a result that was made again is the same file; None if it is not known what it was."""
+    recipe = plan.recipe
+    before = recipe.wrote.get(filled(recipe.output, plan.inputs[0]))
+    if before is None or recipe.ended == "interrupted" or len(plan.inputs) > 1 or not call.output.is_file():
+        return None
+    return sha256(call.output) == before
 
 
 def differences(plan: Plan) -> list[str]:

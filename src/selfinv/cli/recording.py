@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +64,7 @@ def drafted(function: Callable[..., None], values: Mapping[str, Any]) -> Recipe:
         inputs=(relative(values["input"], folder),),
         output=_literally(values["output"].name),
         options=_options(function, values, folder),
-        read={relative(path, folder): sha256(path) for path in read if path.is_file()},
+        read={relative(path, folder): sha256(path) for path in read if _is_readable(path)},
     )
 
 
@@ -116,6 +117,11 @@ def _dashed(name: str) -> str:
 def _literally(path: str) -> str:
     """A path in which braces are braces."""
     return path.replace("{", "{{").replace("}", "}}")
+
+
+def _is_readable(path: Path) -> bool:
+    """Of what is not, the command itself says why."""
+    return path.is_file() and os.access(path, os.R_OK)
 
 
 def _state(path: Path | None) -> tuple[int, int] | None:
