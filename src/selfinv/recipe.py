@@ -148,9 +148,17 @@ def stem(path: Path) -> str:
     return re.sub(r"(?i)(\.ome\.tiff?|\.fits\.gz|\.[^.]*)$", "", path.name) or path.name
 
 
+def kept_file(path: Path) -> Path | None:
+    """What stands for an image: the file, or of a Zarr folder its description; None if there is none."""
+    for file in (path, path / "zarr.json", path / ".zattrs", path / ".zarray"):
+        if file.is_file():
+            return file
+    return None
+
+
 def sha256(path: Path) -> str:
-    """The checksum of a file's content."""
-    with open(path, "rb") as stream:
+    """The checksum of a file's content, or of a Zarr folder's description."""
+    with open(kept_file(path) or path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -1,5 +1,5 @@
-"""The command line: ``selfinv restore | denoise | inpaint | superres | tomography | apply | batch | psf |
-simulate | score | benchmark | demo | info``.
+"""The command line: ``selfinv restore | denoise | inpaint | superres | tomography | train | apply | batch |
+psf | simulate | score | benchmark | demo | info``.
 
 Exit status: 0 when the output was written whole; 2 for a mistake in what was given (one line on standard
 error); 1 when a run failed by its own checks; 130 when it was interrupted.
@@ -29,6 +29,7 @@ from selfinv.cli.console import (
     say,
     show_warning,
 )
+from selfinv.cli.large import train
 from selfinv.cli.options import Device, Quiet, Seed
 from selfinv.cli.psf import psf_app
 from selfinv.cli.restoring import apply, restore
@@ -46,7 +47,19 @@ app = typer.Typer(
 )
 app.add_typer(psf_app, name="psf")
 
-for command in (restore, denoise, inpaint, superres, tomography, apply, batch, simulate, score, benchmark):
+for command in (
+    restore,
+    denoise,
+    inpaint,
+    superres,
+    tomography,
+    train,
+    apply,
+    batch,
+    simulate,
+    score,
+    benchmark,
+):
     app.command()(command)
 
 

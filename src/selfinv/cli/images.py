@@ -15,6 +15,7 @@ from selfinv.types import Array, InputError, guess_axes
 
 if TYPE_CHECKING:
     from selfinv.io import Image
+    from selfinv.io.lazy import LazyImage
 
 
 FEWEST_LEVELS = 8  # rounding to fewer destroys an image
@@ -33,6 +34,10 @@ def open_image(
     """Read the input and make sure, before any work, that the output can be written."""
     from selfinv import io
 
+    if input.is_dir():
+        raise InputError(
+            f"{input} is a folder; an OME-Zarr is restored into another one: give OUTPUT the ending .zarr"
+        )
     image = io.read(input, axes=axes)
     inputs = [input, *(other for other in others if other is not None)]
     if dtype is None:
@@ -61,7 +66,7 @@ def check_levels(data: Array, dtype: str, clip: bool) -> None:
         )
 
 
-def check_beside(path: Path, suffixes: str, inputs: Sequence[Path | None], output: Path) -> None:
+def check_beside(path: Path, suffixes: str, inputs: Sequence[Path | None], output: Path | None) -> None:
     """Refuse an additional output that cannot be written, or would replace an input or the output."""
     if path.suffix.lower() not in suffixes.split():
         raise InputError(f"{path} has the extension {path.suffix!r}; use {' or '.join(suffixes.split())}")
@@ -72,7 +77,8 @@ def check_beside(path: Path, suffixes: str, inputs: Sequence[Path | None], outpu
     for other in inputs:
         if other is not None and path.exists() and other.exists() and path.samefile(other):
             raise InputError(f"{path} is an input; choose another name")
-    check_different(path, output)
+    if output is not None:
+        check_different(path, output)
 
 
 def check_different(path: Path, output: Path) -> None:
@@ -80,7 +86,7 @@ def check_different(path: Path, output: Path) -> None:
         raise InputError(f"{path} is the output's own name; choose another one")
 
 
-def read_psf(path: Path, image: Image) -> Array:
+def read_psf(path: Path, image: Image | LazyImage) -> Array:
     """The PSF's values, once its voxel size is known not to contradict the image's."""
     from selfinv import io
 

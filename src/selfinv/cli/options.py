@@ -40,6 +40,32 @@ NoRecipe = Annotated[
     bool,
     typer.Option("--no-recipe", help="Do not write OUTPUT's recipe, from which 'selfinv batch' remakes it."),
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        help="For a .zarr OUTPUT: for all workers together, e.g. 4GiB; by default 60 % of what is free."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=0, help="For a .zarr OUTPUT: processes; by default one for each core, at most 8."),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="For a .zarr OUTPUT: address of a running Dask scheduler, instead of processes here."),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="For a .zarr OUTPUT: go on with a run that was ended.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="For a .zarr OUTPUT: replace one that is there.")
+]
+Symmetries = Annotated[
+    int,
+    typer.Option(
+        min=1, max=8, help="For a .zarr OUTPUT: average over so many flips and turns; 1 is 8 times as fast."
+    ),
+]
 PSFOutput = Annotated[Path, typer.Option("--output", "-o", help="Where to write the PSF (TIFF or NPY).")]
 
 

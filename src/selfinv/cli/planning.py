@@ -9,7 +9,7 @@ from pathlib import Path
 from selfinv.cli.commands import COMMANDS, Call, parsed
 from selfinv.cli.patterns import filled, matching, moved, varies
 from selfinv.cli.recording import READ, WRITTEN, check_place, drafted, surroundings, told
-from selfinv.recipe import Option, Recipe, beside, meant, sha256, stem
+from selfinv.recipe import Option, Recipe, beside, kept_file, meant, sha256, stem
 from selfinv.types import InputError
 
 PATHS = [name.replace("_", "-") for name in READ + WRITTEN]
@@ -110,7 +110,7 @@ class Plan:
                 path = call.values.get(name)
                 if path is None:
                     continue
-                if not path.is_file():
+                if kept_file(path) is None:
                     raise InputError(f"{name} {path} {'is no file' if path.exists() else 'does not exist'}")
                 read.add(os.path.realpath(path))
             written = [call.values[name] for name in WRITTEN if call.values.get(name) is not None]
@@ -157,14 +157,19 @@ def model_of(call: Call) -> Path | None:
 def changed(hashes: dict[str, str], folder: Path) -> list[str]:
     """The files that are not what they were."""
     paths = {name: folder / name for name in hashes}
-    return [n for n, path in paths.items() if not path.is_file() or sha256(path) != hashes[n]]
+    return [n for n, path in paths.items() if kept_file(path) is None or sha256(path) != hashes[n]]
 
 
 def is_as_before(plan: Plan, call: Call) -> bool | None:
     """Whether a result that was made again is the same file; None if it is not known what it was."""
     recipe = plan.recipe
     before = recipe.wrote.get(filled(recipe.output, plan.inputs[0]))
-    if before is None or recipe.ended == "interrupted" or len(plan.inputs) > 1 or not call.output.is_file():
+    if (
+        before is None
+        or recipe.ended == "interrupted"
+        or len(plan.inputs) > 1
+        or kept_file(call.output) is None
+    ):
         return None
     return sha256(call.output) == before
 

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from selfinv.cli.console import say, uninterrupted
-from selfinv.recipe import Option, Recipe, beside, relative, sha256
+from selfinv.recipe import Option, Recipe, beside, kept_file, relative, sha256
 from selfinv.types import InputError
 
 READ = ("input", "psf", "mask", "angles", "model")
@@ -121,14 +121,16 @@ def _literally(path: str) -> str:
 
 def _is_readable(path: Path) -> bool:
     """Of what is not, the command itself says why."""
-    return path.is_file() and os.access(path, os.R_OK)
+    file = kept_file(path)
+    return file is not None and os.access(file, os.R_OK)
 
 
 def _state(path: Path | None) -> tuple[int, int] | None:
     """What is different once the file has been written anew."""
-    if path is None or not path.is_file():
+    file = None if path is None else kept_file(path)
+    if file is None:
         return None
-    told = path.stat()
+    told = file.stat()
     return told.st_ino, told.st_mtime_ns
 
 

@@ -11,6 +11,7 @@ import typer
 
 from selfinv.cli.console import FAILED, INTERRUPTED, one_of_many, progress, say, uninterrupted
 from selfinv.cli.images import check_beside, draw_preview, open_image, read_psf, save_image
+from selfinv.cli.large import Large, apply_large, restore_large
 from selfinv.cli.options import (
     Axes,
     Clip,
@@ -18,12 +19,18 @@ from selfinv.cli.options import (
     DType,
     Input,
     MaskNan,
+    Memory,
     NoRecipe,
     Output,
+    Overwrite,
     Preview,
     Quiet,
+    Resume,
     SaveModel,
+    Scheduler,
     Seed,
+    Symmetries,
+    Workers,
 )
 from selfinv.cli.recording import recorded
 from selfinv.types import Array, InputError, same_layout
@@ -76,13 +83,41 @@ def restore(
     clip: Clip = False,
     preview: Preview = None,
     save_model: SaveModel = None,
+    memory: Memory = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    symmetries: Symmetries = 8,
     quiet: Quiet = False,
     no_recipe: NoRecipe = False,
 ) -> None:
     """Restore INPUT, which an instrument has blurred and made noisy, and write it to OUTPUT.
 
-    Ctrl-C ends the training and, from the first step on, writes the best so far (exit status 130).
+    Ctrl-C ends the training and, from the first step on, writes the best so far (exit status 130). With an
+    OUTPUT that ends in .zarr, INPUT may be larger than memory: a network is trained (or a method tuned) on
+    some informative parts, and all is restored tile by tile.
     """
+    how = Large(memory, workers, scheduler, symmetries, resume, overwrite)
+    if how.check_output(output):
+        for name, value in (("weight", weight), ("preview", preview), ("save-model", save_model)):
+            if value is not None:
+                raise InputError(f"--{name} is not for an OUTPUT that ends in .zarr; leave it out")
+        return restore_large(
+            input,
+            output,
+            psf,
+            how,
+            method=method,
+            axes=axes,
+            boundary=boundary,
+            device=device,
+            seed=seed,
+            steps=steps,
+            mask_nan=mask_nan,
+            dtype=dtype,
+            quiet=quiet,
+        )
     image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[psf], preview=preview)
     kernel = None if psf is None else read_psf(psf, image)
     check_model(save_model, method, [input, psf], output)
@@ -205,12 +240,38 @@ def apply(
     dtype: DType = None,
     clip: Clip = False,
     preview: Preview = None,
+    memory: Memory = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    symmetries: Symmetries = 8,
     quiet: Quiet = False,
     no_recipe: NoRecipe = False,
 ) -> None:
-    """Restore INPUT with a model trained on another image of the same instrument."""
+    """Restore INPUT with a model trained on another image of the same instrument.
+
+    With an OUTPUT that ends in .zarr, INPUT may be larger than memory.
+    """
     from selfinv.restoration import load_model
 
+    how = Large(memory, workers, scheduler, symmetries, resume, overwrite)
+    if how.check_output(output):
+        from selfinv.io.lazy import open_lazily
+
+        if preview is not None:
+            raise InputError("--preview is not for an OUTPUT that ends in .zarr; leave it out")
+        return apply_large(
+            load_model(model),
+            open_lazily(input, axes=axes),
+            output,
+            how,
+            axes=axes,
+            device=device,
+            mask_nan=mask_nan,
+            dtype=dtype,
+            quiet=quiet,
+        )
     image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[model], preview=preview)
     trained = load_model(model)
     job = Job(input, output, image, dtype, clip, preview, quiet=quiet)

@@ -1,7 +1,7 @@
 """Images larger than memory, and many of them: train on pieces, restore tile by tile, go on after a kill."""
 
-from selfinv.large.engine import Outcome
-from selfinv.large.front import LargeResult, apply, classical, plan_for, train
+from selfinv.large.engine import Outcome, check_scheduler
+from selfinv.large.front import LargeResult, apply, check_places, classical, plan_for, train
 from selfinv.large.memory import parse_memory
 from selfinv.large.restorers import ClassicalRestorer, NetworkRestorer
 from selfinv.large.sample import Piece, choose_pieces
@@ -16,6 +16,8 @@ __all__ = [
     "Plan",
     "Tile",
     "apply",
+    "check_places",
+    "check_scheduler",
     "choose_pieces",
     "classical",
     "parse_memory",

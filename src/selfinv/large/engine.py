@@ -219,7 +219,7 @@ def _in_words(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def workers(
-    count: int, memory: int, *, scheduler: str | None = None, timeout: float = 10.0
+    count: int, *, scheduler: str | None = None, timeout: float = 10.0
 ) -> Iterator[tuple[Client, int]]:
     """A client of some workers, and how many there are: processes here, or those of a scheduler elsewhere.
 
@@ -227,8 +227,6 @@ def workers(
     ----------
     count
         Processes of this machine, which share its cores. 0: threads of this process.
-    memory
-        Of all processes together, in bytes.
     scheduler
         Address of a running Dask scheduler, instead of processes of our own.
 
@@ -277,6 +275,12 @@ def workers(
             Client(cluster) as client,
         ):
             yield client, max(1, count)
+
+
+def check_scheduler(scheduler: str) -> None:
+    """Make sure, before any work, that a scheduler answers and has workers like us (see `workers`)."""
+    with workers(1, scheduler=scheduler):
+        pass
 
 
 def _check(client: Client, scheduler: str) -> int:

@@ -20,7 +20,7 @@ from selfinv.io.lazy import LazyImage, open_lazily
 from selfinv.io.ome_zarr import ZarrTarget, commit_folder
 from selfinv.large import engine
 from selfinv.large.engine import Outcome, Work
-from selfinv.large.journal import Journal, fingerprint
+from selfinv.large.journal import NAME, Journal, fingerprint
 from selfinv.large.memory import default_memory
 from selfinv.large.restorers import ClassicalRestorer, NetworkRestorer, Restorer
 from selfinv.large.sample import Piece, choose_pieces, read_pieces
@@ -196,12 +196,15 @@ def apply(
     ndim = model.inverter.network.settings.ndim if model is not None else None
     letters = _axes(source, axes, ndim)
     _check_channels(restorer, source, letters)
-    final, part = _places(Path(output), source.path, resume=resume, overwrite=overwrite)
+    final, part = check_places(Path(output), source.path, resume=resume, overwrite=overwrite)
     count = _workers(workers)
-    with engine.workers(count, memory or default_memory(), scheduler=scheduler) as (client, there):
+    with engine.workers(count, scheduler=scheduler) as (client, there):
         plan = plan_for(restorer, source, letters, memory or default_memory(), there)
-        journal = Journal(part, _job(restorer, source, plan, dtype, mask_nan))
-        target = _target(part, source, plan, dtype, journal, resume=resume)
+        if resume:  # as it was begun: how much memory is free may have changed
+            begun = Journal.job_in(part if part.exists() else _real(final))
+            plan = replace(plan, core=tuple(begun.get("core", plan.core)))
+        job = _job(restorer, source, plan, dtype, mask_nan)
+        journal, target = _begun(part, final, job) if resume else _new(part, source, plan, dtype, job)
         work = Work(source, target, letters, restorer, mask_nan, engine.cores_of(there))
         outcome = engine.carry_out(work, plan, journal, client, on_tile=on_tile)
     result = LargeResult(final, outcome, plan, _drifted(model, outcome, plan))
@@ -266,11 +269,17 @@ def _check_channels(restorer: Restorer, source: LazyImage, axes: str) -> None:
             )
 
 
-def _places(output: Path, source: Path, *, resume: bool, overwrite: bool) -> tuple[Path, Path]:
-    """Where the result will be and where it is made; whatever speaks against it is found now."""
+def check_places(output: Path, source: Path, *, resume: bool, overwrite: bool) -> tuple[Path, Path]:
+    """Where the result will be and where it is made.
+
+    Raises
+    ------
+    InputError
+        If it cannot be there: no folder, no permission, something there already, nothing to resume.
+    """
     if output.suffix != ".zarr":
         raise InputError(f"{output} has no ending .zarr; a large result is an OME-Zarr, e.g. restored.zarr")
-    final = Path(os.path.realpath(output))
+    final = _real(output)
     part = final.with_name(f"{final.name}.part")
     if not final.parent.is_dir():
         raise InputError(f"the folder {output.parent} of {output.name} does not exist; make it first")
@@ -278,29 +287,36 @@ def _places(output: Path, source: Path, *, resume: bool, overwrite: bool) -> tup
         raise InputError(
             f"the folder {output.parent} is read-only; write elsewhere or change its permissions"
         )
-    if final == Path(os.path.realpath(source)):
+    if final == _real(source):
         raise InputError(f"the output {output} is the input; choose another name")
-    if resume and not part.exists() and (final / "selfinv-journal.jsonl").is_file():
-        os.replace(final, part)  # finished but for tiles that failed
     if resume:
-        if not part.is_dir():
+        if not part.is_dir() and not (final / NAME).is_file():
             raise InputError(f"there is no unfinished run at {part}; leave out --resume")
         return output, part
     if final.exists() and not overwrite:
         raise InputError(f"{output} exists already; choose another name, or --overwrite")
-    if part.exists():
-        if not overwrite:
-            raise InputError(f"an unfinished run is at {part}; --resume goes on, --overwrite starts anew")
-        shutil.rmtree(part)
+    if part.exists() and not overwrite:
+        raise InputError(f"an unfinished run is at {part}; --resume goes on, --overwrite starts anew")
     return output, part
 
 
-def _target(
-    part: Path, source: LazyImage, plan: Plan, dtype: str, journal: Journal, *, resume: bool
-) -> ZarrTarget:
-    if resume:
-        journal.resume()
-        return ZarrTarget.open(part)
+def _begun(part: Path, final: Path, job: dict[str, Any]) -> tuple[Journal, ZarrTarget]:
+    """A run to go on with: one that was ended, or one that is finished but for tiles that failed."""
+    folder = part if part.exists() else _real(final)
+    journal = Journal(folder, job)
+    journal.resume()
+    if folder != part:
+        os.replace(folder, part)
+        journal.path = part / NAME
+    return journal, ZarrTarget.open(part)
+
+
+def _new(
+    part: Path, source: LazyImage, plan: Plan, dtype: str, job: dict[str, Any]
+) -> tuple[Journal, ZarrTarget]:
+    """An empty target with an empty journal."""
+    if part.exists():
+        shutil.rmtree(part)
     ordered = "".join(a for a in AXES if a in plan.axes)
     shape = tuple(plan.shape[plan.axes.index(a)] for a in ordered)
     target = ZarrTarget.create(
@@ -312,8 +328,13 @@ def _target(
         voxel_size=source.voxel_size,
         metadata=source.metadata,
     )
+    journal = Journal(part, job)
     journal.begin()
-    return target
+    return journal, target
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def _job(restorer: Restorer, source: LazyImage, plan: Plan, dtype: str, mask_nan: bool) -> dict[str, Any]:

@@ -38,6 +38,12 @@ class Journal:
         """Start a new one."""
         self.path.write_text(json.dumps({"job": self.job}) + "\n")
 
+    @staticmethod
+    def job_in(folder: Path) -> dict[str, Any]:
+        """What the run in a folder is; nothing if there is none."""
+        lines = Journal(folder, {})._lines()
+        return dict(lines[0].get("job", {})) if lines else {}
+
     def resume(self) -> None:
         """Read what an earlier run has done.
 

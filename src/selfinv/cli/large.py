@@ -1,0 +1,288 @@
+"""``train``, and what ``restore`` and ``apply`` do where OUTPUT is an OME-Zarr: tile by tile."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selfinv.cli.console import FAILED, INTERRUPTED, progress, say, uninterrupted
+from selfinv.cli.images import check_beside, read_psf
+from selfinv.cli.options import Axes, Device, Input, MaskNan, Quiet, Seed
+from selfinv.types import Array, InputError
+
+if TYPE_CHECKING:
+    from selfinv.io.lazy import LazyImage
+    from selfinv.large import LargeResult, Outcome, Tile
+    from selfinv.large.restorers import Restorer
+    from selfinv.learning.model import TrainedModel
+    from selfinv.restoration import Result
+
+SHOWN = 10  # lines about tiles that failed, or frames that no longer fit
+
+
+@dataclass(frozen=True)
+class Large:
+    """What is said of a run that goes tile by tile; all of it as the options of that name."""
+
+    memory: str | None = None
+    workers: int | None = None
+    scheduler: str | None = None
+    symmetries: int = 8
+    resume: bool = False
+    overwrite: bool = False
+
+    def bytes(self) -> int | None:
+        """Of memory; None if nothing is said."""
+        from selfinv.large.memory import parse_memory
+
+        return None if self.memory is None else parse_memory(self.memory)
+
+    def check_output(self, output: Path) -> bool:
+        """Whether the output is an OME-Zarr; if not, none of this may be asked for."""
+        if output.suffix == ".zarr":
+            self.bytes()
+            return True
+        for name in ("memory", "workers", "scheduler", "resume", "overwrite"):
+            if getattr(self, name) != getattr(Large, name):
+                raise InputError(f"--{name} is for an OUTPUT that ends in .zarr, and {output} does not")
+        return False
+
+
+def train(
+    input: Input,
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Where to write it: .safetensors.")],
+    psf: Annotated[
+        Path | None, typer.Option(help="The point spread function's file; without it, only noise is removed.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="ssi-network, ssi-fast, ssi-best, ssi-paper: a method that trains a network.")
+    ] = "ssi-network",
+    axes: Axes = None,
+    pieces: Annotated[int | None, typer.Option(min=1, help="On how many parts of INPUT to train.")] = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    mask_nan: MaskNan = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network for 'selfinv apply' on informative parts of INPUT, which may be larger than memory."""
+    from selfinv.io.lazy import open_lazily
+    from selfinv.methods import METHODS
+
+    check_beside(model, ".safetensors", [input, psf], None)
+    if method in METHODS and not method.startswith("ssi"):
+        raise InputError(f"--method {method} trains no network; use ssi-network, ssi-fast or ssi-best")
+    source = open_lazily(input, axes=axes)
+    trained = learned(source, psf, method, axes, pieces, device, seed, steps, mask_nan, quiet).model
+    if trained is None:
+        raise InputError(f"with --method {method} a classical method did better; use ssi-network")
+    with uninterrupted():
+        trained.described(input=input.name).save(model)
+    say(f"wrote {model}")
+
+
+def learned(
+    source: LazyImage,
+    psf: Path | None,
+    method: str,
+    axes: str | None,
+    pieces: int | None,
+    device: str,
+    seed: int,
+    steps: int | None,
+    mask_nan: bool,
+    quiet: bool,
+) -> Result:
+    """What training, or tuning, on pieces has given; which pieces is said."""
+    from selfinv import large
+
+    with progress(quiet) as callback:
+        result, chosen = large.train(
+            source,
+            _kernel(psf, source),
+            method=method,
+            axes=axes,
+            pieces=pieces,
+            device=device,
+            seed=seed,
+            max_steps=steps,
+            mask_nan=mask_nan,
+            callback=callback,
+        )
+    if not quiet:
+        letters = axes or source.axes or result.stats["axes"]
+        for piece in chosen:
+            words = piece.describe(letters) if len(letters) == len(piece.region) else str(piece.region)
+            say(f"learned from {words}")
+    if result.status.name == "cancelled":
+        say(str(result.status))
+        sys.exit(INTERRUPTED)
+    if result.status.failed:
+        raise typer.Exit(FAILED)
+    return result
+
+
+def restore_large(
+    input: Path,
+    output: Path,
+    psf: Path | None,
+    how: Large,
+    *,
+    method: str,
+    axes: str | None,
+    boundary: str,
+    device: str,
+    seed: int,
+    steps: int | None,
+    mask_nan: bool,
+    dtype: str | None,
+    quiet: bool,
+) -> None:
+    """Train or tune on pieces, keep the network beside, restore all tiles."""
+    from selfinv import large
+    from selfinv.io.lazy import open_lazily
+    from selfinv.restoration import load_model
+
+    if boundary not in ("auto", "unknown"):
+        raise InputError(
+            f"--boundary {boundary} is not for a .zarr OUTPUT: what lies beyond a tile is unknown"
+        )
+    source = open_lazily(input, axes=axes)
+    large.check_places(output, source.path, resume=how.resume, overwrite=how.overwrite)
+    if how.scheduler is not None:
+        large.check_scheduler(how.scheduler)
+    kept = output.with_name(f"{output.stem}.model.safetensors")
+    if how.resume and kept.is_file():
+        restorer: TrainedModel | Restorer = load_model(kept)
+    else:
+        result = learned(source, psf, method, axes, None, device, seed, steps, mask_nan, quiet)
+        if result.model is not None:
+            restorer = result.model.described(input=input.name)
+            with uninterrupted():
+                restorer.save(kept)
+            say(f"wrote {kept}, for --resume and 'selfinv apply'")
+        else:
+            restorer = large.classical(result, _kernel(psf, source))
+    apply_large(
+        restorer, source, output, how, axes=axes, device=device, mask_nan=mask_nan, dtype=dtype, quiet=quiet
+    )
+
+
+def apply_large(
+    restorer: TrainedModel | Restorer,
+    source: LazyImage,
+    output: Path,
+    how: Large,
+    *,
+    axes: str | None,
+    device: str,
+    mask_nan: bool,
+    dtype: str | None,
+    quiet: bool,
+) -> None:
+    """Restore all tiles, say how it went, end the program."""
+    from selfinv import large
+    from selfinv.restoration import choose_device
+
+    with tiles_shown(quiet, source, axes) as on_tile:
+        result = large.apply(
+            restorer,
+            source,
+            output,
+            axes=axes,
+            mask_nan=mask_nan,
+            dtype=dtype or "float32",
+            memory=how.bytes(),
+            workers=how.workers,
+            scheduler=how.scheduler,
+            device=str(choose_device(device)),
+            symmetries=how.symmetries,
+            resume=how.resume,
+            overwrite=how.overwrite,
+            on_tile=on_tile,
+        )
+    told(result, quiet)
+
+
+def told(result: LargeResult, quiet: bool) -> None:
+    """What became of all tiles, and the exit status that goes with it."""
+    outcome = result.outcome
+    failures = result.failures()
+    for line in failures[:SHOWN]:
+        say(f"not restored: {line}")
+    if len(failures) > SHOWN:
+        say(f"not restored: {len(failures) - SHOWN} more tiles")
+    for frame, ratio in list(result.drifted.items())[:SHOWN]:
+        say(
+            f"warning: the model no longer fits frame {frame}: hidden values are predicted {ratio:.2f} times "
+            f"as badly as in training; train on frames like it"
+        )
+    if len(result.drifted) > SHOWN:
+        say(f"warning: nor does it fit {len(result.drifted) - SHOWN} more frames")
+    if outcome.cancelled:
+        say(
+            f"interrupted with {outcome.done + outcome.skipped} of {outcome.tiles} tiles done; they are kept "
+            f"in {result.path}.part, and --resume goes on"
+        )
+        sys.exit(INTERRUPTED)
+    if not outcome.done + outcome.skipped:
+        say(f"no tile could be restored; {result.path} was not written")
+        raise typer.Exit(FAILED)
+    if not quiet:
+        earlier = f", {outcome.skipped} of them earlier" if outcome.skipped else ""
+        say(
+            f"wrote {result.path}: {outcome.done + outcome.skipped} tiles of "
+            f"{' × '.join(str(n) for n in result.plan.core)}{earlier}, in {outcome.seconds:.0f} s"
+        )
+    if failures:
+        say(f"{len(failures)} tiles are left empty (NaN, or 0); --resume tries them again")
+        raise typer.Exit(FAILED)
+
+
+@contextmanager
+def tiles_shown(
+    quiet: bool, source: LazyImage, axes: str | None
+) -> Iterator[Callable[[Outcome, Tile], None] | None]:
+    """A bar on a terminal, a line now and then elsewhere."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (TextColumn("tiles"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Bar(*columns, console=console) as bar:
+            task = bar.add_task("tiles", total=None)
+
+            def advance(outcome: Outcome, tile: Tile) -> None:
+                through = outcome.done + outcome.skipped + len(outcome.failed)
+                bar.update(task, total=outcome.tiles, completed=through)
+
+            yield advance
+        return
+    start, last = time.monotonic(), [float("-inf")]
+
+    def line(outcome: Outcome, tile: Tile) -> None:
+        now, through = time.monotonic(), outcome.done + len(outcome.failed)
+        left = outcome.tiles - outcome.skipped - through
+        if now - last[0] < 10 and left:
+            return
+        last[0] = now
+        seconds = (now - start) / max(1, through) * left
+        say(f"tile {through + outcome.skipped}/{outcome.tiles}, {seconds:.0f} s left")
+
+    yield line
+
+
+def _kernel(psf: Path | None, source: LazyImage) -> Array | None:
+    return None if psf is None else read_psf(psf, source)

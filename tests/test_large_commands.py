@@ -1,0 +1,138 @@
+"""Larger than memory, from the shell: train, apply, restore, killed in the middle."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tifffile
+
+import selfinv
+from selfinv import cli
+from selfinv.io.lazy import open_lazily
+
+zarr = pytest.importorskip("zarr")
+pytest.importorskip("distributed")
+
+RNG = np.random.default_rng
+TV = ("--method", "tv-chambolle-pock")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    grid = np.indices((300, 320)) / 9.0
+    scene = 100 + 40 * np.sin(grid[0]) * np.cos(grid[1])
+    frames = np.stack([scene + RNG(i).normal(0, 5, scene.shape) for i in range(4)]).astype("f4")
+    tifffile.imwrite("frames.tif", frames, imagej=True, metadata={"axes": "TYX"})
+    tifffile.imwrite("psf.tif", selfinv.psf.gaussian(1.2, (9, 9)).astype("f4"))
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(a) for a in arguments])
+    return ended.value.code, capsys.readouterr().err
+
+
+def values(path):
+    return zarr.open_group(path, mode="r")["0"][:]
+
+
+def test_train_then_apply_to_the_rest(folder, capsys):
+    code, told = run(capsys, "train", "frames.tif", "m.safetensors", "--psf", "psf.tif", "--steps", 30)
+    assert code == 0
+    assert len(re.findall(r"learned from t \d", told)) >= 2
+    code, told = run(capsys, "apply", "m.safetensors", "frames.tif", "out.zarr", "--workers", 0)
+    assert code == 0, told
+    assert "4 tiles" in told
+    assert open_lazily("out.zarr").axes == "tyx"
+    one, _ = run(capsys, "apply", "m.safetensors", "frames.tif", "out.tif", "-q")
+    assert one == 0
+    assert np.abs(values("out.zarr") - tifffile.imread("out.tif")).max() < 0.5
+    assert (folder / "out.recipe.yaml").exists()
+
+
+def test_restore_to_zarr_trains_and_keeps_its_network(folder, capsys):
+    arguments = ("restore", "frames.tif", "out.zarr", "--psf", "psf.tif", "--steps", 20, "--workers", 0)
+    code, told = run(capsys, *arguments, "--method", "ssi-network")
+    assert code == 0, told
+    assert (folder / "out.model.safetensors").exists()
+    code, told = run(capsys, *arguments)
+    assert code == 2
+    assert "exists already" in told
+    code, told = run(capsys, *arguments[:-4], "--workers", 0, *TV, "--overwrite", "--dtype", "uint16")
+    assert code == 0, told
+    assert values("out.zarr").dtype == np.uint16
+
+
+def test_killed_at_any_moment_and_gone_on_with(folder, capsys):
+    frames = np.concatenate([tifffile.imread("frames.tif")] * 6)
+    np.save("many.npy", frames)
+    common = ["many.npy", "--psf", "psf.tif", "--axes", "tyx", "--workers", "2", *TV]
+    whole = [sys.executable, "-m", "selfinv", "restore", common[0], "whole.zarr", *common[1:]]
+    subprocess.run(whole, check=True, capture_output=True)
+    command = [sys.executable, "-m", "selfinv", "restore", common[0], "out.zarr", *common[1:]]
+    job = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
+    journal = folder / "out.zarr.part" / "selfinv-journal.jsonl"
+    while job.poll() is None and not (journal.exists() and journal.read_text().count('"tile"') >= 5):
+        time.sleep(0.01)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+    before = [json.loads(line)["tile"] for line in journal.read_text().splitlines()[1:]]
+    assert 5 <= len(before) < 24
+    assert not (folder / "out.zarr").exists()
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = (folder / "out.zarr" / "selfinv-journal.jsonl").read_text().splitlines()[1:]
+    after = [json.loads(line)["tile"] for line in lines]
+    assert after[: len(before)] == before
+    assert sorted(after) == list(range(24))  # nothing twice
+    assert np.array_equal(values("out.zarr"), values("whole.zarr"))
+
+
+def test_ctrl_c_ends_the_run_and_keeps_what_is_done(folder):
+    np.save("many.npy", np.concatenate([tifffile.imread("frames.tif")] * 40))
+    command = [sys.executable, "-m", "selfinv", "restore", "many.npy", "out.zarr", "--axes", "tyx"]
+    job = subprocess.Popen(
+        [*command, "--psf", "psf.tif", "--workers", "1", *TV], stderr=subprocess.PIPE, text=True
+    )
+    journal = folder / "out.zarr.part" / "selfinv-journal.jsonl"
+    while job.poll() is None and not (journal.exists() and journal.read_text().count('"tile"') >= 2):
+        time.sleep(0.01)
+    job.send_signal(signal.SIGINT)
+    _, told = job.communicate(timeout=60)
+    assert job.returncode == 130
+    assert "--resume goes on" in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["restore", "frames.tif", "out.tif", "--memory", "1GiB"], "--memory is for an OUTPUT that ends in"),
+        (["restore", "frames.tif", "out.zarr", "--memory", "much"], "memory 'much' is not understood"),
+        (["restore", "frames.tif", "out.zarr", "--weight", "1", *TV], "--weight is not for an OUTPUT"),
+        (["restore", "frames.tif", "out.zarr", "--boundary", "zero"], "what lies beyond a tile is unknown"),
+        (["restore", "nothing.zarr", "out.zarr"], "nothing.zarr does not exist"),
+        (["restore", "empty.zarr", "out.zarr"], "empty.zarr"),
+        (["restore", "empty.zarr", "out.tif"], "give OUTPUT the ending .zarr"),
+        (["restore", "frames.tif", "out.zarr", "--resume"], "there is no unfinished run"),
+        (["train", "frames.tif", "m.tif"], "safetensors"),
+        (["train", "frames.tif", "m.safetensors", *TV], "trains no network"),
+        (["apply", "frames.tif", "frames.tif", "out.zarr"], "not a readable model file"),
+    ],
+)
+def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(folder, capsys, arguments, words):
+    (folder / "empty.zarr").mkdir()
+    code, told = run(capsys, *arguments, *(["-q"] if "train" in arguments else []))
+    assert code == 2, told
+    assert len(told.strip().splitlines()) == 1, told
+    assert re.search(words, told)
+    assert not list(folder.glob("out*"))
+    assert not (folder / "m.safetensors").exists()
