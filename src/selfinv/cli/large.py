@@ -219,6 +219,8 @@ def told(result: LargeResult, quiet: bool) -> None:
         say(f"not restored: {line}")
     if len(failures) > SHOWN:
         say(f"not restored: {len(failures) - SHOWN} more tiles")
+    for words in outcome.warnings():
+        say(f"warning: {words}")
     for frame, ratio in list(result.drifted.items())[:SHOWN]:
         say(
             f"warning: the model no longer fits frame {frame}: hidden values are predicted {ratio:.2f} times "

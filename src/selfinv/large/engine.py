@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ from selfinv.large.journal import Journal
 from selfinv.large.memory import peak_resident
 from selfinv.large.restorers import Restorer, restore_core
 from selfinv.large.tiles import Plan, Region, Tile
-from selfinv.types import Array, AxisLayout, InputError
+from selfinv.types import Array, AxisLayout, InputError, SelfinvWarning
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -80,7 +82,9 @@ class Work:
             return read(seen)
 
         waited = time.perf_counter()
-        with COMPUTING:
+        # Warnings are caught for the whole process, so while one tile computes: they would show once a tile.
+        with COMPUTING, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             start = time.perf_counter()
             torch.set_num_threads(self.threads)
             x = restore_core(self.restorer, give, core, space, reaches)
@@ -93,6 +97,7 @@ class Work:
         self.target.write([places[a] for a in self.target.axes], self._arranged(x))
         return {
             "score": score,
+            "warnings": sorted({str(w.message) for w in caught if issubclass(w.category, SelfinvWarning)}),
             "read": round(reading[0], 4),
             "wait": round(time.perf_counter() - waited - computing - (time.perf_counter() - start), 4),
             "compute": round(computing, 4),
@@ -149,6 +154,17 @@ class Outcome:
     seconds: float = 0.0
     cancelled: bool = False
     facts: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def warnings(self) -> list[str]:
+        """What tiles warned of, alike words (but for numbers) once, with the number of tiles."""
+        kinds: dict[str, list[str]] = {}
+        for facts in self.facts.values():
+            for words in facts.get("warnings", ()):
+                kinds.setdefault(re.sub(r"\d+", "#", words), []).append(words)
+        return [
+            words[0] if len(words) == 1 else f"in {len(words)} tiles, such as: {words[0]}"
+            for words in kinds.values()
+        ]
 
 
 OnTile = Callable[[Outcome, Tile], None]

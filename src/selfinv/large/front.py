@@ -42,6 +42,7 @@ from selfinv.types import (
 BASE = 450 * 2**20  # bytes that a worker takes before it has any tile: mostly libraries
 DRIFT = 4.0  # standard deviations of the training pieces' scores
 LEAST_DRIFT = 0.25  # of their mean
+HALO = 48  # voxels around a core of a volume that a network sees; flat images have all that matters
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,8 @@ def apply(
     source = image if isinstance(image, LazyImage) else open_lazily(image, axes=axes)
     if isinstance(restorer, TrainedModel):
         axes = axes or source.axes or same_layout(restorer.axes, len(source.shape))
-        model, restorer = restorer, NetworkRestorer(restorer, symmetries, device)
+        model, flat = restorer, restorer.inverter.network.settings.ndim < 3
+        restorer = NetworkRestorer(restorer, symmetries, device, None if flat else HALO)
     else:
         model = None
     ndim = model.inverter.network.settings.ndim if model is not None else None
@@ -359,7 +361,9 @@ def _digest(restorer: Restorer) -> str:
         for name, weight in sorted(restorer.model.inverter.state_dict().items()):
             digest.update(name.encode() + weight.detach().cpu().contiguous().numpy().tobytes())
         digest.update(
-            json.dumps([dataclasses.asdict(restorer.model.normalisation), restorer.symmetries]).encode()
+            json.dumps(
+                [dataclasses.asdict(restorer.model.normalisation), restorer.symmetries, restorer.halo]
+            ).encode()
         )
     elif isinstance(restorer, ClassicalRestorer):
         digest.update(repr((restorer.solver, restorer.halo, restorer.seed)).encode())
