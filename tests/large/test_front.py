@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import signal
 import sys
 import time
@@ -13,10 +14,11 @@ import numpy as np
 import pytest
 
 import selfinv
-from selfinv.large import NetworkRestorer, Tile, apply, classical, parse_memory, train
+from selfinv.large import ClassicalRestorer, NetworkRestorer, Tile, apply, classical, parse_memory, train
 from selfinv.large.journal import Journal
 from selfinv.large.tiles import Reach
 from selfinv.learning.presets import ssi
+from selfinv.solvers.richardson_lucy import RichardsonLucy
 from selfinv.types import InputError, SelfinvWarning
 
 zarr = pytest.importorskip("zarr")
@@ -167,6 +169,36 @@ def test_a_worker_that_dies_is_survived(tmp_path):
     assert (tmp_path / "killed").exists()
     assert result.outcome.done == 6
     assert np.array_equal(zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:], 2 * frames)
+
+
+@pytest.fixture
+def cluster():
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=2, dashboard_address=None, memory_limit=None
+    ) as cluster:
+        yield cluster
+
+
+def test_an_existing_scheduler_is_used_if_its_workers_are_like_us(tmp_path, cluster, monkeypatch):
+    frames = movie(4, 64)
+    np.save(tmp_path / "in.npy", frames)
+    job = {"axes": "tyx", "scheduler": cluster.scheduler_address}
+    result = apply(Doubling(str(tmp_path)), tmp_path / "in.npy", tmp_path / "out.zarr", **job)
+    assert result.outcome.done == 4
+    assert all(facts["process"] != os.getpid() for facts in result.outcome.facts.values())
+    assert np.array_equal(zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:], 2 * frames)
+    monkeypatch.setattr(selfinv, "__version__", "99")
+    with pytest.raises(InputError, match=r"other versions: selfinv .* there, 99 here"):
+        apply(Doubling(str(tmp_path)), tmp_path / "in.npy", tmp_path / "other.zarr", **job)
+
+
+def test_what_tiles_warn_of_is_told_once(tmp_path):
+    np.save(tmp_path / "in.npy", movie(3, 64) - 100)
+    restorer = ClassicalRestorer(RichardsonLucy(max_steps=2), None)
+    result = apply(restorer, tmp_path / "in.npy", tmp_path / "out.zarr", axes="tyx", workers=0)
+    (words,) = result.outcome.warnings()
+    assert re.match(r"in 3 tiles, such as: \d+ of 4096 values are below 0", words)
 
 
 def test_a_run_that_ends_early_goes_on_where_it_was(tmp_path):
