@@ -79,7 +79,7 @@ def test_killed_at_any_moment_and_gone_on_with(folder, capsys):
     subprocess.run(whole, check=True, capture_output=True)
     command = [sys.executable, "-m", "selfinv", "restore", common[0], "out.zarr", *common[1:]]
     job = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
-    journal = folder / "out.zarr.part" / "selfinv-journal.jsonl"
+    journal = folder / "out.zarr.journal.jsonl"
     while job.poll() is None and not (journal.exists() and journal.read_text().count('"tile"') >= 5):
         time.sleep(0.01)
     os.killpg(job.pid, signal.SIGKILL)
@@ -89,10 +89,8 @@ def test_killed_at_any_moment_and_gone_on_with(folder, capsys):
     assert not (folder / "out.zarr").exists()
     done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    lines = (folder / "out.zarr" / "selfinv-journal.jsonl").read_text().splitlines()[1:]
-    after = [json.loads(line)["tile"] for line in lines]
-    assert after[: len(before)] == before
-    assert sorted(after) == list(range(24))  # nothing twice
+    assert re.search(rf"24 tiles of .*, {len(before)} of them earlier", done.stderr)  # nothing twice
+    assert not list(folder.glob("out.zarr.*"))
     assert np.array_equal(values("out.zarr"), values("whole.zarr"))
 
 
@@ -102,7 +100,7 @@ def test_ctrl_c_ends_the_run_and_keeps_what_is_done(folder):
     job = subprocess.Popen(
         [*command, "--psf", "psf.tif", "--workers", "1", *TV], stderr=subprocess.PIPE, text=True
     )
-    journal = folder / "out.zarr.part" / "selfinv-journal.jsonl"
+    journal = folder / "out.zarr.journal.jsonl"
     while job.poll() is None and not (journal.exists() and journal.read_text().count('"tile"') >= 2):
         time.sleep(0.01)
     job.send_signal(signal.SIGINT)

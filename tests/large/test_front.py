@@ -106,7 +106,7 @@ def test_a_time_series_is_restored_as_if_it_fitted_in_memory(tmp_path, model):
     assert [a["name"] for a in ome["axes"]] == ["t", "y", "x"]
     assert ome["datasets"][0]["coordinateTransformations"][0]["scale"] == [1.0, 0.25, 0.25]
     assert len(ome["datasets"]) > 1
-    assert not (tmp_path / "out.zarr.part").exists()
+    assert not list(tmp_path.glob("out.zarr.*"))
 
 
 def test_tiles_over_two_processes_are_the_whole(tmp_path, model):
@@ -214,8 +214,7 @@ def test_a_run_that_ends_early_goes_on_where_it_was(tmp_path):
     first = apply(Doubling(str(tmp_path), slow=0.05), *arguments, **job, on_tile=stop)
     assert first.outcome.cancelled
     assert not (tmp_path / "out.zarr").exists()
-    part = tmp_path / "out.zarr.part"
-    with open(part / "selfinv-journal.jsonl", "a") as stream:
+    with open(tmp_path / "out.zarr.journal.jsonl", "a") as stream:
         stream.write('{"tile": 7, "sc')  # killed while writing a line
     with pytest.raises(InputError, match="--resume goes on, --overwrite starts anew"):
         apply(Doubling(str(tmp_path)), *arguments, **job)
@@ -304,8 +303,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, model, options, word
 
 def test_a_tile_is_a_small_thing_to_send(tmp_path):
     assert len(pickle.dumps(Tile(3, (slice(0, 1), slice(0, 512), slice(0, 512))))) < 500
-    journal = Journal(tmp_path, {"a": 1})
-    with pytest.raises(InputError, match="holds no run to resume"):
+    journal = Journal(tmp_path / "journal.jsonl", {"a": 1})
+    with pytest.raises(InputError, match="tells of no run to resume"):
         journal.resume()
 
 

@@ -20,7 +20,7 @@ from selfinv.io.lazy import LazyImage, open_lazily
 from selfinv.io.ome_zarr import ZarrTarget, commit_folder
 from selfinv.large import engine
 from selfinv.large.engine import Outcome, Work
-from selfinv.large.journal import NAME, Journal, fingerprint
+from selfinv.large.journal import Journal, fingerprint
 from selfinv.large.memory import default_memory
 from selfinv.large.restorers import ClassicalRestorer, NetworkRestorer, Restorer
 from selfinv.large.sample import Piece, choose_pieces, read_pieces
@@ -203,16 +203,23 @@ def apply(
     with engine.workers(count, scheduler=scheduler) as (client, there):
         plan = plan_for(restorer, source, letters, memory or default_memory(), there)
         if resume:  # as it was begun: how much memory is free may have changed
-            begun = Journal.job_in(part if part.exists() else _real(final))
+            begun = Journal.job_in(journal_of(final))
             plan = replace(plan, core=tuple(begun.get("core", plan.core)))
         job = _job(restorer, source, plan, dtype, mask_nan)
-        journal, target = _begun(part, final, job) if resume else _new(part, source, plan, dtype, job)
+        journal = Journal(journal_of(final), job)
+        if resume:
+            target = _begun(part, final, journal)
+        else:
+            target = _new(part, source, plan, dtype)
+            journal.begin()
         work = Work(source, target, letters, restorer, mask_nan, engine.cores_of(there))
         outcome = engine.carry_out(work, plan, journal, client, on_tile=on_tile)
     result = LargeResult(final, outcome, plan, _drifted(model, outcome, plan))
     if not outcome.cancelled and outcome.done + outcome.skipped:
         target.finish()
         commit_folder(part, final, overwrite=True)  # whether it may be replaced was asked before
+        if not outcome.failed:
+            journal.path.unlink()
     return result
 
 
@@ -292,7 +299,7 @@ def check_places(output: Path, source: Path, *, resume: bool, overwrite: bool) -
     if final == _real(source):
         raise InputError(f"the output {output} is the input; choose another name")
     if resume:
-        if not part.is_dir() and not (final / NAME).is_file():
+        if not journal_of(final).is_file():
             raise InputError(f"there is no unfinished run at {part}; leave out --resume")
         return output, part
     if final.exists() and not overwrite:
@@ -302,26 +309,26 @@ def check_places(output: Path, source: Path, *, resume: bool, overwrite: bool) -
     return output, part
 
 
-def _begun(part: Path, final: Path, job: dict[str, Any]) -> tuple[Journal, ZarrTarget]:
+def journal_of(output: Path) -> Path:
+    """What is done of an unfinished result, or of one with tiles that failed, is told beside it."""
+    return output.with_name(f"{output.name}.journal.jsonl")
+
+
+def _begun(part: Path, final: Path, journal: Journal) -> ZarrTarget:
     """A run to go on with: one that was ended, or one that is finished but for tiles that failed."""
-    folder = part if part.exists() else _real(final)
-    journal = Journal(folder, job)
     journal.resume()
-    if folder != part:
-        os.replace(folder, part)
-        journal.path = part / NAME
-    return journal, ZarrTarget.open(part)
+    if not part.exists():
+        os.replace(_real(final), part)
+    return ZarrTarget.open(part)
 
 
-def _new(
-    part: Path, source: LazyImage, plan: Plan, dtype: str, job: dict[str, Any]
-) -> tuple[Journal, ZarrTarget]:
-    """An empty target with an empty journal."""
+def _new(part: Path, source: LazyImage, plan: Plan, dtype: str) -> ZarrTarget:
+    """An empty target."""
     if part.exists():
         shutil.rmtree(part)
     ordered = "".join(a for a in AXES if a in plan.axes)
     shape = tuple(plan.shape[plan.axes.index(a)] for a in ordered)
-    target = ZarrTarget.create(
+    return ZarrTarget.create(
         part,
         shape=shape,
         axes=ordered,
@@ -330,9 +337,6 @@ def _new(
         voxel_size=source.voxel_size,
         metadata=source.metadata,
     )
-    journal = Journal(part, job)
-    journal.begin()
-    return journal, target
 
 
 def _real(path: Path) -> Path:

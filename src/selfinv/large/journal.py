@@ -11,8 +11,6 @@ from typing import Any
 
 from selfinv.types import InputError
 
-NAME = "selfinv-journal.jsonl"
-
 
 class Journal:
     """One line for the job, then one for each tile that was finished or has failed.
@@ -22,14 +20,14 @@ class Journal:
 
     Parameters
     ----------
-    folder
-        Where it lies, with the result.
+    path
+        Of the file, beside the result.
     job
         What the run is: anything that, if it differs, makes the tiles done so far worthless.
     """
 
-    def __init__(self, folder: Path, job: dict[str, Any]) -> None:
-        self.path = folder / NAME
+    def __init__(self, path: Path, job: dict[str, Any]) -> None:
+        self.path = path
         self.job = json.loads(json.dumps(job))
         self.done: dict[int, dict[str, Any]] = {}
         self.failed: dict[int, str] = {}
@@ -39,9 +37,9 @@ class Journal:
         self.path.write_text(json.dumps({"job": self.job}) + "\n")
 
     @staticmethod
-    def job_in(folder: Path) -> dict[str, Any]:
-        """What the run in a folder is; nothing if there is none."""
-        lines = Journal(folder, {})._lines()
+    def job_in(path: Path) -> dict[str, Any]:
+        """What a journal's run is; nothing if there is none."""
+        lines = Journal(path, {})._lines()
         return dict(lines[0].get("job", {})) if lines else {}
 
     def resume(self) -> None:
@@ -54,12 +52,14 @@ class Journal:
         """
         lines = self._lines()
         if not lines or "job" not in lines[0]:
-            raise InputError(f"{self.path.parent} holds no run to resume; leave out --resume, or --overwrite")
+            raise InputError(f"{self.path} tells of no run to resume; leave out --resume, or --overwrite")
         before = lines[0]["job"]
         differ = sorted(k for k in {*before, *self.job} if before.get(k) != self.job.get(k))
         if differ:
             what = "; ".join(f"{k} was {before.get(k)!r} and is {self.job.get(k)!r}" for k in differ)
-            raise InputError(f"{self.path.parent} was begun otherwise: {what}; use --overwrite to start anew")
+            raise InputError(
+                f"the run of {self.path} was begun otherwise: {what}; use --overwrite to start anew"
+            )
         for line in lines[1:]:
             if "failed" in line:
                 self.failed[line["tile"]] = line["failed"]
