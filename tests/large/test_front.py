@@ -155,7 +155,8 @@ def test_missing_values_are_allowed_where_they_are_said_to_be_missing(tmp_path, 
     assert np.isfinite(zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:]).all()
 
 
-def test_a_worker_that_dies_is_survived(tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_dies_is_survived(tmp_path, workers):
     frames = movie(6, 64)
     np.save(tmp_path / "in.npy", frames)
     result = apply(
@@ -163,7 +164,7 @@ def test_a_worker_that_dies_is_survived(tmp_path):
         tmp_path / "in.npy",
         tmp_path / "out.zarr",
         axes="tyx",
-        workers=2,
+        workers=workers,
         memory=10**10,
     )
     assert (tmp_path / "killed").exists()

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import re
+import secrets
 import threading
 import time
 import warnings
@@ -183,7 +184,7 @@ def carry_out(
     start = time.monotonic()
     outcome = Outcome(len(plan), skipped=len(journal.done), facts=dict(journal.done))
     waiting = (tile for tile in plan if tile.number not in journal.done)
-    remote = client.scatter(work, broadcast=True)
+    key = _install(client, work)
     workers = max(1, _count(client))
     under_way: dict[Any, Tile] = {}
 
@@ -191,7 +192,7 @@ def carry_out(
         tile = next(waiting, None)
         if tile is None:
             return None
-        future = client.submit(_run, remote, tile, pure=False, retries=0)
+        future = client.submit(_run, key, tile, pure=False, retries=0)
         under_way[future] = tile
         return future
 
@@ -218,12 +219,37 @@ def carry_out(
     except KeyboardInterrupt:
         outcome.cancelled = True
         client.cancel(list(under_way))
+    finally:
+        client.unregister_worker_plugin(key)
     outcome.seconds = time.monotonic() - start
     return outcome
 
 
-def _run(work: Work, tile: Tile) -> dict[str, Any]:
-    return work(tile)
+def _install(client: Client, work: Work) -> str:
+    """Give the work once to every worker, also to those that come later; its name there."""
+    from distributed import WorkerPlugin
+
+    class Installed(WorkerPlugin):
+        def __init__(self, name: str, work: Work) -> None:
+            self.name, self.work = name, work
+
+        def setup(self, worker: Any) -> None:
+            worker.__dict__.setdefault("selfinv_work", {})[self.name] = self.work
+
+        def teardown(self, worker: Any) -> None:
+            worker.__dict__.get("selfinv_work", {}).pop(self.name, None)
+
+    key = f"selfinv-{secrets.token_hex(8)}"
+    client.register_plugin(Installed(key, work))
+    return key
+
+
+def _run(key: str, tile: Tile) -> dict[str, Any]:
+    from distributed import get_worker
+
+    worker: Any = get_worker()
+    facts: dict[str, Any] = worker.selfinv_work[key](tile)
+    return facts
 
 
 def _in_words(error: BaseException) -> str:
@@ -284,7 +310,7 @@ def workers(
                 n_workers=max(1, count),
                 threads_per_worker=AHEAD,
                 processes=count > 0,
-                dashboard_address=None,
+                dashboard_address=":0",
                 memory_limit=None,
                 silence_logs=40,
             ) as cluster,
