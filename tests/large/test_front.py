@@ -176,7 +176,7 @@ def test_a_worker_that_dies_is_survived(tmp_path, workers):
 def cluster():
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=2, dashboard_address=None, memory_limit=None
+        n_workers=2, threads_per_worker=2, dashboard_address=":0", memory_limit=None
     ) as cluster:
         yield cluster
 

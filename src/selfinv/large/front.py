@@ -170,8 +170,7 @@ def apply(
     memory
         Bytes for all workers together; None: 60 % of what is free.
     workers
-        Processes; None: one for each two cores, at least two where there are two cores. 0: threads of this
-        process, for debugging.
+        Processes; None: one for each core, at most 8. 0: threads of this process.
     scheduler
         Address of a Dask scheduler to use instead.
     symmetries
