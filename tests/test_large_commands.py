@@ -95,7 +95,7 @@ def test_killed_at_any_moment_and_gone_on_with(folder, capsys):
 
 
 def test_ctrl_c_ends_the_run_and_keeps_what_is_done(folder):
-    np.save("many.npy", np.concatenate([tifffile.imread("frames.tif")] * 40))
+    np.save("many.npy", np.concatenate([tifffile.imread("frames.tif")] * 10))
     command = [sys.executable, "-m", "selfinv", "restore", "many.npy", "out.zarr", "--axes", "tyx"]
     job = subprocess.Popen(
         [*command, "--psf", "psf.tif", "--workers", "1", *TV], stderr=subprocess.PIPE, text=True
@@ -108,6 +108,33 @@ def test_ctrl_c_ends_the_run_and_keeps_what_is_done(folder):
     assert job.returncode == 130
     assert "--resume goes on" in told
     assert "Traceback" not in told
+    assert "distributed" not in told
+    again = [*command, "--psf", "psf.tif", "--workers", "1", *TV, "--resume"]
+    done = subprocess.run(again, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_zarr_is_made_again_from_its_recipe(folder, capsys):
+    common = ("--psf", "psf.tif", "--workers", 0, *TV)
+    assert run(capsys, "restore", "frames.tif", "one.zarr", *common)[0] == 0
+    assert run(capsys, "restore", "one.zarr", "two.zarr", *common)[0] == 0
+    before = values("two.zarr")
+    code, told = run(capsys, "batch", "two.recipe.yaml")
+    assert code == 0, told
+    assert np.array_equal(values("two.zarr"), before)
+
+
+def test_a_tile_that_fails_is_one_line(folder):
+    frames = tifffile.imread("frames.tif")
+    frames[1, 5, 5] = np.nan
+    np.save("holes.npy", frames)
+    command = [sys.executable, "-m", "selfinv", "restore", "holes.npy", "out.zarr", "--axes", "tyx"]
+    command += ["--psf", "psf.tif", "--workers", "1", "-q", *TV]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    first, second = done.stderr.strip().splitlines()
+    assert re.match(r"selfinv: not restored: t 1:2, .*: 1 values are NaN", first)
+    assert "1 tile is left empty" in second
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def guess_axes(shape: Sequence[int], spatial_ndim: int | None = None) -> str:
     psf = f" and the psf has {spatial_ndim}" if spatial_ndim else ""
     raise InputError(
         f"the image has {ndim} axes {tuple(shape)}{psf}, which can be read in several ways; "
-        f"say which with axes=, {candidates}"
+        f"say which with axes= (--axes), {candidates}"
     )
 
 

@@ -155,6 +155,35 @@ def test_missing_values_are_allowed_where_they_are_said_to_be_missing(tmp_path, 
     assert np.isfinite(zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:]).all()
 
 
+def test_values_that_do_not_fit_are_clipped_only_if_asked_for(tmp_path):
+    frames = movie(2, 64)  # twice as much is above 255 in places
+    np.save(tmp_path / "in.npy", frames)
+    job = {"axes": "tyx", "workers": 0, "dtype": "uint8"}
+    arguments = (Doubling(str(tmp_path)), tmp_path / "in.npy", tmp_path / "out.zarr")
+    failed = apply(*arguments, **job)
+    assert len(failed.failures()) == 2
+    assert all("do not fit uint8" in line and "--clip" in line for line in failed.failures())
+    done = apply(*arguments, **job, clip=True, overwrite=True)
+    assert not done.failures()
+    assert done.outcome.clipped() == (np.rint(2 * frames) > 255).sum()
+
+
+def test_a_relative_path_is_read_by_workers_elsewhere(tmp_path, cluster, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("in.npy", movie(2, 64))
+    result = apply(
+        Doubling(str(tmp_path)), "in.npy", "out.zarr", axes="tyx", scheduler=cluster.scheduler_address
+    )
+    assert not result.failures()
+
+
+def test_a_piece_that_cannot_be_read_is_not_learned_from(tmp_path):
+    source = write_zarr(tmp_path / "in.zarr", movie(4, 64), "tyx", (1, 64, 64))
+    (source / "0" / "c" / "2" / "0" / "0").write_bytes(b"no chunk")
+    _, pieces = train(source, PSF, method="tv-chambolle-pock", pieces=3)
+    assert {piece.region[0].start for piece in pieces} <= {0, 1, 3}
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_worker_that_dies_is_survived(tmp_path, workers):
     frames = movie(6, 64)
@@ -289,6 +318,7 @@ def frames_file(folder, frames):
         ({"axes": "tzyx"}, "names 4 axes but the image has 3"),
         ({"axes": "zyx"}, "was trained on 2 spatial axes"),
         ({"axes": "cyx"}, "trained on 1 channel"),
+        ({"dtype": "uint99"}, "unknown pixel type 'uint99'"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, model, options, words):

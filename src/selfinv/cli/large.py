@@ -143,6 +143,7 @@ def restore_large(
     steps: int | None,
     mask_nan: bool,
     dtype: str | None,
+    clip: bool,
     quiet: bool,
 ) -> None:
     """Train or tune on pieces, keep the network beside, restore all tiles."""
@@ -171,7 +172,16 @@ def restore_large(
         else:
             restorer = large.classical(result, _kernel(psf, source))
     apply_large(
-        restorer, source, output, how, axes=axes, device=device, mask_nan=mask_nan, dtype=dtype, quiet=quiet
+        restorer,
+        source,
+        output,
+        how,
+        axes=axes,
+        device=device,
+        mask_nan=mask_nan,
+        dtype=dtype,
+        clip=clip,
+        quiet=quiet,
     )
 
 
@@ -185,6 +195,7 @@ def apply_large(
     device: str,
     mask_nan: bool,
     dtype: str | None,
+    clip: bool,
     quiet: bool,
 ) -> None:
     """Restore all tiles, say how it went, end the program."""
@@ -199,6 +210,7 @@ def apply_large(
             axes=axes,
             mask_nan=mask_nan,
             dtype=dtype or "float32",
+            clip=clip,
             memory=how.bytes(),
             workers=how.workers,
             scheduler=how.scheduler,
@@ -219,6 +231,8 @@ def told(result: LargeResult, quiet: bool) -> None:
         say(f"not restored: {line}")
     if len(failures) > SHOWN:
         say(f"not restored: {len(failures) - SHOWN} more tiles")
+    if outcome.clipped():
+        say(f"warning: {outcome.clipped()} values lay outside the type of {result.path} and were clipped")
     for words in outcome.warnings():
         say(f"warning: {words}")
     for frame, ratio in list(result.drifted.items())[:SHOWN]:
@@ -244,7 +258,8 @@ def told(result: LargeResult, quiet: bool) -> None:
             f"{' × '.join(str(n) for n in result.plan.core)}{earlier}, in {outcome.seconds:.0f} s"
         )
     if failures:
-        say(f"{len(failures)} tiles are left empty (NaN, or 0); --resume tries them again")
+        some = "1 tile is" if len(failures) == 1 else f"{len(failures)} tiles are"
+        say(f"{some} left empty (NaN, or 0); --resume tries again")
         raise typer.Exit(FAILED)
 
 
@@ -272,16 +287,19 @@ def tiles_shown(
 
             yield advance
         return
-    start, last = time.monotonic(), [float("-inf")]
+    first: list[float] = []  # when the first tile was done: before that, workers were still starting
+    last = [float("-inf")]
 
     def line(outcome: Outcome, tile: Tile) -> None:
         now, through = time.monotonic(), outcome.done + len(outcome.failed)
+        first[:] = first or [now]
         left = outcome.tiles - outcome.skipped - through
         if now - last[0] < 10 and left:
             return
         last[0] = now
-        seconds = (now - start) / max(1, through) * left
-        say(f"tile {through + outcome.skipped}/{outcome.tiles}, {seconds:.0f} s left")
+        seconds = (now - first[0]) / max(1, through - 1) * left
+        rest = f", {seconds:.0f} s left" if through > 1 else ""
+        say(f"tile {through + outcome.skipped}/{outcome.tiles}{rest}")
 
     yield line
 

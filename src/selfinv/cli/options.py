@@ -9,8 +9,13 @@ import typer
 
 from selfinv.types import InputError
 
-Input = Annotated[Path, typer.Argument(metavar="INPUT", help="TIFF, OME-TIFF, PNG, NPY or FITS.")]
-Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="The extension says the format.")]
+Input = Annotated[
+    Path,
+    typer.Argument(metavar="INPUT", help="TIFF, OME-TIFF, PNG, NPY or FITS; OME-Zarr where OUTPUT is one."),
+]
+Output = Annotated[
+    Path, typer.Argument(metavar="OUTPUT", help="The extension says the format; .zarr goes tile by tile.")
+]
 Axes = Annotated[
     str | None,
     typer.Option(help="Axes of INPUT, one letter each (t c z y x), if the file does not name them."),

@@ -9,7 +9,7 @@ import string
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-from selfinv.recipe import stem
+from selfinv.recipe import kept_file, stem
 from selfinv.types import InputError
 
 PLACEHOLDERS = "use {stem}, {name} or {parent}, and {{ for a brace"
@@ -26,12 +26,12 @@ def matching(patterns: Iterable[str], folder: Path) -> list[str]:
     found: dict[str, str] = {}
     for pattern in patterns:
         path = folder / pattern
-        if path.is_dir():
+        if path.is_dir() and kept_file(path) is None:
             raise InputError(f"inputs: {path} is a folder; expected files, e.g. {pattern.rstrip('/')}/*.tif")
         names = [pattern]
         if not path.exists():  # a file whose name looks like a pattern is meant itself
             names = sorted(glob.glob(pattern, root_dir=folder, recursive=True))
-            names = [name for name in names if (folder / name).is_file()]
+            names = [name for name in names if kept_file(folder / name) is not None]
         if not names:
             kind = "matches no file" if glob.has_magic(pattern) else "does not exist"
             raise InputError(f"inputs: {path} {kind}; paths are relative to the recipe's folder")

@@ -77,6 +77,8 @@ class Plan:
             options["model"] = str(model)
         elif self.trains_first:
             options.setdefault("save-model", str(output.with_name(stem(output) + ".safetensors")))
+        if output.is_dir() and "overwrite" in told(COMMANDS[command]) and not options.get("resume"):
+            options["overwrite"] = True  # as any other file that is made again
         return parsed(command, self.folder / input, output, options, quiet=self.quiet)
 
     def _path(self, name: str, pattern: str, input: str) -> Path:

@@ -73,7 +73,8 @@ def check_place(place: Path, values: Mapping[str, Any]) -> None:
     if not place.exists():
         return
     try:
-        own = bool(Recipe.load(place).wrote)
+        record = Recipe.load(place)
+        own = bool(record.wrote or record.ended)
     except InputError:
         own = False
     read = [values[name] for name in READ if values.get(name) is not None]

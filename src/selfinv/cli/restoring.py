@@ -116,6 +116,7 @@ def restore(
             steps=steps,
             mask_nan=mask_nan,
             dtype=dtype,
+            clip=clip,
             quiet=quiet,
         )
     image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[psf], preview=preview)
@@ -231,7 +232,9 @@ def _report(output: Path, stats: dict[str, Any]) -> None:
 
 @recorded
 def apply(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Written by 'restore --save-model'.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Written by 'train', or 'restore --save-model'.")
+    ],
     input: Input,
     output: Output,
     axes: Axes = None,
@@ -270,6 +273,7 @@ def apply(
             device=device,
             mask_nan=mask_nan,
             dtype=dtype,
+            clip=clip,
             quiet=quiet,
         )
     image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[model], preview=preview)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from selfinv.io.casting import cast, count_outside
 from selfinv.io.lazy import LazyImage
 from selfinv.io.ome_zarr import ZarrTarget
 from selfinv.large.journal import Journal
@@ -47,6 +48,8 @@ class Work:
         What is done.
     mask_nan
         NaN and infinite values are missing, and not a mistake.
+    clip
+        Cut values that do not fit the target's type, instead of refusing them.
     threads
         That computing may use in each worker.
     """
@@ -56,6 +59,7 @@ class Work:
     axes: str
     restorer: Restorer
     mask_nan: bool = False
+    clip: bool = False
     threads: int = 1
 
     def __call__(self, tile: Tile) -> dict[str, Any]:
@@ -95,9 +99,11 @@ class Work:
         start = time.perf_counter()
         # An OME-Zarr has its axes in one order, whatever that of the source.
         places = dict(zip(self.axes, tile.core, strict=True))
-        self.target.write([places[a] for a in self.target.axes], self._arranged(x))
+        values, clipped = self._arranged(x)
+        self.target.write([places[a] for a in self.target.axes], values)
         return {
             "score": score,
+            "clipped": clipped,
             "warnings": sorted({str(w.message) for w in caught if issubclass(w.category, SelfinvWarning)}),
             "read": round(reading[0], 4),
             "wait": round(time.perf_counter() - waited - computing - (time.perf_counter() - start), 4),
@@ -120,14 +126,14 @@ class Work:
             raise InputError("there is no finite value")
         return block
 
-    def _arranged(self, x: Array) -> Array:
-        """``channel *space`` in the order of the target's axes, in its type."""
+    def _arranged(self, x: Array) -> tuple[Array, int]:
+        """``channel *space`` in the order of the target's axes and in its type; how many were cut for it."""
         values = AxisLayout(self.target.axes).from_batch(x[None])
-        kind = np.dtype(self.target.dtype)
-        if kind.kind in "ui":
-            limits = np.iinfo(kind)
-            values = np.clip(np.rint(values), limits.min, limits.max)
-        return values.astype(kind)
+        outside = count_outside(values, self.target.dtype) if self.clip else 0
+        try:
+            return cast(values, self.target.dtype, clip=self.clip), outside
+        except InputError as error:
+            raise InputError(f"{error} (--clip, or --dtype float32)") from None
 
 
 @dataclass
@@ -155,6 +161,10 @@ class Outcome:
     seconds: float = 0.0
     cancelled: bool = False
     facts: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def clipped(self) -> int:
+        """How many values were cut to fit the result's type."""
+        return sum(facts.get("clipped", 0) for facts in self.facts.values())
 
     def warnings(self) -> list[str]:
         """What tiles warned of, alike words (but for numbers) once, with the number of tiles."""
@@ -201,16 +211,14 @@ def carry_out(
     try:
         for future in results:
             tile = under_way.pop(future)
-            error = future.exception()
-            if error is None:
-                facts = future.result()
+            facts = _facts(future)
+            if "failed" not in facts:
                 journal.finished(tile.number, **facts)
                 outcome.facts[tile.number] = facts
                 outcome.done += 1
             else:
-                why = _in_words(error)
-                journal.gave_up(tile.number, why)
-                outcome.failed[tile.number] = why
+                journal.gave_up(tile.number, facts["failed"])
+                outcome.failed[tile.number] = facts["failed"]
             if on_tile is not None:
                 on_tile(outcome, tile)
             following = submit()
@@ -248,7 +256,24 @@ def _run(key: str, tile: Tile) -> dict[str, Any]:
     from distributed import get_worker
 
     worker: Any = get_worker()
-    facts: dict[str, Any] = worker.selfinv_work[key](tile)
+    try:
+        facts: dict[str, Any] = worker.selfinv_work[key](tile)
+    except Exception as error:  # Dask would print where, and the rest is to go on
+        return {"failed": _in_words(error)}
+    return facts
+
+
+def _facts(future: Any) -> dict[str, Any]:
+    """What a tile's task has given, or why it has failed."""
+    from distributed import CancelledError
+
+    try:
+        error = future.exception()
+    except CancelledError as cancelled:
+        error = cancelled
+    if error is not None:
+        return {"failed": _in_words(error)}
+    facts: dict[str, Any] = future.result()
     return facts
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from selfinv.io.casting import as_dtype
 from selfinv.io.lazy import LazyImage, open_lazily
 from selfinv.io.ome_zarr import ZarrTarget, commit_folder
 from selfinv.large import engine
@@ -109,7 +110,7 @@ def train(
     InputError
         If something cannot be used; the message says what to do.
     """
-    source = image if isinstance(image, LazyImage) else open_lazily(image, axes=axes)
+    source = _opened(image, axes)
     kernel = np.asarray(psf.psf if isinstance(psf, MeasuredPSF) else psf) if psf is not None else None
     letters = _axes(source, axes, None if kernel is None else kernel.ndim)
     chosen = choose_pieces(source, letters, count=pieces, seed=seed)
@@ -145,6 +146,7 @@ def apply(
     axes: str | None = None,
     mask_nan: bool = False,
     dtype: str = "float32",
+    clip: bool = False,
     memory: int | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
@@ -167,6 +169,9 @@ def apply(
         renamed at the end.
     mask_nan
         NaN and infinite values are missing; otherwise a tile with any is reported and left NaN.
+    dtype, clip
+        Type of the result. With ``clip`` values beyond an integer's range are cut (`Outcome` tells how many),
+        without it such a tile is a failed one.
     memory
         Bytes for all workers together; None: 60 % of what is free.
     workers
@@ -187,7 +192,8 @@ def apply(
     InputError
         If something cannot be used; the message says what to do.
     """
-    source = image if isinstance(image, LazyImage) else open_lazily(image, axes=axes)
+    source = _opened(image, axes)
+    dtype = str(as_dtype(dtype))
     if isinstance(restorer, TrainedModel):
         axes = axes or source.axes or same_layout(restorer.axes, len(source.shape))
         model, flat = restorer, restorer.inverter.network.settings.ndim < 3
@@ -197,6 +203,8 @@ def apply(
     ndim = model.inverter.network.settings.ndim if model is not None else None
     letters = _axes(source, axes, ndim)
     _check_channels(restorer, source, letters)
+    if not source.path.is_absolute():  # workers may be in another folder
+        source = open_lazily(source.path.absolute(), axes=letters)
     final, part = check_places(Path(output), source.path, resume=resume, overwrite=overwrite)
     count = _workers(workers)
     with engine.workers(count, scheduler=scheduler) as (client, there):
@@ -211,7 +219,7 @@ def apply(
         else:
             target = _new(part, source, plan, dtype)
             journal.begin()
-        work = Work(source, target, letters, restorer, mask_nan, engine.cores_of(there))
+        work = Work(source, target, letters, restorer, mask_nan, clip, engine.cores_of(there))
         outcome = engine.carry_out(work, plan, journal, client, on_tile=on_tile)
     result = LargeResult(final, outcome, plan, _drifted(model, outcome, plan))
     if not outcome.cancelled and outcome.done + outcome.skipped:
@@ -247,6 +255,16 @@ def classical(result: Result, psf: Any) -> ClassicalRestorer:
     tensor = None if kernel is None else torch.from_numpy(normalise(kernel)).to(torch.float32)
     assert result.solver is not None
     return ClassicalRestorer(result.solver, tensor)
+
+
+def _opened(image: LazyImage | str | os.PathLike[str], axes: str | None) -> LazyImage:
+    if isinstance(image, LazyImage):
+        return image
+    if not isinstance(image, str | os.PathLike):
+        raise InputError(
+            f"image is a {type(image).__name__}; expected a path: arrays in memory are for selfinv.restore"
+        )
+    return open_lazily(image, axes=axes)
 
 
 def _axes(source: LazyImage, axes: str | None, ndim: int | None) -> str:

@@ -56,9 +56,15 @@ class Journal:
         before = lines[0]["job"]
         differ = sorted(k for k in {*before, *self.job} if before.get(k) != self.job.get(k))
         if differ:
-            what = "; ".join(f"{k} was {before.get(k)!r} and is {self.job.get(k)!r}" for k in differ)
+            what = "; ".join(
+                "the model, the method or --symmetries is another one"
+                if k == "restorer"
+                else f"{k} was {before.get(k)!r} and is {self.job.get(k)!r}"
+                for k in differ
+            )
             raise InputError(
-                f"the run of {self.path} was begun otherwise: {what}; use --overwrite to start anew"
+                f"the run of {self.path} was begun otherwise: {what}; leave out --resume and use --overwrite "
+                f"to start anew"
             )
         for line in lines[1:]:
             if "failed" in line:

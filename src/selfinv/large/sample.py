@@ -70,16 +70,21 @@ def choose_pieces(
         )
         for _ in range(max(CANDIDATES, 4 * count))
     }
-    candidates = []
+    candidates: list[Piece] = []
+    unread: InputError | None = None
     for frame, *corner in sorted(starts):
         places = {a: slice(c, c + s) for a, c, s in zip(layout.spatial, corner, sides, strict=True)}
         places["t"] = slice(frame, frame + 1)
         region = tuple(places.get(a, slice(0, n)) for a, n in zip(axes, image.shape, strict=True))
-        information = _information(layout.to_batch(image.read(region)))
+        try:
+            information = _information(layout.to_batch(image.read(region)))
+        except InputError as error:  # a part that cannot be read is nothing to learn from
+            unread = error
+            continue
         if information is not None:
             candidates.append(Piece(region, information))
     if not candidates:
-        raise InputError(f"{image.path} is constant or has no finite values where it was looked at")
+        raise unread or InputError(f"{image.path} is constant or has no finite values where it was looked at")
     groups = np.array_split(np.arange(len(candidates)), min(count, len(candidates)))
     chosen: list[Piece] = []
     for group in groups:
