@@ -265,7 +265,10 @@ def psf_operator(
     ndim = len(shape)
     kernels = list(psf) if psf.ndim == ndim + 1 and "c" in layout.axes else [psf]
     if y is not None and len(kernels) not in (1, y.shape[1]):
-        raise InputError(f"psf has {len(kernels)} channels but the image has {y.shape[1]}; give one for each")
+        raise InputError(
+            f"psf {psf.shape} has one axis more than the image has in space ({layout.spatial}), so "
+            f"{len(kernels)} channels, but the image has {y.shape[1]}; give one psf, or one for each channel"
+        )
     if all(k > n for k, n in zip(kernels[0].shape, shape, strict=False)) and kernels[0].ndim == ndim:
         raise InputError(
             f"psf {kernels[0].shape} is larger than the image {shape} along every axis; were they swapped? "

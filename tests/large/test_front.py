@@ -177,6 +177,23 @@ def test_a_relative_path_is_read_by_workers_elsewhere(tmp_path, cluster, monkeyp
     assert not result.failures()
 
 
+def test_chunks_of_pathological_size_are_said(tmp_path):
+    big = zarr.create_array(tmp_path / "big.zarr", shape=(40000, 40000), chunks=(40000, 40000), dtype="f4")
+    assert big.nchunks == 1
+    with pytest.raises(InputError, match=r"chunks of 6104 MiB, more than a worker may use"):
+        apply(
+            Doubling(str(tmp_path)),
+            tmp_path / "big.zarr",
+            tmp_path / "out.zarr",
+            axes="yx",
+            workers=0,
+            memory=2**30,
+        )
+    write_zarr(tmp_path / "small.zarr", movie(1, 40), "tyx", (1, 8, 8))
+    with pytest.warns(SelfinvWarning, match="chunks of 256 bytes"):
+        apply(Doubling(str(tmp_path)), tmp_path / "small.zarr", tmp_path / "out.zarr", workers=0)
+
+
 def test_a_piece_that_cannot_be_read_is_not_learned_from(tmp_path):
     source = write_zarr(tmp_path / "in.zarr", movie(4, 64), "tyx", (1, 64, 64))
     (source / "0" / "c" / "2" / "0" / "0").write_bytes(b"no chunk")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import statistics
@@ -41,6 +42,7 @@ from selfinv.types import (
 )
 
 BASE = 450 * 2**20  # bytes that a worker takes before it has any tile: mostly libraries
+SMALL_CHUNK = 1024  # bytes: a file for each, which takes longer to open than to read
 DRIFT = 4.0  # standard deviations of the training pieces' scores
 LEAST_DRIFT = 0.25  # of their mean
 HALO = 48  # voxels around a core of a volume that a network sees; flat images have all that matters
@@ -241,6 +243,7 @@ def plan_for(restorer: Restorer, source: LazyImage, axes: str, memory: int, work
             f"{memory / 2**20:.0f} MiB for {workers} workers is less than the libraries take, "
             f"{BASE * workers / 2**20:.0f} MiB; allow more (--memory) or use fewer workers"
         )
+    _check_chunks(source, each)
     # Two tiles are under way in each worker, of which one only waits to be read or written.
     each /= restorer.bytes_for(1, channels) + 2 * channels * (source.dtype.itemsize + 4)
     chunks = AxisLayout(axes).spatial_shape(chunks_for(source.shape, axes))
@@ -277,6 +280,25 @@ def _axes(source: LazyImage, axes: str | None, ndim: int | None) -> str:
             stacklevel=3,
         )
     return parse_axes(letters, len(source.shape)).axes
+
+
+def _check_chunks(source: LazyImage, each: float) -> None:
+    """To read one value of a Zarr is to read its chunk; of other files, only what is asked for is read."""
+    if not source.path.is_dir():
+        return
+    size = math.prod(source.chunks) * source.dtype.itemsize
+    if size > each:
+        raise InputError(
+            f"{source.path} is stored in chunks of {size / 2**20:.0f} MiB, more than a worker may use, "
+            f"{each / 2**20:.0f} MiB; allow more (--memory), use fewer workers, or store it in smaller chunks"
+        )
+    if size < SMALL_CHUNK and math.prod(source.shape) > math.prod(source.chunks):
+        warnings.warn(
+            f"{source.path} is stored in chunks of {size} bytes, so that reading takes long; larger ones are "
+            f"better",
+            SelfinvWarning,
+            stacklevel=4,
+        )
 
 
 def _check_channels(restorer: Restorer, source: LazyImage, axes: str) -> None:
