@@ -95,8 +95,8 @@ def test_the_callers_random_numbers_are_left_alone():
 
 
 def test_the_statistics_tell_how_it_came_about():
-    stats = restore(max_steps=3, seed=9).stats
-    assert (stats["method"], stats["steps"], stats["seed"], stats["device"]) == ("ssi-network", 3, 9, "cpu")
+    stats = restore(max_steps=20, seed=9).stats
+    assert (stats["method"], stats["steps"], stats["seed"], stats["device"]) == ("ssi-network", 20, 9, "cpu")
     assert stats["versions"]["selfinv"] == selfinv.__version__
     assert stats["versions"]["torch"] == torch.__version__
     # In the caller's units: the constant image's L1 score is the waves' mean deviation.
@@ -402,7 +402,7 @@ def test_a_run_that_fails_with_every_seed_says_so_and_what_to_do(monkeypatch):
 
 def test_a_run_no_better_than_a_constant_has_failed():
     with pytest.warns(SelfinvWarning, match=r"no better than at the start; use more steps"):
-        result = restore(kernel=None, operator=lambda x: 0 * x + 100, max_steps=3)
+        result = restore(kernel=None, operator=lambda x: 1e-9 * x + 100, max_steps=3)
     assert result.status == selfinv.Status.WORSE_THAN_START
 
 
