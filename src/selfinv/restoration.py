@@ -21,7 +21,7 @@ from selfinv.learning.solver import SSI, SSIState
 from selfinv.methods import Request, solver_for
 from selfinv.noise import noise_level
 from selfinv.operators import Boundary, Convolution, Identity, LinearOperator, choose_boundary
-from selfinv.psf import MeasuredPSF, check_psf, normalise
+from selfinv.psf import check_psf, normalise, values_of
 from selfinv.selection import SelfTuned, SelfTunedState, table
 from selfinv.semiblind import PSFFamily, fit_psf
 from selfinv.solvers.base import Callback, Forward, Progress, Solver, Status, run
@@ -155,7 +155,7 @@ def restore(
         for words in fitted.warnings():
             warnings.warn(words, SelfinvWarning, stacklevel=2)
     array = check_image(as_measured(image, operator), allow_nan=mask_nan)
-    kernel = None if psf is None else np.asarray(psf.psf if isinstance(psf, MeasuredPSF) else psf)
+    kernel = values_of(psf)
     arrangement = None
     if isinstance(operator, LinearOperator) and not is_on_grid(operator):
         arrangement = Arrangement.of(operator, array.shape, axes)
@@ -400,7 +400,6 @@ def _spacing(spacing: Sequence[float] | None, axes: str) -> tuple[float, ...] | 
 
 def _probe(forward: Forward, y: Tensor) -> None:
     """Make sure that a function can serve as a forward model of this measurement."""
-    linear = isinstance(forward, LinearOperator)
     shape = (*y.shape[:2], *forward.in_shape) if isinstance(forward, LinearOperator) else y.shape
     measured = y[torch.isfinite(y)]
     low, high = float(measured.min()), float(measured.max())
@@ -422,7 +421,7 @@ def _probe(forward: Forward, y: Tensor) -> None:
         raise InputError(
             "the operator is not differentiable: its output does not depend on its input in torch"
         )
-    if linear:
+    if isinstance(forward, LinearOperator):
         return
     (slope,) = torch.autograd.grad(predicted.sum(), x, allow_unused=True)
     if slope is None or not bool(slope.any()):

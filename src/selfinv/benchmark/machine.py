@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import platform
 import subprocess
 import sys
@@ -12,6 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+
+from selfinv.resources import cores as cores
+from selfinv.resources import own_memory
 
 
 @lru_cache(maxsize=1)
@@ -24,11 +26,6 @@ def commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()
-
-
-def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @lru_cache(maxsize=1)
@@ -91,25 +88,17 @@ def peak_memory(cuda: bool) -> Iterator[Memory]:
         ctypes.CDLL(None).malloc_trim(0)  # give back what earlier cases left, or it is used unseen
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    start_size = _status("VmRSS") or _highest()
+    start_size = own_memory("VmRSS") or _highest()
     try:
         yield memory
     finally:
-        memory.mebibytes = max(0.0, (_status("VmHWM") or _highest()) - start_size)
+        memory.mebibytes = max(0.0, ((own_memory("VmHWM") or _highest()) - start_size) / 2**20)
 
 
-def _status(name: str) -> float:
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), 0.0)
-
-
-def _highest() -> float:
+def _highest() -> int:
     try:
         import resource
     except ImportError:  # Windows
-        return 0.0
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        return 0
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

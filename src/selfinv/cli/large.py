@@ -80,7 +80,8 @@ def train(
     if method in METHODS and not method.startswith("ssi"):
         raise InputError(f"--method {method} trains no network; use ssi-network, ssi-fast or ssi-best")
     source = open_lazily(input, axes=axes)
-    trained = learned(source, psf, method, axes, pieces, device, seed, steps, mask_nan, quiet).model
+    kernel = None if psf is None else read_psf(psf, source)
+    trained = learned(source, kernel, method, axes, pieces, device, seed, steps, mask_nan, quiet).model
     if trained is None:
         raise InputError(f"with --method {method} a classical method did better; use ssi-network")
     with uninterrupted():
@@ -90,7 +91,7 @@ def train(
 
 def learned(
     source: LazyImage,
-    psf: Path | None,
+    kernel: Array | None,
     method: str,
     axes: str | None,
     pieces: int | None,
@@ -106,7 +107,7 @@ def learned(
     with progress(quiet) as callback:
         result, chosen = large.train(
             source,
-            _kernel(psf, source),
+            kernel,
             method=method,
             axes=axes,
             pieces=pieces,
@@ -163,14 +164,15 @@ def restore_large(
     if how.resume and kept.is_file():
         restorer: TrainedModel | Restorer = load_model(kept)
     else:
-        result = learned(source, psf, method, axes, None, device, seed, steps, mask_nan, quiet)
+        kernel = None if psf is None else read_psf(psf, source)
+        result = learned(source, kernel, method, axes, None, device, seed, steps, mask_nan, quiet)
         if result.model is not None:
             restorer = result.model.described(input=input.name)
             with uninterrupted():
                 restorer.save(kept)
             say(f"wrote {kept}, for --resume and 'selfinv apply'")
         else:
-            restorer = large.classical(result, _kernel(psf, source))
+            restorer = large.classical(result, kernel)
     apply_large(
         restorer,
         source,
@@ -202,7 +204,7 @@ def apply_large(
     from selfinv import large
     from selfinv.restoration import choose_device
 
-    with tiles_shown(quiet, source, axes) as on_tile:
+    with tiles_shown(quiet) as on_tile:
         result = large.apply(
             restorer,
             source,
@@ -264,9 +266,7 @@ def told(result: LargeResult, quiet: bool) -> None:
 
 
 @contextmanager
-def tiles_shown(
-    quiet: bool, source: LazyImage, axes: str | None
-) -> Iterator[Callable[[Outcome, Tile], None] | None]:
+def tiles_shown(quiet: bool) -> Iterator[Callable[[Outcome, Tile], None] | None]:
     """A bar on a terminal, a line now and then elsewhere."""
     if quiet:
         yield None
@@ -302,7 +302,3 @@ def tiles_shown(
         say(f"tile {through + outcome.skipped}/{outcome.tiles}{rest}")
 
     yield line
-
-
-def _kernel(psf: Path | None, source: LazyImage) -> Array | None:
-    return None if psf is None else read_psf(psf, source)

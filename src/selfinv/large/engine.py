@@ -20,10 +20,11 @@ import torch
 from selfinv.io.casting import cast, count_outside
 from selfinv.io.lazy import LazyImage
 from selfinv.io.ome_zarr import ZarrTarget
+from selfinv.io.regions import Region
 from selfinv.large.journal import Journal
-from selfinv.large.memory import peak_resident
 from selfinv.large.restorers import Restorer, restore_core
-from selfinv.large.tiles import Plan, Region, Tile
+from selfinv.large.tiles import Plan, Tile
+from selfinv.resources import cores, own_memory
 from selfinv.types import Array, AxisLayout, InputError, SelfinvWarning
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Work:
             "write": round(time.perf_counter() - start, 4),
             "values": math.prod(part.stop - part.start for part in tile.core),
             "process": os.getpid(),
-            "peak": peak_resident(),
+            "peak": own_memory("VmHWM"),
         }
 
     def _read(self, tile: Tile, layout: AxisLayout, seen: Region) -> Array:
@@ -374,17 +375,14 @@ def _count(client: Client) -> int:
 
 
 def _versions() -> dict[str, str]:
-    try:
-        from selfinv import __version__
-    except ImportError:
-        return {"selfinv": "nothing", "torch": torch.__version__}
+    from selfinv import __version__
+
     return {"selfinv": __version__, "torch": torch.__version__.split("+")[0]}
 
 
 def cores_of(count: int) -> int:
     """The cores each of so many processes may use."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, there // max(1, count))
+    return max(1, cores() // max(1, count))
 
 
 def scores_by_frame(outcome: Outcome, plan: Plan) -> dict[int, float]:

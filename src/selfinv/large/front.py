@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -28,7 +29,7 @@ from selfinv.large.restorers import ClassicalRestorer, NetworkRestorer, Restorer
 from selfinv.large.sample import Piece, choose_pieces, read_pieces
 from selfinv.large.tiles import Plan, Tile, chunks_for, cores_for
 from selfinv.learning.model import TrainedModel, versions
-from selfinv.psf import MeasuredPSF, normalise
+from selfinv.psf import normalise, values_of
 from selfinv.restoration import Result, restore
 from selfinv.solvers.base import Callback
 from selfinv.types import (
@@ -113,12 +114,12 @@ def train(
         If something cannot be used; the message says what to do.
     """
     source = _opened(image, axes)
-    kernel = np.asarray(psf.psf if isinstance(psf, MeasuredPSF) else psf) if psf is not None else None
+    kernel = values_of(psf)
     letters = _axes(source, axes, None if kernel is None else kernel.ndim)
     chosen = choose_pieces(source, letters, count=pieces, seed=seed)
-    layout = AxisLayout(letters)
+    layout, blocks = AxisLayout(letters), read_pieces(source, letters, chosen)
     result = restore(
-        read_pieces(source, letters, chosen),
+        blocks,
         psf,
         method=method,
         axes="tc" + layout.spatial,
@@ -131,7 +132,7 @@ def train(
     )
     if result.model is not None:
         restorer = NetworkRestorer(result.model)
-        scores = [restorer.score(piece) for piece in read_pieces(source, letters, chosen)]
+        scores = [restorer.score(piece) for piece in blocks]
         model = replace(result.model, axes=letters).described(
             pieces=[piece.describe(letters) for piece in chosen],
             scores=[score for score in scores if score is not None],
@@ -202,8 +203,7 @@ def apply(
         restorer = NetworkRestorer(restorer, symmetries, device, None if flat else HALO)
     else:
         model = None
-    ndim = model.inverter.network.settings.ndim if model is not None else None
-    letters = _axes(source, axes, ndim)
+    letters = _axes(source, axes, None)
     _check_channels(restorer, source, letters)
     if not source.path.is_absolute():  # workers may be in another folder
         source = open_lazily(source.path.absolute(), axes=letters)
@@ -254,7 +254,7 @@ def plan_for(restorer: Restorer, source: LazyImage, axes: str, memory: int, work
 
 def classical(result: Result, psf: Any) -> ClassicalRestorer:
     """What `train` tuned on pieces, for `apply`."""
-    kernel = None if psf is None else np.asarray(psf.psf if isinstance(psf, MeasuredPSF) else psf)
+    kernel = values_of(psf)
     tensor = None if kernel is None else torch.from_numpy(normalise(kernel)).to(torch.float32)
     assert result.solver is not None
     return ClassicalRestorer(result.solver, tensor)
@@ -397,8 +397,6 @@ def _job(restorer: Restorer, source: LazyImage, plan: Plan, dtype: str, mask_nan
 
 
 def _digest(restorer: Restorer) -> str:
-    import hashlib
-
     digest = hashlib.sha256()
     if isinstance(restorer, NetworkRestorer):
         for name, weight in sorted(restorer.model.inverter.state_dict().items()):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ class Journal:
         self.path = path
         self.job = json.loads(json.dumps(job))
         self.done: dict[int, dict[str, Any]] = {}
-        self.failed: dict[int, str] = {}
 
     def begin(self) -> None:
         """Start a new one."""
@@ -67,29 +65,23 @@ class Journal:
                 f"to start anew"
             )
         for line in lines[1:]:
-            if "failed" in line:
-                self.failed[line["tile"]] = line["failed"]
-            else:
+            if "failed" not in line:
                 self.done[line["tile"]] = line
-                self.failed.pop(line["tile"], None)
         # A line cut short by a kill must not be continued by the next one.
         self.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def finished(self, tile: int, **facts: Any) -> None:
         """A tile's values are on the disk."""
         self.done[tile] = {"tile": tile, **facts}
-        self.failed.pop(tile, None)
-        self._write([self.done[tile]])
+        self._write(self.done[tile])
 
     def gave_up(self, tile: int, why: str) -> None:
         """A tile could not be restored."""
-        self.failed[tile] = why
-        self._write([{"tile": tile, "failed": why}])
+        self._write({"tile": tile, "failed": why})
 
-    def _write(self, lines: Iterable[dict[str, Any]]) -> None:
+    def _write(self, line: dict[str, Any]) -> None:
         with open(self.path, "a") as stream:
-            for line in lines:
-                stream.write(json.dumps(line) + "\n")
+            stream.write(json.dumps(line) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
 

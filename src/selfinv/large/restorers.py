@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfinv.large.tiles import Reach, Region
+from selfinv.io.regions import Region
+from selfinv.large.tiles import Reach
 from selfinv.learning.inverter import Entrance, invert
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel

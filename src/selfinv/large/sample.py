@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
 from selfinv.io.lazy import LazyImage
+from selfinv.io.regions import Region
 from selfinv.noise import noise_level
 from selfinv.types import Array, AxisLayout, InputError
 
@@ -29,7 +29,7 @@ class Piece:
         variance over the noise's.
     """
 
-    region: tuple[slice, ...]
+    region: Region
     information: float
 
     def describe(self, axes: str) -> str:
@@ -114,6 +114,6 @@ def _overlap(one: Piece, other: Piece, axes: str) -> bool:
     """By more than a quarter along every axis."""
     return all(
         min(a.stop, b.stop) - max(a.start, b.start) > 0.25 * (a.stop - a.start)
-        for axis, a, b in zip(itertools.chain(axes), one.region, other.region, strict=True)
+        for axis, a, b in zip(axes, one.region, other.region, strict=True)
         if axis != "c"
     )

@@ -7,9 +7,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from selfinv.io.regions import Region
 from selfinv.types import AxisLayout, InputError, Shape
-
-Region = tuple[slice, ...]
 
 CHUNK = {1: 65536, 2: 512, 3: 64}  # values along each spatial axis of a chunk that is written
 
@@ -40,7 +39,7 @@ class Reach:
         start -= (start + self.before) % self.multiple
         stop += (n + self.after - stop) % self.multiple
         # What is nearly the whole may as well be the whole: its end must not fall out of step.
-        return slice(max(0, start) if start > 0 else 0, stop if stop < n else n)
+        return slice(max(0, start), min(stop, n))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Every PSF is a float64 array with its axes in the order ``z y x``, its centre at
 from selfinv.psf.checks import check_psf, normalise
 from selfinv.psf.gaussian import gaussian
 from selfinv.psf.gibson_lanni import Objective, best_focus, gibson_lanni
-from selfinv.psf.measured import MeasuredPSF, from_bead
+from selfinv.psf.measured import MeasuredPSF, from_bead, values_of
 
 __all__ = [
     "MeasuredPSF",
@@ -17,4 +17,5 @@ __all__ = [
     "gaussian",
     "gibson_lanni",
     "normalise",
+    "values_of",
 ]

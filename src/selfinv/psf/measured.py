@@ -12,7 +12,7 @@ from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 
 from selfinv.psf.checks import check_shape, per_axis
-from selfinv.types import InputError, Shape, check_image
+from selfinv.types import Array, InputError, Shape, check_image
 
 Floats = npt.NDArray[np.float64]
 
@@ -344,3 +344,8 @@ def _crop(data: Floats, size: int) -> Floats:
     before, after = max(0, -first), max(0, first + size - len(data))
     padded = np.pad(data, [(before, after)] + [(0, 0)] * (data.ndim - 1))
     return padded[first + before : first + before + size]
+
+
+def values_of(psf: Any) -> Array | None:
+    """The array of a PSF that is given as one or as a `MeasuredPSF`; None for none."""
+    return None if psf is None else np.asarray(psf.psf if isinstance(psf, MeasuredPSF) else psf)

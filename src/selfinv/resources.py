@@ -1,0 +1,51 @@
+"""Floor 0: the cores and the memory that this process may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Bytes that this machine, or the container it is, can still give."""
+    found = [_free(), _left_by_container()]
+    known = [value for value in found if value is not None]
+    return min(known) if known else 4 * 2**30
+
+
+def own_memory(name: str) -> int:
+    """Bytes of this process that Linux calls so, ``VmRSS`` (now) or ``VmHWM`` (at most); 0 elsewhere."""
+    return _told(Path("/proc/self/status"), name)
+
+
+def _free() -> int | None:
+    told = _told(Path("/proc/meminfo"), "MemAvailable")
+    if told:
+        return told
+    try:  # macOS
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _left_by_container() -> int | None:
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return None if limit == "max" else max(0, int(limit) - int(used))
+    except (OSError, ValueError):
+        return None
+
+
+def _told(path: Path, name: str) -> int:
+    """Bytes from a line like ``VmRSS:  1234 kB``; 0 if there is none."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0)
