@@ -17,7 +17,7 @@ from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.masks import ComplementaryPairs, Decaying, Grid, RandomPixels
 from selfinv.learning.measurement import draw_window
 from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
-from selfinv.learning.solver import Hiding
+from selfinv.learning.solver import Hiding, Windows
 from selfinv.operators import (
     ChannelMixing,
     Convolution,
@@ -67,12 +67,12 @@ def test_neither_training_nor_validation_values_reach_their_own_prediction(fill,
         Identity(shape) if boundary == "denoise" else Convolution(gaussian((1.2, 1.2)), shape, boundary)
     )
     solver = small(ssi(operator.in_shape, 1))
-    solver = replace(solver, hiding=Hiding(scheme, fill, validation=0.1), window=24 * 24)
+    solver = replace(solver, hiding=Hiding(scheme, fill, validation=0.1), windows=Windows(24 * 24, 24 * 24))
     y = torch.rand(1, 1, *shape)
     state = solver.init(y, operator.float(), seed=0)
     data = state.data
     for step in (0, 5):
-        window = draw_window(data, solver.window, solver.network.multiple(), 6, step)
+        window = draw_window(data, 24 * 24, solver.network.multiple(), 6, step)
         region, validation = window.see(data.y), window.see(data.validation)
         drawn = solver.hiding.drawn(region.shape, state.step, state.seed)
         symmetry = data.symmetries[-1]

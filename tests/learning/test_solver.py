@@ -11,7 +11,18 @@ import torch
 from skimage import data
 
 import selfinv
-from selfinv.learning import SSI, Decaying, Head, Hiding, RandomPixels, Training, ssi, ssi_paper, ssi_unmasked
+from selfinv.learning import (
+    SSI,
+    Decaying,
+    Head,
+    Hiding,
+    RandomPixels,
+    Training,
+    Windows,
+    ssi,
+    ssi_paper,
+    ssi_unmasked,
+)
 from selfinv.learning.inverter import Inverter
 from selfinv.learning.unet import UNetSettings
 from selfinv.operators import Convolution
@@ -234,3 +245,26 @@ def test_nothing_outside_does_not_bend_the_level_inside():
     edge = np.concatenate([result.image[0], result.image[-1], result.image[:, 0], result.image[:, -1]])
     assert edge.mean() == pytest.approx(1000, rel=0.08)
     assert y[0].mean() < 700
+
+
+def test_windows_grow_from_a_part_to_the_whole():
+    windows = Windows(first=100, last=1600, growth=(0.5, 0.9))
+    assert [windows.size(p, 10_000) for p in (0.0, 0.5, 0.7, 0.9, 1.0)] == [100, 100, 400, 1600, 1600]
+    assert windows.size(1.0, 900) == 900
+    assert {windows.size(p, 64) for p in (0.0, 0.7, 1.0)} == {64}
+
+
+def test_steps_see_parts_of_a_large_image_first_and_all_of_it_in_the_end():
+    seen = []
+
+    class Watched(RandomPixels):
+        def hidden(self, shape, step, seed):
+            seen.append(math.prod(shape))
+            return super().hidden(shape, step, seed)
+
+    y, operator = blurred((64, 64))
+    solver = replace(tiny(max_steps=20), hiding=Hiding(Watched(0.5)), windows=Windows(24 * 24, 10**6))
+    run(solver, y, operator, restarts=0)
+    assert max(seen[:10]) < 40 * 40
+    assert len(set(seen)) > 3
+    assert seen[18:] == [y.numel()] * 2

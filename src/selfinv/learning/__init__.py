@@ -5,7 +5,7 @@ from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.masks import ComplementaryPairs, Decaying, Grid, RandomPixels
 from selfinv.learning.model import TrainedModel
 from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
-from selfinv.learning.solver import SSI, Hiding, Training
+from selfinv.learning.solver import SSI, Hiding, Training, Windows
 from selfinv.learning.unet import UNet, UNetSettings
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Training",
     "UNet",
     "UNetSettings",
+    "Windows",
     "ssi",
     "ssi_paper",
     "ssi_unmasked",

@@ -54,12 +54,13 @@ def orthogonalised(matrix: Tensor, iterations: int = 5) -> Tensor:
         Of any shape ``rows columns``; the zero matrix is returned as it is.
     """
     x = matrix / matrix.norm().clamp_min(1e-30)
-    if wide := x.shape[0] <= x.shape[1]:
+    if tall := x.shape[0] > x.shape[1]:
         x = x.T  # the products below are then of the smaller size
     for _ in range(iterations):
-        square = x.T @ x
-        x = 3.4445 * x + x @ (-4.7750 * square + 2.0315 * square @ square)
-    return x.T if wide else x
+        square = x @ x.T
+        polynomial = torch.addmm(square, square, square, beta=-4.7750, alpha=2.0315)
+        x = torch.addmm(x, polynomial, x, beta=3.4445)
+    return x.T if tall else x
 
 
 class Muon(torch.optim.AdamW):

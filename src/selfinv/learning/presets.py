@@ -10,22 +10,30 @@ from selfinv.learning.equivariance import ScaleLessons
 from selfinv.learning.inverter import Head
 from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.masks import Decaying, RandomPixels
-from selfinv.learning.solver import SSI, Hiding, Training
+from selfinv.learning.solver import SSI, Hiding, Training, Windows
 from selfinv.learning.unet import UNetSettings, pooled_axes_for
 
-WINDOW = {1: 2200 * 2200, 2: 2200 * 2200, 3: 384 * 384}  # values that one training step looks at, at most
+# Values that one training step looks at, at first and at the end, at most.
+WINDOWS = {
+    1: Windows(512 * 512, 2200 * 2200),
+    2: Windows(512 * 512, 2200 * 2200),
+    3: Windows(384 * 384, 384 * 384),
+}
 STEPS = {1: 200, 2: 200, 3: 300}
 
 
 def planned_steps(shape: Sequence[int]) -> int:
     """Training steps for an object of this spatial shape.
 
-    As many for a large image as for a small one; where steps look at windows of a flat image, their number
-    grows with the root of the number of windows.
+    Up to half as many again for a larger image, which has more to teach and of which most steps see a part;
+    where they never see the whole of a flat image, in proportion to the root of the number of parts.
     """
-    ndim = len(shape)
-    windows = max(1.0, math.prod(shape) / WINDOW[ndim]) if ndim < 3 else 1.0
-    return round(STEPS[ndim] * math.sqrt(windows))
+    ndim, size = len(shape), math.prod(shape)
+    windows = WINDOWS[ndim]
+    if ndim == 3:
+        return STEPS[ndim]
+    larger = min(1.5, max(1.0, math.sqrt(size / windows.first)))
+    return round(STEPS[ndim] * larger * math.sqrt(max(1.0, size / windows.last)))
 
 
 def ssi(
@@ -74,7 +82,7 @@ def ssi(
         head=Head(residual=not pixels),
         hiding=Hiding(RandomPixels(0.25 if pixels else 0.35)),
         lessons=ScaleLessons(),
-        window=WINDOW[ndim],
+        windows=WINDOWS[ndim],
     )
 
 

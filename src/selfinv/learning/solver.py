@@ -31,6 +31,7 @@ from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, w
 from selfinv.learning.masks import FILLS, MaskScheme, RandomPixels
 from selfinv.learning.measurement import (
     Measurement,
+    Window,
     draw_validation,
     draw_window,
     drawn_shape,
@@ -134,6 +135,34 @@ class Training:
     check_every: int = 0
 
 
+@dataclass(frozen=True)
+class Windows:
+    """How much of a large image a training step looks at: a random part at first, the whole in the end.
+
+    While the rate is high a part teaches as much as the whole; the last steps need all of it, because a
+    network normalises by the statistics of what it looks at.
+
+    Parameters
+    ----------
+    first, last
+        Values of the object, at first and at the end, at most.
+    growth
+        Fractions of the run between which the window grows, geometrically.
+    """
+
+    first: int
+    last: int
+    growth: tuple[float, float] = (0.5, 0.9)
+
+    def size(self, progress: float, whole: int) -> int:
+        """Values to look at after this fraction of the run, of an object of ``whole`` values."""
+        begin, end = self.growth
+        last = min(self.last, whole)
+        first = min(self.first, last)
+        grown = min(1.0, max(0.0, (progress - begin) / (end - begin)))
+        return last if grown == 1.0 else round(first * (last / first) ** grown)
+
+
 @dataclass
 class SSIState:
     """A run in progress (changed in place by `SSI.step`)."""
@@ -181,9 +210,9 @@ class SSI:
         What the network learns from its own reduced reconstruction (2-D convolutions only); None: nothing.
     augment
         Train on, and average over, the flips and quarter turns that the operator does not notice.
-    window
-        Train on random windows of about this many values when the image is larger; None always takes the
-        whole image, as do operators that cannot look at a window.
+    windows
+        How much of a larger image a step looks at; None always takes the whole, as do operators that cannot
+        look at a window.
     """
 
     network: UNetSettings
@@ -193,7 +222,7 @@ class SSI:
     loss: MaskedLoss | None = None
     lessons: ScaleLessons | None = None
     augment: bool = True
-    window: int | None = None
+    windows: Windows | None = None
 
     def planned_steps(self) -> int:
         """The largest number of training steps."""
@@ -319,7 +348,7 @@ class SSI:
     def _loss(self, state: SSIState) -> Tensor:
         data, training = state.data, self.training
         state.model.train()
-        window = draw_window(data, self.window, self.network.multiple(), state.seed + 6, state.step)
+        window = self._window(state, state.seed + 6)
         y, missing, validation = (window.see(t) for t in (data.y, data.missing, data.validation))
         always = _always_shown(data.operator, y)
         drawn = self._drawn(y, data.operator, state.step, state.seed)
@@ -354,6 +383,14 @@ class SSI:
             loss = loss + training.kernel_continuity * kernel_roughness(state.model.network)
         return loss
 
+    def _window(self, state: SSIState, seed: int) -> Window:
+        """What the present step looks at."""
+        data, size = state.data, None
+        if self.windows is not None:
+            whole = data.y.shape[0] * math.prod(data.object_shape)
+            size = self.windows.size(state.step / self.training.max_steps, whole)
+        return draw_window(data, size, self.network.multiple(), seed, state.step)
+
     def _drawn(self, y: Tensor, operator: Forward, step: int, seed: int) -> Tensor:
         """What one step hides of ``y``."""
         drawn = self.hiding.drawn(y.shape, step, seed, together_of(operator)).to(y.device)
@@ -369,7 +406,7 @@ class SSI:
     def _reconstruct(self, state: SSIState) -> Tensor:
         """The object in a window as the averaged weights see it now, without the validation values."""
         data = state.data
-        window = draw_window(data, self.window, self.network.multiple(), state.seed + 9, state.step)
+        window = self._window(state, state.seed + 9)
         y, missing, validation = (window.see(t) for t in (data.y, data.missing, data.validation))
         weights = state.average.average if state.average else state.model.state_dict()
         hidden = self.hiding.concealed(validation) | missing
