@@ -68,6 +68,7 @@ def ssi(
         marks=1,
         widths=widths,
         kernels=(3, 3),
+        first_kernels=(3,),
         pool="average",
         slope=0.1,
         skip="add",

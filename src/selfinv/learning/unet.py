@@ -33,6 +33,8 @@ class UNetSettings:
         Channels of each level, finest first; the decoder mirrors them.
     kernels
         Sizes of the successive convolutions of a level.
+    first_kernels
+        The same of the finest level on the way down, where samples are many; None: as ``kernels``.
     pool
         ``"max"`` or ``"average"``.
     slope
@@ -54,6 +56,7 @@ class UNetSettings:
     marks: int = 0
     widths: tuple[int, ...] = (8, 16, 32, 64, 64)
     kernels: tuple[int, ...] = (5, 3)
+    first_kernels: tuple[int, ...] | None = None
     pool: Literal["max", "average"] = "max"
     slope: float = 0.0
     fold: int = 1
@@ -70,7 +73,9 @@ class UNetSettings:
         """Undo `to_dict`, also after a passage through JSON."""
         values = dict(settings)
         values["widths"] = tuple(values["widths"])
-        values["kernels"] = tuple(values["kernels"])
+        for name in ("kernels", "first_kernels"):
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
         if values.get("pooled_axes") is not None:
             values["pooled_axes"] = tuple(tuple(axes) for axes in values["pooled_axes"])
         return cls(**values)
@@ -90,6 +95,7 @@ class UNetSettings:
     def receptive_radius(self) -> tuple[int, ...]:
         """How far along each axis an output sample's inputs can be away from it, at most."""
         across = sum(kernel // 2 for kernel in self.kernels)
+        first = sum(kernel // 2 for kernel in self.first_kernels or self.kernels)
         radii = []
         for axis in range(self.ndim):
             scales = [self.fold]
@@ -97,7 +103,7 @@ class UNetSettings:
                 scales.append(scales[-1] * level[axis])
             # Down and up again through all levels but the coarsest; then pooling and unfolding, which look at
             # whole blocks, and the smoothing of the output.
-            convolved = across * (2 * sum(scales[:-1]) + scales[-1])
+            convolved = across * (2 * sum(scales[:-1]) + scales[-1]) + (first - across) * scales[0]
             radii.append(convolved + 2 * (scales[-1] - 1) + (1 if self.fold > 1 else 0))
         return tuple(radii)
 
@@ -157,16 +163,17 @@ class UNet(nn.Module):
         self.down = nn.ModuleList()
         previous = (settings.channels + settings.marks) * samples
         for width in widths:
-            self.down.append(self._block(previous, width))
+            first = not self.down and settings.first_kernels
+            self.down.append(self._block(previous, width, first or settings.kernels))
             previous = width
         self.up = nn.ModuleList()
         self.to_skip = nn.ModuleList()
         for width in reversed(widths[:-1]):
             if settings.skip == "add":
                 self.to_skip.append(self._conv(previous, width, 1, bias=False))
-                self.up.append(self._block(width, width))
+                self.up.append(self._block(width, width, settings.kernels))
             else:
-                self.up.append(self._block(previous + width, width))
+                self.up.append(self._block(previous + width, width, settings.kernels))
             previous = width
         self.last = self._conv(previous, settings.channels * samples, 1, bias=True)
         if settings.ndim in LAYOUTS:
@@ -181,10 +188,10 @@ class UNet(nn.Module):
         conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[self.settings.ndim - 1]
         return conv(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
 
-    def _block(self, inputs: int, outputs: int) -> nn.Sequential:
+    def _block(self, inputs: int, outputs: int, kernels: Sequence[int]) -> nn.Sequential:
         norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[self.settings.ndim - 1]
         layers: list[nn.Module] = []
-        for kernel in self.settings.kernels:
+        for kernel in kernels:
             layers += [
                 self._conv(inputs, outputs, kernel, bias=False),
                 norm(outputs),
