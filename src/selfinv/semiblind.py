@@ -13,6 +13,10 @@ maximised over :math:`a, \gamma, \kappa, \sigma, \tau`, raised to the power ``1 
 rings deviate together, and averaged over :math:`\theta` within the bounds of the family. Where that narrows
 the bounds to less than half, the mean is the answer; where not, the start value is kept and said to be kept.
 
+Rings do not see a direction. Where the PSF has one (astigmatism, coma), each ring is divided into sectors,
+and the object has an amplitude :math:`a` of its own in each, since real objects prefer directions; the rest
+of its spectrum is common to all.
+
 A hidden value's score is nearly blind to a PSF too narrow (a blurred object then explains the data as well),
 so held-out values do not fit here; they only guard: a fitted PSF that predicts them significantly worse than
 the start's is not taken.
@@ -22,7 +26,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,6 +38,7 @@ from selfinv import psf as psf_models
 from selfinv.learning.measurement import object_pads
 from selfinv.methods import Request, solver_for
 from selfinv.operators import Convolution, choose_boundary
+from selfinv.psf.zernike import check_terms, orders
 from selfinv.selection import Difference, SelfTunedState, difference
 from selfinv.solvers.base import run
 from selfinv.solvers.wiener import fill_holes
@@ -45,11 +50,13 @@ TEMPER = 3.0  # with it 70 to 90 % of the intervals hold the truth (docs/experim
 NARROWED = 0.5  # of the range's deviation: what is known less well is not identifiable
 SPREAD = 1.5  # bounds: the start value divided and multiplied by this
 WIDTH_SPREAD = 2.0  # the same of a Gaussian's width, of which less is known
+TERM_SPREAD = 0.15  # of a Zernike coefficient: plus and minus this, waves rms
 POINTS = {1: 25, 2: 13, 3: 7}  # of the grid along each of so many parameters
 UNLIKE = 3.0  # prior deviations: beyond, the object's spectrum is not of the kind assumed
 SMALLEST = 48  # samples a side: fewer have too few rings
 GUARDED = 384  # samples a side of what the guard restores
 
+_SECTORS = 6  # of half a turn
 _TAPER = 0.25  # of each side
 _CORRELATED = 1.6  # waves that the taper makes into one
 _LOWEST = 3  # periods per image
@@ -68,7 +75,12 @@ class PSFFamily:
     names, start
         Of the parameters; what was told of each.
     lower, upper
-        Between which bounds each is looked for; positive ones on a logarithmic scale.
+        Between which bounds each is looked for.
+    logarithmic
+        Whether on a logarithmic scale, where both bounds have one sign.
+    directional
+        Whether the kernels have a direction, i.e. are not all rotationally symmetric; the spectrum is then
+        divided into sectors.
 
     Raises
     ------
@@ -90,6 +102,8 @@ class PSFFamily:
     start: tuple[float, ...]
     lower: tuple[float, ...]
     upper: tuple[float, ...]
+    logarithmic: bool = True
+    directional: bool = False
 
     def __post_init__(self) -> None:
         n = len(self.names)
@@ -113,7 +127,9 @@ class PSFFamily:
     def place(self, unit: float, axis: int) -> float:
         """The value of a parameter at the share ``unit`` of its range."""
         low, high = self.lower[axis], self.upper[axis]
-        return low * (high / low) ** unit if low * high > 0 else low + (high - low) * unit
+        if self.logarithmic and low * high > 0:
+            return low * (high / low) ** unit
+        return low + (high - low) * unit
 
     def fix(self, values: dict[str, float]) -> PSFFamily:
         """The family of the other parameters, these held."""
@@ -126,7 +142,14 @@ class PSFFamily:
         def part(items: Sequence[Any]) -> tuple[Any, ...]:
             return tuple(items[i] for i in free)
 
-        return PSFFamily(kernel, part(self.names), part(self.start), part(self.lower), part(self.upper))
+        return replace(
+            self,
+            kernel=kernel,
+            names=part(self.names),
+            start=part(self.start),
+            lower=part(self.lower),
+            upper=part(self.upper),
+        )
 
 
 def gaussian_family(
@@ -223,6 +246,99 @@ def gibson_lanni_family(
         tuple(told[name] for name in fit),
         tuple(bounds[name][0] for name in fit),
         tuple(bounds[name][1] for name in fit),
+    )
+
+
+def zernike_family(
+    shape: Sequence[int],
+    optics: psf_models.Objective,
+    terms: Mapping[Any, float],
+    *,
+    pixel_size: float | Sequence[float],
+    defocus: float = 0.0,
+    particle_depth: float = 0.0,
+    fit: Sequence[str | int] = ("defocus", "spherical"),
+    spread: float = TERM_SPREAD,
+) -> PSFFamily:
+    """Planes of an aberrated microscope (`selfinv.psf.zernike`) with about these ``terms``, waves rms.
+
+    The power spectrum is the same for a PSF and its mirror image. With all terms of even angular order
+    (defocus, astigmatism, spherical) negated together the PSF itself stays the same; with all of odd order
+    (coma, trefoil), it becomes its mirror image. The signs are therefore the told ones: where the bounds
+    would hold both of two such solutions, one of the fitted term told largest is put to 0 (the lower one of
+    the first term, if all are told to be 0). Held terms, a ``defocus`` or mismatched ``optics`` can tell the
+    sign; then the bounds are left as they are.
+
+    Parameters
+    ----------
+    shape
+        ``(y, x)`` of the kernel.
+    terms
+        What was told of each, by name or Noll's index; those not fitted are held.
+    defocus, particle_depth
+        As in `selfinv.psf.zernike`, µm; held.
+    fit
+        What is fitted, one to three terms; one not in ``terms`` is told to be 0. Any but a tilt, which the
+        spectrum does not see.
+    spread
+        Each is looked for between its told value minus and plus this, in waves rms.
+
+    Raises
+    ------
+    InputError
+        If ``fit`` is empty, too long, doubled or a tilt, if ``spread`` is not positive, or as
+        `selfinv.psf.zernike` does.
+
+    Examples
+    --------
+    >>> optics = psf_models.Objective(na=0.8, wavelength=0.6)
+    >>> family = zernike_family((21, 21), optics, {"defocus": 0.3}, pixel_size=0.3, spread=0.1)
+    >>> family.names, [round(low, 3) for low in family.lower]
+    (('defocus', 'spherical'), [0.2, -0.1])
+    """
+    sizes = psf_models.checks.check_shape(shape, (2,))
+    given = check_terms(terms)
+    asked = [*fit]
+    names = tuple(check_terms(dict.fromkeys(asked, 0.0)))
+    if not 1 <= len(names) <= max(POINTS) or len(names) < len(asked):
+        raise InputError(f"fit={tuple(fit)!r}; name one to {max(POINTS)} Zernike terms, once each")
+    tilts = [name for name in names if orders(name)[0] == 1]
+    if tilts:
+        raise InputError(f"{tilts[0]} displaces the image, which its spectrum does not show; fit other terms")
+    width = psf_models.checks.positive("spread", spread)
+    start = {name: given.get(name, 0.0) for name in names}
+    lower = {name: waves - width for name, waves in start.items()}
+    upper = {name: waves + width for name, waves in start.items()}
+
+    def plane(values: Mapping[str, float], size: Sequence[int] = sizes) -> Floats:
+        return psf_models.zernike(
+            size,
+            optics,
+            given | dict(values),
+            pixel_size=pixel_size,
+            defocus=defocus,
+            particle_depth=particle_depth,
+        )
+
+    def power(values: Mapping[str, float]) -> Floats:
+        return np.abs(np.fft.fft2(plane(values, [n | 1 for n in sizes])))  # odd: a mirror image fits, too
+
+    for parity in (0, 1):
+        group = [name for name in names if orders(name)[1] % 2 == parity]
+        if group and all(lower[name] < 0 < upper[name] for name in group):
+            negated = upper | {name: -upper[name] for name in group}
+            if np.allclose(power(upper), power(negated), atol=1e-5):
+                largest = max(group, key=lambda name: abs(start[name]))
+                (upper if start[largest] < 0 else lower)[largest] = 0.0
+
+    return PSFFamily(
+        lambda *values: plane(dict(zip(names, values, strict=True))),
+        names,
+        tuple(start.values()),
+        tuple(lower.values()),
+        tuple(upper.values()),
+        logarithmic=False,
+        directional=any(orders(name)[1] for name, waves in (given | upper).items() if waves),
     )
 
 
@@ -356,7 +472,7 @@ def fit_psf(
     if min(y.shape[-2:]) < least:
         why = f"an image of {y.shape[-2]} × {y.shape[-1]} is too small (at least {least} a side)"
         return _not_told(family, why)
-    fitted = _fit(_Spectrum(y), family)
+    fitted = _fit(_Spectrum(y, _SECTORS if family.directional else 1), family)
     if guard and any(fitted.identifiable):
         compared = _guard(y, told, fitted.psf, seed)
         if compared.mean > 0 and compared.significant:
@@ -379,9 +495,9 @@ def _around(name: str, value: float, spread: float) -> tuple[float, float]:
 
 
 class _Spectrum:
-    """The mean power of the planes of an image, ``batch channel y x``, in rings of frequencies."""
+    """The mean power of the planes of an image, ``batch channel y x``, in rings, or sectors of rings."""
 
-    def __init__(self, y: Floats) -> None:
+    def __init__(self, y: Floats, sectors: int = 1) -> None:
         missing = np.isnan(y)
         if missing.any():
             measured = torch.from_numpy((~missing).astype(np.float64))
@@ -396,49 +512,56 @@ class _Spectrum:
             window *= (np.sin(rise * np.pi / 2) ** 2).reshape([-1 if i == axis else 1 for i in range(2)])
         means = (planes * window).sum((1, 2), keepdims=True) / window.sum()
         power = (np.abs(np.fft.fft2((planes - means) * window)) ** 2).mean(0) / (window**2).sum()
-        frequency = np.hypot(np.fft.fftfreq(self.shape[0])[:, None], np.fft.fftfreq(self.shape[1]))
+        down, right = np.fft.fftfreq(self.shape[0])[:, None], np.fft.fftfreq(self.shape[1])
+        frequency = np.hypot(down, right)
         side = min(self.shape)
-        self._ring = np.rint(frequency * side).astype(np.int64).ravel()
-        self._count = np.bincount(self._ring)
-        every = np.arange(len(self._count)) / side
-        self._used = (self._count > 0) & (every * side >= _LOWEST) & (every <= 0.5)
-        self.log_frequency = np.log(self.rings(frequency))
+        ring = np.rint(frequency * side).astype(np.int64)
+        # The first sector has the x axis in its middle; opposite directions are one.
+        sector = np.rint(np.arctan2(down, right) / np.pi * sectors).astype(np.int64) % sectors
+        self._part = (ring * sectors + sector).ravel()
+        self._count = np.bincount(self._part, minlength=(ring.max() + 1) * sectors)
+        every = np.repeat(np.arange(ring.max() + 1) / side, sectors)
+        # Of sectors, so wide a ring that each holds as many waves as the lowest whole ring.
+        self._used = (self._count > 0) & (every * side >= _LOWEST * sectors) & (every <= 0.5)
+        self.log_frequency = np.log(self.parts(frequency))
         self.log_frequency = self.log_frequency - self.log_frequency.mean()
+        self.sector = np.tile(np.arange(sectors), ring.max() + 1)[self._used]
         self.count = self._count[self._used] / 2 * len(planes) / _CORRELATED  # a real image's waves are pairs
-        self.power = self.rings(power)
+        self.power = self.parts(power)
         # Of the mean of n exponential variables the logarithm has the mean log(mean) - 1/2n, variance 1/n.
         self.log_power = np.log(np.maximum(self.power, 1e-12 * self.power.max())) + 0.5 / self.count
 
-    def rings(self, values: Floats) -> Floats:
-        """Means over the rings in use."""
-        sums = np.bincount(self._ring, values.ravel(), minlength=len(self._count))
+    def parts(self, values: Floats) -> Floats:
+        """Means over the rings or sectors in use."""
+        sums = np.bincount(self._part, values.ravel(), minlength=len(self._count))
         return np.asarray(sums / np.maximum(self._count, 1))[self._used]
 
     def transfer(self, kernel: Floats) -> Floats:
-        """The rings of |H|² of a PSF."""
-        return self.rings(np.abs(np.fft.fft2(kernel, self.shape)) ** 2)
+        """|H|² of a PSF, of each part."""
+        return self.parts(np.abs(np.fft.fft2(kernel, self.shape)) ** 2)
 
 
 def _misfit(spectrum: _Spectrum, transfer: Floats, start: Floats) -> tuple[float, Floats]:
     """The least minus log-likelihood for this |H|², and the nuisance parameters it has there.
 
-    These are the logarithm of the object's spectrum at the middle of the (logarithmic) frequencies, its
-    exponent's deviation, its curvature, log σ², log τ.
+    These are the logarithm of the object's spectrum at the middle of the (logarithmic) frequencies, in each
+    sector, its exponent's deviation, its curvature, log σ², log τ.
     """
     from scipy.optimize import minimize
 
     u = spectrum.log_frequency
-    basis = np.stack([np.ones_like(u), u, u**2 / 2], axis=1)
+    sectors = spectrum.sector.max() + 1
+    basis = np.column_stack([spectrum.sector[:, None] == np.arange(sectors), u, u**2 / 2])
     response = np.log(np.maximum(transfer, 1e-30)) - _EXPONENT * u
-    centre = np.array([0.0, 0.0, 0.0, 0.0, _DEVIATION])
-    width = np.array([np.inf, _EXPONENT_SD, _CURVATURE_SD, np.inf, _DEVIATION_SD])
+    centre = np.array([0.0] * sectors + [0.0, 0.0, 0.0, _DEVIATION])
+    width = np.array([np.inf] * sectors + [_EXPONENT_SD, _CURVATURE_SD, np.inf, _DEVIATION_SD])
     chance = 1 / spectrum.count
 
     def cost(x: Floats) -> tuple[float, Floats]:
-        signal = response + basis @ x[:3]
-        log_model = np.logaddexp(signal, x[3])
+        signal = response + basis @ x[:-2]
+        log_model = np.logaddexp(signal, x[-2])
         share = np.exp(signal - log_model)
-        deviation = np.exp(2 * x[4])
+        deviation = np.exp(2 * x[-1])
         variance = chance + deviation * share**2
         residual = spectrum.log_power - log_model
         prior = (x - centre) / width
@@ -446,10 +569,10 @@ def _misfit(spectrum: _Spectrum, transfer: Floats, start: Floats) -> tuple[float
         by_mean = -residual / variance
         by_variance = 0.5 * (1 / variance - (residual / variance) ** 2)
         turn = 2 * deviation * share**2 * (1 - share) * by_variance
-        slope = np.empty(5)
-        slope[:3] = basis.T @ (by_mean * share + turn)
-        slope[3] = (by_mean * (1 - share) - turn).sum()
-        slope[4] = (2 * deviation * share**2 * by_variance).sum()
+        slope = np.empty(len(x))
+        slope[:-2] = basis.T @ (by_mean * share + turn)
+        slope[-2] = (by_mean * (1 - share) - turn).sum()
+        slope[-1] = (2 * deviation * share**2 * by_variance).sum()
         return value, slope + prior / width
 
     found = minimize(cost, start, jac=True, method="L-BFGS-B", options={"maxiter": 300})
@@ -459,9 +582,9 @@ def _misfit(spectrum: _Spectrum, transfer: Floats, start: Floats) -> tuple[float
 def _unlike(nuisance: Floats) -> str:
     """What is wrong with the likeliest spectrum of the object; empty if nothing is."""
     off = {
-        "exponent": abs(float(nuisance[1])) / _EXPONENT_SD,
-        "curvature": abs(float(nuisance[2])) / _CURVATURE_SD,
-        "roughness": (float(nuisance[4]) - _DEVIATION) / _DEVIATION_SD,
+        "exponent": abs(float(nuisance[-4])) / _EXPONENT_SD,
+        "curvature": abs(float(nuisance[-3])) / _CURVATURE_SD,
+        "roughness": (float(nuisance[-1]) - _DEVIATION) / _DEVIATION_SD,
     }
     what = max(off, key=off.__getitem__)
     if off[what] <= UNLIKE:
@@ -473,10 +596,11 @@ def _unlike(nuisance: Floats) -> str:
 
 
 def _first_guess(spectrum: _Spectrum) -> Floats:
+    sectors = spectrum.sector.max() + 1
     tail = max(5, len(spectrum.power) // 10)
     return np.array(
         [
-            math.log(spectrum.power.mean()) - 2.0,
+            *[math.log(spectrum.power.mean()) - 2.0] * sectors,
             0.0,
             0.0,
             math.log(float(np.median(spectrum.power[-tail:])) + 1e-300),
@@ -632,4 +756,4 @@ def _guard(y: Floats, told: Floats, fitted: Floats, seed: int) -> Difference:
     return difference(chosen[1], chosen[0])
 
 
-__all__ = ["FittedPSF", "PSFFamily", "fit_psf", "gaussian_family", "gibson_lanni_family"]
+__all__ = ["FittedPSF", "PSFFamily", "fit_psf", "gaussian_family", "gibson_lanni_family", "zernike_family"]

@@ -1,4 +1,4 @@
-"""``psf gaussian``, ``psf gibson-lanni``, ``psf measured``, ``psf fit``."""
+"""``psf gaussian``, ``psf gibson-lanni``, ``psf zernike``, ``psf measured``, ``psf fit``."""
 
 from __future__ import annotations
 
@@ -87,6 +87,38 @@ def psf_gibson_lanni(
     _write_psf(output, kernel, lateral if kernel.ndim == 2 else [z_step or 1.0, *lateral])
 
 
+@psf_app.command("zernike")
+def psf_zernike(
+    terms: Annotated[
+        str,
+        typer.Option(
+            help="Aberrations in waves rms, e.g. defocus=0.3,spherical=-0.1: defocus, astigmatism, "
+            "oblique_astigmatism, coma_x, coma_y, trefoil_x, trefoil_y, spherical, tilt_x, tilt_y, or Noll's "
+            "index."
+        ),
+    ],
+    na: Annotated[float, typer.Option(help="Numerical aperture.")],
+    wavelength: Annotated[float, typer.Option(help="Emission wavelength, µm.")],
+    pixel_size: Annotated[str, typer.Option(help="Pixel size in the sample, µm; one number or y,x.")],
+    shape: Annotated[str, typer.Option(help="Size in pixels, e.g. 25,25.")],
+    output: PSFOutput,
+    defocus: Annotated[float, typer.Option(help="Distance from focus, µm; adds to the terms.")] = 0.0,
+    immersion: Annotated[float, typer.Option(help="Refractive index: air 1, water 1.33, oil 1.515.")] = 1.33,
+) -> None:
+    """A plane of a widefield microscope with aberrations, as Zernike terms."""
+    from selfinv import psf
+
+    lateral = per_axis("--pixel-size", pixel_size, 2)
+    kernel = psf.zernike(
+        shape_of(shape, 2),
+        psf.Objective(na=na, wavelength=wavelength, ni=immersion),
+        _terms(terms),
+        pixel_size=lateral,
+        defocus=defocus,
+    )
+    _write_psf(output, kernel, lateral)
+
+
 @psf_app.command("measured")
 def psf_measured(
     input: Annotated[Path, typer.Argument(metavar="INPUT", help="Image of one bead.")],
@@ -136,27 +168,40 @@ def psf_measured(
 def psf_fit(
     input: Annotated[Path, typer.Argument(metavar="INPUT", help="The noisy, blurred image.")],
     output: PSFOutput,
-    family: Annotated[str, typer.Option(help="gaussian or gibson-lanni.")] = "gaussian",
+    family: Annotated[str, typer.Option(help="gaussian, gibson-lanni or zernike.")] = "gaussian",
     sigma: Annotated[
         float | None,
         typer.Option(help="gaussian: about how wide, in pixels, or in µm with --pixel-size."),
     ] = None,
     defocus: Annotated[
-        float | None, typer.Option(help="gibson-lanni: about how far out of focus, µm.")
+        float | None,
+        typer.Option(
+            help="gibson-lanni: about how far out of focus, µm; zernike: exactly, beside the terms."
+        ),
     ] = None,
-    na: Annotated[float | None, typer.Option(help="gibson-lanni: numerical aperture.")] = None,
-    wavelength: Annotated[float | None, typer.Option(help="gibson-lanni: emission wavelength, µm.")] = None,
+    terms: Annotated[
+        str | None,
+        typer.Option(help="zernike: about which aberrations, waves rms, e.g. defocus=0.3,spherical=-0.1."),
+    ] = None,
+    na: Annotated[float | None, typer.Option(help="Optics: numerical aperture.")] = None,
+    wavelength: Annotated[float | None, typer.Option(help="Optics: emission wavelength, µm.")] = None,
     pixel_size: Annotated[
-        float | None, typer.Option(help="In the sample, µm; by default, for gibson-lanni, INPUT's.")
+        float | None, typer.Option(help="In the sample, µm; by default, for optics, INPUT's.")
     ] = None,
     immersion: Annotated[float, typer.Option(help="Refractive index: air 1, water 1.33, oil 1.515.")] = 1.33,
-    fit: Annotated[str, typer.Option(help="gibson-lanni: what to fit: defocus, na, or both.")] = "defocus",
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            help="What to fit. gibson-lanni: defocus (the default), na, or both; zernike: one to three "
+            "terms, by default defocus,spherical."
+        ),
+    ] = None,
     shape: Annotated[str | None, typer.Option(help="Size of the PSF in pixels, e.g. 17,17.")] = None,
     spread: Annotated[
         float | None,
         typer.Option(
-            help="Looked for between the told value divided and multiplied by this; by default 2 for a "
-            "Gaussian's width, 1.5 for optics."
+            help="Looked for between the told value divided and multiplied by this, by default 2 for a "
+            "Gaussian's width, 1.5 for gibson-lanni; of zernike, minus and plus this, by default 0.15 waves."
         ),
     ] = None,
     axes: Axes = None,
@@ -164,7 +209,7 @@ def psf_fit(
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Fit a PSF known up to its width or defocus to the image that it blurred."""
+    """Fit a PSF known up to its width, defocus or aberrations to the image that it blurred."""
     from selfinv import io, psf, semiblind
 
     io.check_output(output, inputs=[input])
@@ -179,23 +224,37 @@ def psf_fit(
             pixel_size=pixel_size or 1.0,
             spread=semiblind.WIDTH_SPREAD if spread is None else spread,
         )
-    elif family == "gibson-lanni":
+    elif family in ("gibson-lanni", "zernike"):
+        about = defocus if family == "gibson-lanni" else terms
         pixel_size = pixel_size or image.voxel_size.get("x")
-        if defocus is None or na is None or wavelength is None or pixel_size is None:
+        if about is None or na is None or wavelength is None or pixel_size is None:
+            first = {"gibson-lanni": "--defocus (about how far out of focus)", "zernike": "--terms"}[family]
             raise InputError(
-                "--family gibson-lanni needs --defocus (about how far out of focus), --na, --wavelength and, "
-                "where the file does not tell it, --pixel-size, all lengths in µm"
+                f"--family {family} needs {first}, --na, --wavelength and, "
+                f"where the file does not tell it, --pixel-size, all lengths in µm"
             )
-        told = semiblind.gibson_lanni_family(
-            sizes or (17, 17),
-            psf.Objective(na=na, wavelength=wavelength, ni=immersion),
-            pixel_size=pixel_size,
-            defocus=defocus,
-            fit=[word.strip() for word in fit.split(",")],
-            spread=semiblind.SPREAD if spread is None else spread,
-        )
+        optics = psf.Objective(na=na, wavelength=wavelength, ni=immersion)
+        if isinstance(about, str):
+            told = semiblind.zernike_family(
+                sizes or (25, 25),
+                optics,
+                _terms(about),
+                pixel_size=pixel_size,
+                defocus=defocus or 0.0,
+                fit=_words(fit or "defocus,spherical"),
+                spread=semiblind.TERM_SPREAD if spread is None else spread,
+            )
+        else:
+            told = semiblind.gibson_lanni_family(
+                sizes or (17, 17),
+                optics,
+                pixel_size=pixel_size,
+                defocus=about,
+                fit=_words(fit or "defocus"),
+                spread=semiblind.SPREAD if spread is None else spread,
+            )
     else:
-        raise InputError(f"--family {family!r} is unknown; use gaussian or gibson-lanni")
+        raise InputError(f"--family {family!r} is unknown; use gaussian, gibson-lanni or zernike")
     fitted = semiblind.fit_psf(image.data, told, axes=image.axes, mask_nan=mask_nan, seed=seed)
     _write_psf(output, fitted.psf, None if pixel_size is None else [pixel_size] * 2)
     for words in fitted.warnings():
@@ -203,6 +262,21 @@ def psf_fit(
     if not quiet:
         for line in fitted.explain().splitlines():
             say(line)
+
+
+def _words(listed: str) -> list[str]:
+    return [word.strip() for word in listed.split(",")]
+
+
+def _terms(listed: str) -> dict[str, float]:
+    """The Zernike coefficients of a list like ``defocus=0.3,spherical=-0.1``."""
+    found: dict[str, float] = {}
+    for word in _words(listed):
+        name, equals, value = word.partition("=")
+        if not equals or name.strip() in found:
+            raise InputError(f"--terms {listed!r}: expected each term once, e.g. defocus=0.3,spherical=-0.1")
+        found[name.strip()] = numbers(f"--terms {name.strip()}", value, "0.3")[0]
+    return found
 
 
 def _write_psf(output: Path, kernel: Array, voxel_size: list[float] | None) -> None:

@@ -7,6 +7,7 @@ from selfinv.psf.checks import check_psf, normalise
 from selfinv.psf.gaussian import gaussian
 from selfinv.psf.gibson_lanni import Objective, best_focus, gibson_lanni
 from selfinv.psf.measured import MeasuredPSF, from_bead, values_of
+from selfinv.psf.zernike import zernike, zernike_polynomial
 
 __all__ = [
     "MeasuredPSF",
@@ -18,4 +19,6 @@ __all__ = [
     "gibson_lanni",
     "normalise",
     "values_of",
+    "zernike",
+    "zernike_polynomial",
 ]
