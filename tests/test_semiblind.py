@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import selfinv
 from selfinv import io, psf
 from selfinv.cli import app
-from selfinv.semiblind import PSFFamily, fit_psf, gaussian_family, gibson_lanni_family
+from selfinv.semiblind import PSFFamily, fit_psf, gaussian_family, gibson_lanni_family, zernike_family
 from selfinv.types import InputError, SelfinvWarning
 
 OPTICS = psf.Objective(na=0.8, wavelength=0.6, ni=1.33)
@@ -49,6 +49,14 @@ def restore(image, kernel):
 
 def family(defocus, **options):
     return gibson_lanni_family(SHAPE, OPTICS, pixel_size=PIXEL, defocus=defocus, **options)
+
+
+def aberrated(told, fit, **options):
+    return zernike_family((25, 25), OPTICS, told, pixel_size=0.3, fit=fit, **options)
+
+
+def seen_through(scene=SCENE, **terms):
+    return blurred(psf.zernike((25, 25), OPTICS, terms, pixel_size=0.3), scene=scene)[0]
 
 
 # ---- found ----
@@ -118,6 +126,43 @@ def test_missing_values_and_a_stack_of_planes():
     assert both.values[0] == pytest.approx(3.0, rel=0.06)
 
 
+@pytest.mark.parametrize(
+    ("terms", "told"),
+    [
+        ({"spherical": 0.2}, {"spherical": 0.14}),
+        ({"spherical": -0.2}, {"spherical": -0.26}),
+        ({"oblique_astigmatism": 0.2}, {"oblique_astigmatism": 0.26}),
+        (
+            {"astigmatism": 0.15, "oblique_astigmatism": 0.1},
+            {"astigmatism": 0.105, "oblique_astigmatism": 0.07},
+        ),
+    ],
+)
+def test_zernike_terms_are_found_nearer_than_told(terms, told):
+    held = {"coma_y": 0.05}
+    image = seen_through(**terms, **held)
+    fitted = fit_psf(image, aberrated(told | held, tuple(told)), guard=False)
+    assert all(fitted.identifiable)
+    for name, value, first in zip(fitted.names, fitted.values, fitted.told, strict=True):
+        assert abs(value - terms[name]) < 0.6 * abs(first - terms[name])
+
+
+@pytest.mark.parametrize("term", ["astigmatism", "oblique_astigmatism"])
+@pytest.mark.parametrize("waves", [0.12, -0.12])
+def test_out_of_focus_the_sign_of_an_astigmatism_told_to_be_0_is_found(term, waves):
+    image = seen_through(defocus=0.3, **{term: waves})
+    fitted = fit_psf(image, aberrated({"defocus": 0.3}, (term,), spread=0.2), guard=False)
+    assert fitted.identifiable == (True,)
+    assert fitted.values[0] == pytest.approx(waves, abs=0.04)
+
+
+def test_an_objects_own_direction_is_not_taken_for_astigmatism():
+    stretched = leaves(448)[::2, :224]  # twice as wide as high
+    image = seen_through(stretched, defocus=0.3)
+    fitted = fit_psf(image, aberrated({"defocus": 0.3}, ("astigmatism",), spread=0.2), guard=False)
+    assert abs(fitted.values[0]) < 0.04
+
+
 # ---- not told ----
 
 
@@ -162,6 +207,42 @@ def test_an_object_unlike_what_the_fit_assumes_is_said_to_be():
     assert "not of the kind" in fitted.explain()
 
 
+def test_a_halo_of_defocus_and_spherical_aberration_is_said_to_be_like_the_objects_own_softness():
+    told = {"defocus": 0.39, "spherical": 0.13}
+    fitted = fit_psf(seen_through(defocus=0.3, spherical=0.1), aberrated(told, tuple(told)), guard=False)
+    assert fitted.kept
+    assert fitted.values == (0.39, 0.13)
+    assert fitted.explain().count("not identifiable") == 2
+
+
+@pytest.mark.parametrize(
+    ("told", "fit", "lower", "upper"),
+    [
+        # The sign of all even terms is the told one of the largest, in case all could be negated.
+        ({"astigmatism": 0.1}, ("astigmatism",), (0.0,), (0.25,)),
+        ({"astigmatism": -0.1}, ("astigmatism",), (-0.25,), (0.0,)),
+        ({"spherical": -0.1}, ("defocus", "spherical"), (-0.15, -0.25), (0.15, 0.0)),
+        ({}, ("defocus", "spherical"), (0.0, -0.15), (0.15, 0.15)),
+        ({"coma_x": 0.05, "defocus": 0.3}, ("coma_x",), (0.0,), (0.2,)),
+        ({"astigmatism": 0.3}, ("defocus", "astigmatism"), (-0.15, 0.15), (0.15, 0.45)),
+        # Something else tells it.
+        ({"defocus": 0.3}, ("astigmatism",), (-0.15,), (0.15,)),
+        ({"trefoil_x": 0.2}, ("coma_y",), (-0.15,), (0.15,)),
+    ],
+)
+def test_no_range_holds_two_psfs_of_one_power_spectrum(told, fit, lower, upper):
+    made = aberrated(told, fit)
+    assert made.lower == pytest.approx(lower)
+    assert made.upper == pytest.approx(upper)
+
+
+def test_a_defocus_in_micrometres_or_a_wrong_cover_slip_tells_the_sign():
+    assert aberrated({"spherical": 0.1}, ("spherical",), defocus=2.0).lower[0] < 0
+    thick = psf.Objective(na=0.8, wavelength=0.6, ni=1.33, tg=200.0, tg0=170.0)
+    made = zernike_family((25, 25), thick, {}, pixel_size=0.3, fit=("spherical",))
+    assert made.lower[0] < 0
+
+
 def test_held_out_values_veto_a_worse_psf(monkeypatch):
     from selfinv import semiblind
     from selfinv.selection import Difference
@@ -197,6 +278,12 @@ def test_mistakes_are_told_in_one_line():
         (lambda: gaussian_family(2.0, spread=1.0), "above 1"),
         (lambda: family(0.0), "defocus=0"),
         (lambda: family(3.0, fit=("tilt",)), "'defocus', 'na'"),
+        (lambda: aberrated({}, ()), "one to 3 Zernike terms"),
+        (lambda: aberrated({}, ("defocus", 4)), "one to 3|twice"),
+        (lambda: aberrated({}, (4, 5, 6, 11)), "one to 3 Zernike terms"),
+        (lambda: aberrated({}, ("tilt_x",)), "displaces"),
+        (lambda: aberrated({}, ("defocos",)), "no Zernike term 'defocos'"),
+        (lambda: aberrated({}, ("defocus",), spread=0.0), "spread=0.0 must be a positive"),
         (lambda: PSFFamily(lambda: 0, (), (), (), ()), "1 to 3"),
         (lambda: PSFFamily(lambda a: a, ("a",), (3.0,), (1.0,), (2.0,)), "between"),
         (lambda: PSFFamily(lambda a: a, ("a",), (3.0,), (1.0, 1.0), (4.0,)), "as many"),
@@ -223,3 +310,36 @@ def test_from_the_shell_the_fitted_psf_is_a_file(tmp_path):
     assert kernel.shape == (21, 21)
     assert kernel.max() > psf.gaussian(2.3, (21, 21)).max()
     assert isinstance(CliRunner().invoke(app, command).exception, InputError)  # no --sigma
+
+
+def test_from_the_shell_zernike_terms_are_fitted(tmp_path):
+    image = seen_through(oblique_astigmatism=0.2)
+    io.write(tmp_path / "noisy.tif", io.Image(image.astype(np.float32), "yx", {"y": 0.3, "x": 0.3}))
+    optics = ["--na", "0.8", "--wavelength", "0.6"]
+    command = ["psf", "fit", str(tmp_path / "noisy.tif"), "-o", str(tmp_path / "psf.tif"), *optics]
+    zernike = [*command, "--family", "zernike"]
+    term = "oblique_astigmatism"
+    done = CliRunner().invoke(app, [*zernike, "--terms", f"{term}=0.26", "--fit", term])
+    assert done.exit_code == 0, done.output
+    found = io.read(tmp_path / "psf.tif")
+    assert found.voxel_size == pytest.approx({"y": 0.3, "x": 0.3})
+    right, told = (psf.zernike((25, 25), OPTICS, {term: waves}, pixel_size=0.3) for waves in (0.2, 0.26))
+    assert np.abs(found.data - right).max() < 0.5 * np.abs(told - right).max()
+
+    made = [
+        "psf",
+        "zernike",
+        *optics,
+        "--pixel-size",
+        "0.3",
+        "--shape",
+        "25,25",
+        "-o",
+        str(tmp_path / "z.tif"),
+    ]
+    done = CliRunner().invoke(app, [*made, "--terms", f"{term}=0.2"])
+    assert done.exit_code == 0, done.output
+    np.testing.assert_allclose(io.read(tmp_path / "z.tif").data, right, rtol=1e-5, atol=1e-9)
+
+    for wrong in ([*zernike], [*zernike, "--terms", "defocus"], [*made, "--terms", "a=1"]):
+        assert isinstance(CliRunner().invoke(app, wrong).exception, InputError)
