@@ -236,6 +236,23 @@ def test_no_range_holds_two_psfs_of_one_power_spectrum(told, fit, lower, upper):
     assert made.upper == pytest.approx(upper)
 
 
+@pytest.mark.parametrize(
+    ("told", "fit"),
+    [
+        ({"defocus": -0.2}, ("defocus", "spherical")),
+        ({"astigmatism": 0.0}, ("defocus",)),
+        ({"astigmatism": -0.2}, ("astigmatism",)),
+        ({"coma_y": 0.1}, ("spherical",)),
+        ({}, ("trefoil_x",)),
+    ],
+)
+def test_sectors_are_for_psfs_that_are_not_the_same_all_around(told, fit):
+    made = aberrated(told, fit)
+    turned = [(0, 5), (3, 4), (4, 3), (5, 0), (4, -3), (3, -4)]  # five pixels from the centre
+    around = [[made.at(values)[12 + y, 12 + x] for y, x in turned] for values in (made.lower, made.upper)]
+    assert made.directional == (np.ptp(around, axis=1).max() > 1e-6)
+
+
 def test_a_defocus_in_micrometres_or_a_wrong_cover_slip_tells_the_sign():
     assert aberrated({"spherical": 0.1}, ("spherical",), defocus=2.0).lower[0] < 0
     thick = psf.Objective(na=0.8, wavelength=0.6, ni=1.33, tg=200.0, tg0=170.0)

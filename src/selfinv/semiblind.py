@@ -265,9 +265,9 @@ def zernike_family(
     The power spectrum is the same for a PSF and its mirror image. With all terms of even angular order
     (defocus, astigmatism, spherical) negated together the PSF itself stays the same; with all of odd order
     (coma, trefoil), it becomes its mirror image. The signs are therefore the told ones: where the bounds
-    would hold both of two such solutions, one of the fitted term told largest is put to 0 (the lower one of
-    the first term, if all are told to be 0). Held terms, a ``defocus`` or mismatched ``optics`` can tell the
-    sign; then the bounds are left as they are.
+    would hold both of two such solutions, the fitted term told largest is looked for on its own side of 0
+    only (the first term, from 0 up, if all are told to be 0). Held terms, a ``defocus`` or mismatched
+    ``optics`` can tell the sign; then the bounds are left as they are.
 
     Parameters
     ----------
@@ -338,7 +338,7 @@ def zernike_family(
         tuple(lower.values()),
         tuple(upper.values()),
         logarithmic=False,
-        directional=any(orders(name)[1] for name, waves in (given | upper).items() if waves),
+        directional=any(orders(name)[1] for name in {*names, *(name for name in given if given[name])}),
     )
 
 
