@@ -495,6 +495,7 @@ def _model(
         axes=layout.axes,
         psf=psf,
         crude=state.data.entrance.crude,
+        own_values=state.own_values,
         origin={k: v for k, v in stats.items() if k != "history"},
     )
 

@@ -15,6 +15,7 @@ from selfinv.large.tiles import Reach
 from selfinv.learning.inverter import Entrance, invert
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel
+from selfinv.learning.own_values import smoothing_reach
 from selfinv.learning.random import generator_for
 from selfinv.operators import Convolution, Identity, LinearOperator
 from selfinv.operators.boundary import reflect
@@ -86,8 +87,9 @@ class NetworkRestorer:
 
     def reaches(self, space: Sequence[int]) -> list[Reach]:
         settings = self.model.inverter.network.settings
+        beyond = smoothing_reach(settings.ndim) if self.model.own_values else 0
         return [
-            Reach(min(radius, self.halo or radius) + max(pads), multiple, *pads)
+            Reach(min(radius, self.halo or radius) + max(pads) + beyond, multiple, *pads)
             for radius, multiple, pads in zip(
                 settings.receptive_radius(), settings.multiple(), self.model.pads, strict=True
             )
@@ -115,6 +117,7 @@ class NetworkRestorer:
             model.symmetries,
             Entrance(model.fill),
             most=self.symmetries,
+            own_values=model.own_values,
         )
         return model.object_normalisation.undo(x[field_of_view(pads, y.shape[2:])])[0].cpu().numpy()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.masks import FILLS
+from selfinv.learning.own_values import OwnValues
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
 from selfinv.learning.unet import UNet, UNetSettings
@@ -145,10 +147,12 @@ def invert(
     entrance: Entrance,
     *,
     most: int = 8,
+    own_values: OwnValues | None = None,
 ) -> Tensor:
     """Apply a trained inverse to a normalised measurement and average over (at most ``most``) symmetries.
 
     What the operator suppresses the loss never sees; it differs between transformed copies, and averages out.
+    With ``own_values``, for measurements of the object itself, each value is then given its weight.
     """
     settings = model.network.settings
     lifted = entrance(y, missing, pads, settings.marks, generator_for(0))
@@ -157,4 +161,35 @@ def invert(
     for frame, target in zip(lifted.split(1), total.split(1), strict=True):  # frames one by one: less memory
         for symmetry in chosen:
             target += symmetry.inverse(model(symmetry(frame)))
-    return total / len(chosen)
+    x = total / len(chosen)
+    if own_values is None:
+        return x
+    blind = predict_blind(model, y, missing, symmetries, entrance)
+    return torch.lerp(x, y, own_values.weights(y, blind, missing))
+
+
+@torch.no_grad()
+def predict_blind(
+    model: Inverter,
+    y: Tensor,
+    missing: Tensor,
+    symmetries: Sequence[Symmetry],
+    entrance: Entrance,
+) -> Tensor:
+    """Every value of a normalised measurement on its object's grid as predicted from the others.
+
+    A sample in two is hidden along each axis at a time; channels do not hide the same pixels.
+    """
+    settings, space = model.network.settings, y.shape[2:]
+    phases = list(itertools.product((0, 1), repeat=len(space)))
+    blind = torch.zeros_like(y)
+    for i in range(len(phases)):
+        hidden = torch.zeros_like(missing)
+        for channel in range(y.shape[1]):
+            phase = phases[(i + channel) % len(phases)]
+            hidden[:, channel][(slice(None), *(slice(start, None, 2) for start in phase))] = True
+        symmetry = symmetries[i * len(symmetries) // len(phases)]
+        shown = entrance(y, hidden | missing, ((0, 0),) * len(space), settings.marks, generator_for(0))
+        for frame, places, target in zip(shown.split(1), hidden.split(1), blind.split(1), strict=True):
+            target[places] = symmetry.inverse(model(symmetry(frame)))[places]
+    return blind

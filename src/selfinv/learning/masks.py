@@ -120,8 +120,8 @@ def neighbour_fill(y: Tensor, hidden: Tensor, generator: torch.Generator, *, sig
     filled, missing = shown, hidden
     largest = max(y.shape[2:])
     while True:
-        total = _smooth(shown, sigma)
-        weight = _smooth(visible, sigma)
+        total = smooth(shown, sigma)
+        weight = smooth(visible, sigma)
         reached = missing & (weight > 1e-3)
         filled = torch.where(reached, total / weight.clamp_min(1e-12), filled)
         missing = missing & ~reached
@@ -133,7 +133,7 @@ def neighbour_fill(y: Tensor, hidden: Tensor, generator: torch.Generator, *, sig
 FILLS: dict[str, Fill] = {"zero": zero_fill, "random": random_fill, "neighbours": neighbour_fill}
 
 
-def _smooth(x: Tensor, sigma: float) -> Tensor:
+def smooth(x: Tensor, sigma: float) -> Tensor:
     """Gaussian smoothing of the spatial axes, zeros outside."""
     radius = max(1, math.ceil(2.5 * sigma))
     t = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)

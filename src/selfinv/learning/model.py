@@ -20,6 +20,7 @@ from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
 from selfinv.learning.measurement import Pads, field_of_view
 from selfinv.learning.normalisation import Normalisation
+from selfinv.learning.own_values import OwnValues
 from selfinv.learning.symmetry import Symmetry
 from selfinv.learning.unet import UNetSettings
 from selfinv.operators import LinearOperator
@@ -51,6 +52,8 @@ class TrainedModel:
         The point spread function it inverts, or None for another operator.
     crude
         The first guess, where measured values are not pixels; it holds the operator.
+    own_values
+        The noise, where nothing is blurred and each value is given its own weight.
     origin
         How it was made: method, seed, versions, steps, held-out score.
     """
@@ -64,6 +67,7 @@ class TrainedModel:
     axes: str
     psf: Tensor | None = field(default=None, repr=False)
     crude: CrudeInverse | None = field(default=None, repr=False)
+    own_values: OwnValues | None = None
     origin: dict[str, Any] = field(default_factory=dict)
 
     def apply(
@@ -120,6 +124,7 @@ class TrainedModel:
             self.pads,
             self.symmetries,
             Entrance(self.fill, self.crude),
+            own_values=self.own_values,
         )
         x = self.object_normalisation.undo(x)
         if arrangement is None:
@@ -150,6 +155,7 @@ class TrainedModel:
             "fill": self.fill,
             "axes": self.axes,
             "crude": self.crude.settings() if self.crude is not None else None,
+            "own_values": asdict(self.own_values) if self.own_values else None,
             "origin": self.origin,
         }
         data = save(tensors, metadata={"selfinv": json.dumps(description)})
@@ -224,6 +230,7 @@ class TrainedModel:
             axes=description["axes"],
             psf=tensors.get("psf"),
             crude=None if operator is None else CrudeInverse.with_settings(operator, kept),
+            own_values=OwnValues(**own) if (own := description.get("own_values")) else None,
             origin=description["origin"],
         )
 

@@ -25,7 +25,7 @@ from selfinv.independence import widen
 from selfinv.learning.artefacts import has_checkerboard
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.equivariance import ScaleLessons
-from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
+from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert, predict_blind
 from selfinv.learning.likelihood import NoiseLikelihood
 from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
 from selfinv.learning.masks import FILLS, MaskScheme, RandomPixels
@@ -40,10 +40,11 @@ from selfinv.learning.measurement import (
 )
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.optimiser import Muon, NoisyAdam, WeightAverage, muon_groups, one_cycle
+from selfinv.learning.own_values import OwnValues
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry, operator_symmetries
 from selfinv.learning.unet import UNetSettings
-from selfinv.operators import LinearOperator
+from selfinv.operators import Identity, LinearOperator, Mask
 from selfinv.solvers.base import Forward, Status, linear
 from selfinv.types import InputError
 
@@ -186,6 +187,7 @@ class SSIState:
     history: list[tuple[int, float, float]] = field(default_factory=list)
     failure: Status | None = None
     cached: tuple[int, Tensor] | None = None
+    own_values: OwnValues | None = None
     likelihood: NoiseLikelihood | None = None
     lessons: ScaleLessons | None = None
     lesson: Tensor | None = None
@@ -213,6 +215,9 @@ class SSI:
     windows
         How much of a larger image a step looks at; None always takes the whole, as do operators that cannot
         look at a window.
+    own_values
+        Where nothing is blurred, and noise is neither cut off nor has outliers: give each value its own
+        weight in the end (`selfinv.learning.own_values`).
     """
 
     network: UNetSettings
@@ -223,6 +228,7 @@ class SSI:
     lessons: ScaleLessons | None = None
     augment: bool = True
     windows: Windows | None = None
+    own_values: bool = False
 
     def planned_steps(self) -> int:
         """The largest number of training steps."""
@@ -316,9 +322,26 @@ class SSI:
         if state.cached is None or state.cached[0] != state.best_step:
             data = state.data
             model = self.best_model(state)
-            x = invert(model, data.y, data.missing, data.pads, data.symmetries, data.entrance)
+            state.own_values = self._own_values(state, model)
+            x = invert(
+                model,
+                data.y,
+                data.missing,
+                data.pads,
+                data.symmetries,
+                data.entrance,
+                own_values=state.own_values,
+            )
             state.cached = (state.best_step, for_operator(data.operator, data.object_normalisation.undo(x)))
         return state.cached[1]
+
+    def _own_values(self, state: SSIState, model: Inverter) -> OwnValues | None:
+        data = state.data
+        sharp = isinstance(data.operator, Identity | Mask) and state.loss_function.kind == "l2"
+        if not (self.own_values and sharp) or any(self.hiding.blind_spot):
+            return None
+        blind = predict_blind(model, data.y, data.missing, data.symmetries, data.entrance)
+        return OwnValues.of(data.y, blind, data.missing)
 
     def best_model(self, state: SSIState) -> Inverter:
         """The network with the weights of the best held-out score."""
