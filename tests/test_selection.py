@@ -530,6 +530,22 @@ def test_the_first_is_kept_unless_another_is_better_by_three_standard_errors():
     assert state.solver == good.solver(0.0)
 
 
+@pytest.mark.parametrize(("margin", "chosen"), [(0.0, "second"), (0.01, "second"), (0.05, "first")])
+def test_what_the_score_cannot_see_is_allowed_for_by_a_margin(margin, chosen):
+    """The first explains 3 % less of the image than the second, beyond any doubt."""
+    truth = torch.linspace(0.0, 10.0, 300).repeat(300, 1)[None, None]
+    off = math.sqrt(0.03 * float(truth.var()))
+
+    class Ramp(Constant):
+        def estimate(self, state):
+            return truth + self.value
+
+    first = Candidate("first", lambda _: Ramp(off), margin=margin)
+    second = Candidate("second", lambda _: Ramp(0.0))
+    _, state, _ = tune(truth + 0.01 * noise(1, 1, 300, 300), first, second)
+    assert state.chosen.name == chosen
+
+
 def test_each_candidate_is_tuned_before_it_is_compared():
     candidate, _ = constants("tuned", first=20.0)
     _, state, _ = tune(data(), fixed("fixed", 9.0), candidate)

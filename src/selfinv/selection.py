@@ -199,6 +199,9 @@ class Candidate:
         Where that search begins, and the ratio of its coarse steps.
     reference
         Estimates the mean of what the object may be.
+    margin
+        How much worse its blind score may be, as a part of how much better it is than a constant's: of errors
+        that the operator hides the score knows nothing, and a method may make fewer of those.
     """
 
     name: str
@@ -207,6 +210,7 @@ class Candidate:
     first: float = 1.0
     factor: float = 0.5
     reference: Solver | None = None
+    margin: float = 0.0
 
 
 @dataclass
@@ -241,10 +245,10 @@ class SelfTunedState:
 class SelfTuned:
     """Tunes every candidate by the blind score, chooses by it too, and solves once more on all values.
 
-    The first candidate is kept unless another one is better by three standard errors. On a small image a
-    single set of hidden values is too few to tell settings apart; then each setting is tried several times,
-    with other values hidden, unless a candidate has nothing to be tuned, as a network has that takes long to
-    train.
+    The first candidate is kept unless another one is better by three standard errors and the first's margin.
+    On a small image a single set of hidden values is too few to tell settings apart; then each setting is
+    tried several times, with other values hidden, unless a candidate has nothing to be tuned, as a network
+    has that takes long to train.
 
     Parameters
     ----------
@@ -339,7 +343,7 @@ class SelfTuned:
                 if candidate is self.candidates[0]:
                     raise
                 state.skipped[candidate.name] = str(error)  # what the first can take, another need not
-        state.chosen = self._choose(list(state.best.values()))
+        state.chosen = self._choose(list(state.best.values()), state.held_out.score_of_a_constant())
         candidate = next(c for c in self.candidates if c.name == state.chosen.name)
         if candidate.parameter == "steps":  # what was hidden may change their best number a little
             best = yield from _nearest(candidate, state.held_out.y, operator, state, seed, FINAL)
@@ -349,12 +353,16 @@ class SelfTuned:
         solver, end = candidate.solver(state.chosen.setting), ends[candidate.name]
         yield from _solve(solver, state.held_out.y, operator, state, seed, end, FINAL)
 
-    def _choose(self, trials: Sequence[Trial]) -> Trial:
+    def _choose(self, trials: Sequence[Trial], score_of_a_constant: float) -> Trial:
         trials = [t for t in trials if math.isfinite(t.score)] or trials
         lowest = min(trials, key=lambda trial: trial.score)
-        worse = [difference(trial, lowest) for trial in trials]
-        near = (d.mean <= CONVINCING * d.error for d in worse)
-        return next(t for t, close in zip(trials, near, strict=True) if t is lowest or close)
+        margins = {candidate.name: candidate.margin for candidate in self.candidates}
+        for trial in trials:
+            worse = difference(trial, lowest)
+            margin = margins[trial.name] * (score_of_a_constant - trial.score)
+            if trial is lowest or worse.mean <= max(CONVINCING * worse.error, margin):
+                return trial
+        return lowest
 
 
 def _solve(
@@ -530,6 +538,6 @@ def table(state: SelfTunedState) -> str:
     if reference.score > min(trial.score for trial in state.best.values()):
         lines.append(
             f"\n{reference.name} comes first in the order of preference, and no other predicts hidden values "
-            f"better by {CONVINCING:g} standard errors."
+            f"better by enough: {CONVINCING:g} standard errors and the margin that it is given."
         )
     return "\n".join(lines)
