@@ -19,7 +19,7 @@ WINDOWS = {
     2: Windows(512 * 512, 2200 * 2200),
     3: Windows(384 * 384, 384 * 384),
 }
-STEPS = {1: 200, 2: 200, 3: 300}
+STEPS = {1: 200, 2: 200, 3: 450}
 
 
 def planned_steps(shape: Sequence[int]) -> int:
