@@ -145,21 +145,24 @@ class Windows:
 
     Parameters
     ----------
-    first, last
-        Values of the object, at first and at the end, at most.
+    first, share
+        Values of the object to look at first: this many, or this share of the whole if that is more.
+    last
+        Values at the end, at most.
     growth
         Fractions of the run between which the window grows, geometrically.
     """
 
     first: int
     last: int
+    share: float = 0.25
     growth: tuple[float, float] = (0.5, 0.9)
 
     def size(self, progress: float, whole: int) -> int:
         """Values to look at after this fraction of the run, of an object of ``whole`` values."""
         begin, end = self.growth
         last = min(self.last, whole)
-        first = min(self.first, last)
+        first = min(max(self.first, self.share * whole), last)
         grown = min(1.0, max(0.0, (progress - begin) / (end - begin)))
         return last if grown == 1.0 else round(first * (last / first) ** grown)
 
