@@ -165,7 +165,7 @@ def invert(
     if own_values is None:
         return x
     blind = predict_blind(model, y, missing, symmetries, entrance)
-    return torch.lerp(x, y, own_values.weights(y, blind, missing))
+    return own_values.combine(x, y, blind, missing)
 
 
 @torch.no_grad()

@@ -133,9 +133,14 @@ def neighbour_fill(y: Tensor, hidden: Tensor, generator: torch.Generator, *, sig
 FILLS: dict[str, Fill] = {"zero": zero_fill, "random": random_fill, "neighbours": neighbour_fill}
 
 
+def smoothing_radius(sigma: float) -> int:
+    """How many samples away `smooth` looks."""
+    return max(1, math.ceil(2.5 * sigma))
+
+
 def smooth(x: Tensor, sigma: float) -> Tensor:
     """Gaussian smoothing of the spatial axes, zeros outside."""
-    radius = max(1, math.ceil(2.5 * sigma))
+    radius = smoothing_radius(sigma)
     t = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
     kernel = torch.exp(-0.5 * (t / sigma) ** 2)
     taps = (kernel / kernel.sum()).tolist()

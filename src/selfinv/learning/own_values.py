@@ -27,7 +27,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from selfinv.learning.masks import smooth
+from selfinv.learning.masks import smooth, smoothing_radius
 
 Floats = npt.NDArray[np.float64]
 
@@ -84,6 +84,10 @@ class OwnValues:
         error = (self.excess + self.share * (beyond - self.excess)).clamp_min(0.0)
         return (error / (error + noise)).masked_fill(missing, 0.0)
 
+    def combine(self, x: Tensor, y: Tensor, blind: Tensor, missing: Tensor) -> Tensor:
+        """The network's answer ``x`` with each value of ``y`` given its weight; shapes as in `of`."""
+        return torch.lerp(x, y, self.weights(y, blind, missing))
+
 
 def smoothing_width(ndim: int) -> float:
     """The Gaussian's deviation, in samples, with which `TOGETHER` values are averaged."""
@@ -92,7 +96,7 @@ def smoothing_width(ndim: int) -> float:
 
 def smoothing_reach(ndim: int) -> int:
     """How many samples away a value still counts."""
-    return math.ceil(2.5 * smoothing_width(ndim))
+    return smoothing_radius(smoothing_width(ndim))
 
 
 def _local_mean(x: Tensor, missing: Tensor) -> Tensor:

@@ -325,26 +325,17 @@ class SSI:
         if state.cached is None or state.cached[0] != state.best_step:
             data = state.data
             model = self.best_model(state)
-            state.own_values = self._own_values(state, model)
-            x = invert(
-                model,
-                data.y,
-                data.missing,
-                data.pads,
-                data.symmetries,
-                data.entrance,
-                own_values=state.own_values,
-            )
+            x = invert(model, data.y, data.missing, data.pads, data.symmetries, data.entrance)
+            if self._weighs_own_values(state):
+                blind = predict_blind(model, data.y, data.missing, data.symmetries, data.entrance)
+                state.own_values = OwnValues.of(data.y, blind, data.missing)
+                x = state.own_values.combine(x, data.y, blind, data.missing)
             state.cached = (state.best_step, for_operator(data.operator, data.object_normalisation.undo(x)))
         return state.cached[1]
 
-    def _own_values(self, state: SSIState, model: Inverter) -> OwnValues | None:
-        data = state.data
-        sharp = isinstance(data.operator, Identity | Mask) and state.loss_function.kind == "l2"
-        if not (self.own_values and sharp) or any(self.hiding.blind_spot):
-            return None
-        blind = predict_blind(model, data.y, data.missing, data.symmetries, data.entrance)
-        return OwnValues.of(data.y, blind, data.missing)
+    def _weighs_own_values(self, state: SSIState) -> bool:
+        sharp = isinstance(state.data.operator, Identity | Mask) and state.loss_function.kind == "l2"
+        return self.own_values and sharp and not any(self.hiding.blind_spot)
 
     def best_model(self, state: SSIState) -> Inverter:
         """The network with the weights of the best held-out score."""
