@@ -258,14 +258,16 @@ def _fit_pupil(positions: Floats, optics: Objective, particle_depth: float) -> t
     """The series' s_m, and its coefficients (terms × real and imaginary parts of each plane)."""
     wave = 2 * math.pi / optics.wavelength
     edge = np.sin(np.linspace(0, np.pi / 2, 400))
-    slope = max(np.abs(phase).max() for phase in _phases(positions, optics, particle_depth, edge, wave, True))
+    slope = max(
+        np.abs(phase).max() for phase in pupil_phases(positions, optics, particle_depth, edge, wave, True)
+    )
     terms = math.ceil((_REACH * slope + _MARGIN) / _SPACING)
     while terms <= _MAX_TERMS:
         count = math.ceil(_SAMPLES_PER_TERM * terms)
         rho = (1 + np.cos(np.pi * (np.arange(count) + 0.5) / count)) / 2
         scale = _SPACING * np.arange(terms)
         basis = j0(np.outer(rho, scale))
-        phases = np.stack(list(_phases(positions, optics, particle_depth, rho, wave)), axis=1)
+        phases = np.stack(list(pupil_phases(positions, optics, particle_depth, rho, wave)), axis=1)
         pupil = np.stack([np.cos(phases), np.sin(phases)], axis=2).reshape(count, -1)
         coefficients = lstsq(basis, pupil, cond=1e-14, lapack_driver="gelsy", check_finite=False)[0]
         if np.abs(basis @ coefficients - pupil).max() < _FIT_TOLERANCE:
@@ -277,7 +279,7 @@ def _fit_pupil(positions: Floats, optics: Objective, particle_depth: float) -> t
     )
 
 
-def _phases(
+def pupil_phases(
     positions: Floats,
     optics: Objective,
     particle_depth: float,

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfinv.psf.checks import check_shape, per_axis
-from selfinv.psf.gibson_lanni import Objective, best_focus
+from selfinv.psf.gibson_lanni import Objective, best_focus, pupil_phases
 from selfinv.types import InputError
 
 Floats = npt.NDArray[np.float64]
@@ -106,16 +106,10 @@ def zernike(
     if not math.isfinite(defocus):
         raise InputError(f"defocus={defocus} is not finite; pass a distance in µm")
     wave = 2 * math.pi / optics.wavelength
-    layers = [
-        *optics.layers(particle_depth),
-        (-(best_focus(optics, particle_depth) + defocus), optics.ni),
-    ]
+    position = np.array([best_focus(optics, particle_depth) + defocus])
 
     def phase(y: Floats, x: Floats) -> Floats:
-        square = optics.na**2 * (y**2 + x**2)
-        total = np.zeros_like(square)
-        for length, index in layers:
-            total = total + wave * length * np.sqrt(np.maximum(index**2 - square, 0))
+        (total,) = pupil_phases(position, optics, particle_depth, np.hypot(y, x), wave)
         for term, waves in coefficients.items():
             total = total + 2 * math.pi * waves * zernike_polynomial(term, y, x)
         return total
