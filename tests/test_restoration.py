@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from scipy import ndimage
 
 import selfinv
-from selfinv import psf
+from selfinv import noise, psf
 from selfinv.learning import ssi
 from selfinv.learning.solver import SSI
 from selfinv.operators import Identity
@@ -133,6 +134,19 @@ def test_a_model_takes_another_size_and_a_series_but_not_other_channels():
     np.testing.assert_allclose(model.apply(np.stack([other, other]))[1], alone, rtol=1e-4)
     with pytest.raises(InputError, match=r"trained on 1 channel.* this image has 3"):
         model.apply(np.stack([other] * 3), axes="cyx")
+
+
+def test_a_model_says_when_an_image_has_another_noise_than_it_was_trained_on(tmp_path):
+    clean = ndimage.gaussian_filter(np.random.default_rng(4).standard_normal((48, 48)), 4.0) * 10.0
+    noisy = [noise.gaussian(clean, sigma, seed=5) for sigma in (0.2, 0.02, 1.0, 0.25)]
+    restore(noisy[0], kernel=None).model.save(tmp_path / "m.safetensors")
+    model = selfinv.load_model(tmp_path / "m.safetensors")
+    for image in noisy[1:3]:
+        with pytest.warns(SelfinvWarning, match="times that of the one the model was trained on"):
+            model.apply(image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.apply(noisy[3])
 
 
 # ---- axes ----

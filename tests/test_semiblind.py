@@ -360,3 +360,11 @@ def test_from_the_shell_zernike_terms_are_fitted(tmp_path):
 
     for wrong in ([*zernike], [*zernike, "--terms", "defocus"], [*made, "--terms", "a=1"]):
         assert isinstance(CliRunner().invoke(app, wrong).exception, InputError)
+    for family, option in (
+        ("zernike", "--sigma=2"),
+        ("gibson-lanni", "--terms=a=1"),
+        ("gaussian", "--fit=na"),
+    ):
+        error = CliRunner().invoke(app, [*command[:5], "--family", family, option]).exception
+        assert isinstance(error, InputError)
+        assert f"{option.split('=')[0]} says nothing of --family {family}" in str(error)

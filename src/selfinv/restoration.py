@@ -245,7 +245,7 @@ def restore(
         # A choice between methods has scores of its own, on the same values for all of them.
         compared = ("loss", "held_out_score", "held_out_score_of_a_constant")
         stats |= _training(inner) | {key: stats[key] for key in compared if key in stats}
-        model = _model(inner_solver, inner, layout, forward, stats)
+        model = _model(inner_solver, inner, y, layout, forward, stats)
     return Result(restored, status, stats, model, inner_solver)
 
 
@@ -347,8 +347,8 @@ def _unchanged(name: str) -> str:
     if name == "richardson-lucy":
         return f"without a PSF {name} changes nothing: it only undoes blur; give a psf, or use ssi to denoise"
     return (
-        "the image comes back as it was: either it has no noise, or neighbouring values share their "
-        "noise (smoothed, interpolated, compressed images), which cannot be told without a PSF"
+        "the image comes back nearly as it was: either it has hardly any noise, or neighbouring values share "
+        "theirs (smoothed, interpolated, compressed images), which cannot be told without a PSF"
     )
 
 
@@ -482,7 +482,7 @@ def _training(state: SSIState) -> dict[str, Any]:
 
 
 def _model(
-    solver: SSI, state: SSIState, layout: AxisLayout, forward: Forward, stats: dict[str, Any]
+    solver: SSI, state: SSIState, y: Tensor, layout: AxisLayout, forward: Forward, stats: dict[str, Any]
 ) -> TrainedModel:
     psf = forward.psf if isinstance(forward, Convolution) else None
     return TrainedModel(
@@ -496,6 +496,7 @@ def _model(
         psf=psf,
         crude=state.data.entrance.crude,
         own_values=state.own_values,
+        noise=noise_level(y.cpu().numpy()),
         origin={k: v for k, v in stats.items() if k != "history"},
     )
 

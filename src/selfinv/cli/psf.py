@@ -215,6 +215,19 @@ def psf_fit(
     io.check_output(output, inputs=[input])
     image = io.read(input, axes=axes)
     sizes = None if shape is None else shape_of(shape, 2)
+    given = {
+        "sigma": sigma,
+        "defocus": defocus,
+        "terms": terms,
+        "na": na,
+        "wavelength": wavelength,
+        "fit": fit,
+    }
+    for option in NOT_OF_FAMILY.get(family, ()):
+        if given[option] is not None:
+            raise InputError(
+                f"--{option} says nothing of --family {family}; leave it out, or name its family"
+            )
     if family == "gaussian":
         if sigma is None:
             raise InputError("--family gaussian needs --sigma, about how wide the PSF is")
@@ -262,6 +275,13 @@ def psf_fit(
     if not quiet:
         for line in fitted.explain().splitlines():
             say(line)
+
+
+NOT_OF_FAMILY = {
+    "gaussian": ("defocus", "terms", "na", "wavelength", "fit"),
+    "gibson-lanni": ("sigma", "terms"),
+    "zernike": ("sigma",),
+}
 
 
 def _words(listed: str) -> list[str]:

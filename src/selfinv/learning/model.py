@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.own_values import OwnValues
 from selfinv.learning.symmetry import Symmetry
 from selfinv.learning.unet import UNetSettings
+from selfinv.noise import noise_level
 from selfinv.operators import LinearOperator
-from selfinv.types import Array, InputError, check_image, parse_axes, same_layout
+from selfinv.types import Array, InputError, SelfinvWarning, check_image, parse_axes, same_layout
 
 FORMAT = "selfinv-model"
 FORMAT_VERSION = 1
+OTHER_NOISE = 2.0  # times that of training, or a part of it, at which an image is called unlike it
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,9 @@ class TrainedModel:
         The first guess, where measured values are not pixels; it holds the operator.
     own_values
         The noise, where nothing is blurred and each value is given its own weight.
+    noise
+        The noise's deviation in the image it was trained on (`selfinv.noise.noise_level`), in its units; 0 if
+        it is not known.
     origin
         How it was made: method, seed, versions, steps, held-out score.
     """
@@ -68,6 +74,7 @@ class TrainedModel:
     psf: Tensor | None = field(default=None, repr=False)
     crude: CrudeInverse | None = field(default=None, repr=False)
     own_values: OwnValues | None = None
+    noise: float = 0.0
     origin: dict[str, Any] = field(default_factory=dict)
 
     def apply(
@@ -93,6 +100,11 @@ class TrainedModel:
         ------
         InputError
             If the image's axes or channels are not those the model was trained for.
+
+        Warns
+        -----
+        SelfinvWarning
+            If the noise is less than half of that it was trained with, or more than twice as much.
         """
         operator = self.crude.operator if self.crude is not None else None
         array = check_image(as_measured(image, operator), allow_nan=mask_nan)
@@ -113,6 +125,8 @@ class TrainedModel:
                 f"train a model on an image like it"
             )
         y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
+        if self.crude is None:
+            self._compare_noise(batch)
         missing = ~torch.isfinite(y)
         y = self.normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
         place = torch.device(device) if device else next(self.inverter.parameters()).device
@@ -132,6 +146,17 @@ class TrainedModel:
         else:
             x = arrangement.from_object(for_operator(arrangement.operator, x))
         return layout.from_batch(x.cpu().numpy())
+
+    def _compare_noise(self, batch: Array) -> None:
+        """Warn of an image whose noise is not what the network has learned to take away."""
+        found = noise_level(batch)
+        if self.noise and not 1 / OTHER_NOISE <= found / self.noise <= OTHER_NOISE:
+            warnings.warn(
+                f"the noise of this image, about {found:.3g}, is {found / self.noise:.2g} times that of the one "
+                f"the model was trained on; what it takes away may not be noise: train on an image like this",
+                SelfinvWarning,
+                stacklevel=3,
+            )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and description to one ``.safetensors`` file (written beside, then renamed).
@@ -156,6 +181,7 @@ class TrainedModel:
             "axes": self.axes,
             "crude": self.crude.settings() if self.crude is not None else None,
             "own_values": asdict(self.own_values) if self.own_values else None,
+            "noise": self.noise,
             "origin": self.origin,
         }
         data = save(tensors, metadata={"selfinv": json.dumps(description)})
@@ -231,6 +257,7 @@ class TrainedModel:
             psf=tensors.get("psf"),
             crude=None if operator is None else CrudeInverse.with_settings(operator, kept),
             own_values=OwnValues(**own) if (own := description.get("own_values")) else None,
+            noise=float(description.get("noise", 0.0)),
             origin=description["origin"],
         )
 
