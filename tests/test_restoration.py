@@ -142,7 +142,7 @@ def test_a_model_says_when_an_image_has_another_noise_than_it_was_trained_on(tmp
     restore(noisy[0], kernel=None).model.save(tmp_path / "m.safetensors")
     model = selfinv.load_model(tmp_path / "m.safetensors")
     for image in noisy[1:3]:
-        with pytest.warns(SelfinvWarning, match="times that of the one the model was trained on"):
+        with pytest.warns(SelfinvWarning, match="times that of the one that the model was trained on"):
             model.apply(image)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -495,6 +495,7 @@ def _model(
         axes=layout.axes,
         psf=psf,
         crude=state.data.entrance.crude,
+        filters=state.data.entrance.filters,
         own_values=state.own_values,
         noise=noise_level(y.cpu().numpy()),
         origin={k: v for k, v in stats.items() if k != "history"},

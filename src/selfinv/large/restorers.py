@@ -12,7 +12,7 @@ from torch import Tensor
 
 from selfinv.io.regions import Region
 from selfinv.large.tiles import Reach
-from selfinv.learning.inverter import Entrance, invert
+from selfinv.learning.inverter import invert
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel
 from selfinv.learning.own_values import smoothing_reach
@@ -88,17 +88,19 @@ class NetworkRestorer:
     def reaches(self, space: Sequence[int]) -> list[Reach]:
         settings = self.model.inverter.network.settings
         beyond = smoothing_reach(settings.ndim) if self.model.own_values else 0
+        filtered = self.model.filters.reach if self.model.filters else (0,) * settings.ndim
         return [
-            Reach(min(radius, self.halo or radius) + max(pads) + beyond, multiple, *pads)
-            for radius, multiple, pads in zip(
-                settings.receptive_radius(), settings.multiple(), self.model.pads, strict=True
+            Reach(min(radius + sources, self.halo or radius + sources) + max(pads) + beyond, multiple, *pads)
+            for radius, sources, multiple, pads in zip(
+                settings.receptive_radius(), filtered, settings.multiple(), self.model.pads, strict=True
             )
         ]
 
     def bytes_for(self, values: int, channels: int) -> float:
         settings = self.model.inverter.network.settings
         at_once = 3 * max(settings.widths[0], settings.widths[min(1, len(settings.widths) - 1)])
-        return values * (4.0 * at_once / settings.fold**settings.ndim + 32.0 * channels + 16.0)
+        images = channels * (1 + settings.copies)
+        return values * (4.0 * at_once / settings.fold**settings.ndim + 32.0 * images + 16.0)
 
     def restore(self, block: Array, seen: Region, space: Shape) -> Array:
         model = self.model
@@ -115,7 +117,7 @@ class NetworkRestorer:
             missing,
             pads,
             model.symmetries,
-            Entrance(model.fill),
+            model.entrance,
             most=self.symmetries,
             own_values=model.own_values,
         )
@@ -140,7 +142,7 @@ class NetworkRestorer:
             hidden | missing,
             model.pads,
             model.symmetries[:1],
-            Entrance(model.fill),
+            model.entrance,
         )
         operator = _operator(model.psf, y.shape[2:]).to(self.device)
         if operator.in_shape != tuple(x.shape[2:]):  # trained with another boundary

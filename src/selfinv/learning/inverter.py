@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from selfinv.learning.crude import CrudeInverse
+from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.masks import FILLS
 from selfinv.learning.own_values import OwnValues
 from selfinv.learning.random import generator_for
@@ -118,10 +119,13 @@ class Entrance:
         What stands in for hidden pixels.
     crude
         Where measured values are not pixels: makes a crude image of those that are shown.
+    filters
+        Where they are, and blurred: make sharper copies of what is shown, to be seen beside it.
     """
 
     fill: str = "neighbours"
     crude: CrudeInverse | None = None
+    filters: InverseFilters | None = None
 
     def __call__(
         self,
@@ -134,7 +138,11 @@ class Entrance:
         """The network's input on the object's grid; nothing in it depends on a hidden value."""
         if self.crude is not None:
             return lift(self.crude(y, hidden), ((0, 0),) * len(self.crude.shape), marks)
-        return lift(FILLS[self.fill](y, hidden, generator) if hidden.any() else y, pads, marks)
+        lifted = lift(FILLS[self.fill](y, hidden, generator) if hidden.any() else y, pads, marks)
+        if self.filters is None:
+            return lifted
+        image, mark = lifted.tensor_split([y.shape[1]], dim=1)
+        return torch.cat([image, self.filters(image), mark], dim=1)
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from torch import Tensor
 from selfinv.arrangement import Arrangement, as_measured, for_operator
 from selfinv.atomic import written_beside
 from selfinv.learning.crude import CrudeInverse
+from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
 from selfinv.learning.measurement import Pads, field_of_view
 from selfinv.learning.normalisation import Normalisation
@@ -55,6 +56,8 @@ class TrainedModel:
         The point spread function it inverts, or None for another operator.
     crude
         The first guess, where measured values are not pixels; it holds the operator.
+    filters
+        What makes the sharper copies of the image that the network sees beside it, if it does.
     own_values
         The noise, where nothing is blurred and each value is given its own weight.
     noise
@@ -73,9 +76,15 @@ class TrainedModel:
     axes: str
     psf: Tensor | None = field(default=None, repr=False)
     crude: CrudeInverse | None = field(default=None, repr=False)
+    filters: InverseFilters | None = None
     own_values: OwnValues | None = None
     noise: float = 0.0
     origin: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def entrance(self) -> Entrance:
+        """How the network sees a measurement."""
+        return Entrance(self.fill, self.crude, self.filters)
 
     def apply(
         self, image: Any, *, axes: str | None = None, mask_nan: bool = False, device: str | None = None
@@ -137,7 +146,7 @@ class TrainedModel:
             missing.to(place),
             self.pads,
             self.symmetries,
-            Entrance(self.fill, self.crude),
+            self.entrance,
             own_values=self.own_values,
         )
         x = self.object_normalisation.undo(x)
@@ -152,8 +161,8 @@ class TrainedModel:
         found = noise_level(batch)
         if self.noise and not 1 / OTHER_NOISE <= found / self.noise <= OTHER_NOISE:
             warnings.warn(
-                f"the noise of this image, about {found:.3g}, is {found / self.noise:.2g} times that of the one "
-                f"the model was trained on; what it takes away may not be noise: train on an image like this",
+                f"the noise of this image, about {found:.3g}, is {found / self.noise:.2g} times that of "
+                f"the one that the model was trained on; train a model on an image like this",
                 SelfinvWarning,
                 stacklevel=3,
             )
@@ -168,6 +177,8 @@ class TrainedModel:
         tensors = {f"inverter.{k}": v.cpu().contiguous() for k, v in self.inverter.state_dict().items()}
         if self.psf is not None:
             tensors["psf"] = self.psf.detach().cpu().contiguous()
+        if self.filters is not None:
+            tensors["filters"] = self.filters.kernels.contiguous()
         description = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -256,6 +267,7 @@ class TrainedModel:
             axes=description["axes"],
             psf=tensors.get("psf"),
             crude=None if operator is None else CrudeInverse.with_settings(operator, kept),
+            filters=InverseFilters(tensors["filters"]) if "filters" in tensors else None,
             own_values=OwnValues(**own) if (own := description.get("own_values")) else None,
             noise=float(description.get("noise", 0.0)),
             origin=description["origin"],

@@ -84,6 +84,7 @@ def ssi(
         hiding=Hiding(RandomPixels(0.25 if pixels else 0.35)),
         lessons=ScaleLessons(),
         windows=WINDOWS[ndim],
+        filters=True,
         own_values=True,
     )
 

@@ -25,6 +25,7 @@ from selfinv.independence import widen
 from selfinv.learning.artefacts import has_checkerboard
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.equivariance import ScaleLessons
+from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert, predict_blind
 from selfinv.learning.likelihood import NoiseLikelihood
 from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
@@ -218,6 +219,9 @@ class SSI:
     windows
         How much of a larger image a step looks at; None always takes the whole, as do operators that cannot
         look at a window.
+    filters
+        Whether the network is also shown the measurement filtered by regularised inverses of the blur
+        (`selfinv.learning.inverse_filters`).
     own_values
         Where nothing is blurred, and noise is neither cut off nor has outliers: give each value its own
         weight in the end (`selfinv.learning.own_values`).
@@ -231,6 +235,7 @@ class SSI:
     lessons: ScaleLessons | None = None
     augment: bool = True
     windows: Windows | None = None
+    filters: bool = False
     own_values: bool = False
 
     def planned_steps(self) -> int:
@@ -262,7 +267,9 @@ class SSI:
         typical = float(data.y[~(data.missing | data.validation)].median())
         crude = data.entrance.crude
         first = typical if crude is None else float(crude(data.y, data.missing | data.validation).median())
-        model = build_inverter(self.network, self.head, start=first, seed=seed).to(y.device)
+        filters = data.entrance.filters
+        network = replace(self.network, copies=filters.count) if filters else self.network
+        model = build_inverter(network, self.head, start=first, seed=seed).to(y.device)
         likelihood = None
         lessons = self.lessons if self.lessons and self.lessons.suit(data) else None
         if self.loss is None and (loss.kind == "l1" or lessons):
@@ -339,7 +346,7 @@ class SSI:
 
     def best_model(self, state: SSIState) -> Inverter:
         """The network with the weights of the best held-out score."""
-        return self._model_with(state.best_weights).to(state.data.y.device)
+        return self._model_with(state.best_weights, state)
 
     # ---- blind predictions ----
 
@@ -427,7 +434,7 @@ class SSI:
         y, missing, validation = (window.see(t) for t in (data.y, data.missing, data.validation))
         weights = state.average.average if state.average else state.model.state_dict()
         hidden = self.hiding.concealed(validation) | missing
-        model = self._model_with(weights).to(y.device)
+        model = self._model_with(weights, state)
         return invert(model, y, hidden, window.pads, data.symmetries, data.entrance, most=4)
 
     @torch.no_grad()
@@ -435,7 +442,7 @@ class SSI:
         """Score the (averaged) weights on the validation values and keep them if they are the best."""
         data, current = state.data, state.model
         weights = current.state_dict() if state.average is None else state.average.average
-        state.model = self._model_with(weights).to(data.y.device) if state.average else current.eval()
+        state.model = self._model_with(weights, state) if state.average else current.eval()
         prediction, _ = self.predict(
             state,
             data.y,
@@ -487,7 +494,8 @@ class SSI:
             normalisation, object_normalisation = crude.normalisation, crude.object_normalisation
             pads = ((0, 0),) * len(crude.shape)
         else:
-            entrance, normalisation = Entrance(self.hiding.fill), Normalisation.of(y)
+            filters = InverseFilters.of(operator) if self.filters else None
+            entrance, normalisation = Entrance(self.hiding.fill, filters=filters), Normalisation.of(y)
             object_normalisation = normalisation.divided_by(gain(operator))
             pads = object_pads(operator, y.shape[2:])
         symmetries = operator_symmetries(operator, self.network.ndim)
@@ -523,10 +531,10 @@ class SSI:
             return optimiser, optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.9, patience=150)
         return optimiser, one_cycle(optimiser, training.max_steps)
 
-    def _model_with(self, weights: dict[str, Tensor]) -> Inverter:
-        model = build_inverter(self.network, self.head)
+    def _model_with(self, weights: dict[str, Tensor], state: SSIState) -> Inverter:
+        model = build_inverter(state.model.network.settings, self.head)
         model.load_state_dict(weights)
-        return model.eval()
+        return model.eval().to(state.data.y.device)
 
     def _out_of_patience(self, state: SSIState) -> bool:
         patience = self.training.patience

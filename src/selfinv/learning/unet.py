@@ -29,6 +29,8 @@ class UNetSettings:
         Channels of the image, in and out.
     marks
         Further input channels that carry no intensities (see `lift`).
+    copies
+        Further input channels with filtered copies of the image, so many for each of its channels.
     widths
         Channels of each level, finest first; the decoder mirrors them.
     kernels
@@ -54,6 +56,7 @@ class UNetSettings:
     ndim: int = 2
     channels: int = 1
     marks: int = 0
+    copies: int = 0
     widths: tuple[int, ...] = (8, 16, 32, 64, 64)
     kernels: tuple[int, ...] = (5, 3)
     first_kernels: tuple[int, ...] | None = None
@@ -161,7 +164,7 @@ class UNet(nn.Module):
         samples = settings.fold**settings.ndim
         widths = settings.widths
         self.down = nn.ModuleList()
-        previous = (settings.channels + settings.marks) * samples
+        previous = (settings.channels * (1 + settings.copies) + settings.marks) * samples
         for width in widths:
             first = not self.down and settings.first_kernels
             self.down.append(self._block(previous, width, first or settings.kernels))

@@ -122,15 +122,16 @@ class Blocks:
 
     def convolve(self, x: Tensor, spectrum: Tensor) -> Tensor:
         """``(..., *source)`` to ``(..., *result)``; not differentiable by itself."""
-        lead = torch.broadcast_shapes(x.shape[: x.ndim - len(self.size)], spectrum.shape[: -len(self.size)])
+        own = x.shape[: x.ndim - len(self.size)]
+        lead = torch.broadcast_shapes(own, spectrum.shape[: -len(self.size)])
         y = x.new_empty(*lead, *self.result)
-        x = x.to(spectrum.real.dtype).expand(*lead, *x.shape[x.ndim - len(self.size) :])
-        space = (*lead, *self.size)
+        x = x.to(spectrum.real.dtype)
+        space = (*own, *self.size)
         if self.paired is None:
             [[[take, put, kept, _]]] = self.places
             block = x.new_zeros(space)
             block[put] = x[take]
-            product = torch.fft.rfftn(block, dim=self.dims).mul_(spectrum)
+            product = torch.fft.rfftn(block, dim=self.dims) * spectrum
             return torch.fft.irfftn(product, s=self.size, dim=self.dims, norm="forward")[kept].to(y.dtype)
         pair = torch.zeros(space, dtype=spectrum.dtype, device=x.device)
         filled = [put for _, put, _, _ in self.places[0]]
@@ -143,7 +144,8 @@ class Blocks:
                 torch.complex(x[take], x[other_take], out=pair[put])
             else:
                 pair.real[put], pair.imag[other_put] = x[take], x[other_take]
-            product = torch.fft.fftn(pair, dim=self.dims).mul_(spectrum)
+            product = torch.fft.fftn(pair, dim=self.dims)
+            product = product.mul_(spectrum) if lead == own else product * spectrum
             product = torch.fft.ifftn(product, dim=self.dims, norm="forward")
             for part, (_, _, kept, place) in enumerate(places):
                 y[place] = (product.real, product.imag)[part][kept]
