@@ -348,6 +348,14 @@ def test_a_search_tells_its_parts_and_shows_images():
     np.testing.assert_array_equal(seen[-1][1], result.image)
 
 
+def test_the_score_of_a_network_is_told_while_it_trains_in_a_search():
+    seen = []
+    restore(method="ssi", max_steps=20, callback=lambda p: seen.append(p))
+    scores = [p.score for p in seen if p.phase == "ssi" and p.step > 10]
+    assert np.isfinite(scores).all()
+    assert len(set(scores)) > 1  # it is the present one
+
+
 @pytest.mark.parametrize("how", ["return False", "ctrl-c"])
 def test_stopping_a_search_keeps_the_best_so_far(how):
     """Of the weights that were tried, the one that predicts held-out values best, and it is told which."""

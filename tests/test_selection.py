@@ -554,6 +554,17 @@ def test_each_candidate_is_tuned_before_it_is_compared():
     assert state.best["tuned"].setting == pytest.approx(5.0)
 
 
+def test_what_is_far_behind_is_not_tuned_to_the_end_but_what_may_win_is():
+    def settings(other, first=64.0):
+        _, state, _ = tune(data(), fixed("fixed", other), constants("tuned", first=first)[0])
+        return [trial.setting for trial in state.trials if trial.name == "tuned"]
+
+    # 4 and 5.7 are the nearest to 5: both are far behind 5 itself, and 4 is far better than 9.
+    assert settings(5.0) == [64, 32, 16, 8, 4, 2]
+    assert settings(9.0) == pytest.approx([64, 32, 16, 8, 4, 2, 1, 4 / math.sqrt(2), 4 * math.sqrt(2)])
+    assert settings(5.0, first=1.0) == [1, 0.5, 2, 4, 8]  # the best is still looked for
+
+
 def test_a_candidate_that_fails_is_tried_again_and_then_left_out():
     y = data()
     failing = fixed("failing", 5.0, fails=(0, 7919, 15838))
@@ -563,8 +574,9 @@ def test_a_candidate_that_fails_is_tried_again_and_then_left_out():
     assert state.failures == ["failing: the numbers became NaN or infinite"] * 3
     assert state.best["failing"].score == math.inf
 
-    lucky = fixed("lucky", 5.0, fails=(0,))
-    solver, state, _ = tune(y, lucky, fixed("plain", 6.0))
+    lucky, told = fixed("lucky", 5.0, fails=(0,)), []
+    solver, state, _ = tune(y, lucky, fixed("plain", 6.0), callback=told.append)
+    assert {p.attempt for p in told if p.phase == "lucky"} == {1, 2}
     assert state.chosen.name == "lucky"
     assert len(state.failures) == 1
     assert torch.equal(solver.estimate(state), torch.full_like(y, 5.0))

@@ -366,7 +366,14 @@ class SelfTuned:
 
 
 def _solve(
-    solver: Solver, y: Tensor, operator: Forward, state: SelfTunedState, seed: int, start: Any, name: str
+    solver: Solver,
+    y: Tensor,
+    operator: Forward,
+    state: SelfTunedState,
+    seed: int,
+    start: Any,
+    name: str,
+    attempt: int = 1,
 ) -> Generator[None, None, Any]:
     """One solve, step by step; returns its last state."""
     with warnings.catch_warnings():
@@ -380,12 +387,14 @@ def _solve(
     state.solver, state.inner = solver, inner
     state.latest = lambda: solver.estimate(inner)
     while True:
-        state.phase = Phase(name, inner.step, solver.planned_steps())
+        state.phase = Phase(name, inner.step, solver.planned_steps(), attempt)
         yield
         if solver.status(inner) != Status.RUNNING:
             return inner
         state.inner = inner = solver.step(inner)
         state.loss = inner.loss
+        if math.isfinite(inner.score):
+            state.score = inner.score
 
 
 def _record(
@@ -435,9 +444,8 @@ def _once(
     solver = candidate.solver(math.nan)
     shown = state.held_out.shown
     for attempt in range(1, ATTEMPTS + 1):
-        name = candidate.name + (f", attempt {attempt}" if attempt > 1 else "")
         used_seed = seed_of_attempt(seed, attempt)
-        inner = yield from _solve(solver, shown, operator, state, used_seed, None, name)
+        inner = yield from _solve(solver, shown, operator, state, used_seed, None, candidate.name, attempt)
         status = solver.status(inner)
         if not status.failed:
             break
@@ -487,7 +495,10 @@ def _nearest(
 def _by_value(
     candidate: Candidate, state: SelfTunedState, operator: Forward, seed: int
 ) -> Generator[None, None, Any]:
-    """From strong to weak until it got worse twice in a row, or back up; then on each side of the best."""
+    """From strong to weak until it got worse twice in a row, or back up; then on each side of the best.
+
+    What is far behind another method even so is not looked at more closely.
+    """
     ends: dict[float, list[Any]] = {}  # for each setting, the last state of each fold
 
     def attempt(value: float, starts: Sequence[Any]) -> Generator[None, None, Trial]:
@@ -503,7 +514,7 @@ def _by_value(
         trial = yield from attempt(value, starts)
         best = state.best[candidate.name]
         worse = 0 if trial is best else worse + 1
-        if worse == 2:
+        if worse == 2 or (worse and _far_behind(best, state)):
             break
         starts = ends[value]
         value *= candidate.factor
@@ -515,9 +526,18 @@ def _by_value(
         yield from attempt(strongest, starts)
     centre, root = state.best[candidate.name].setting, math.sqrt(candidate.factor)
     starts = ends[centre]
+    if _far_behind(state.best[candidate.name], state):
+        return starts[0]
     for value in (centre * root, centre / root):
         yield from attempt(value, starts)
     return starts[0]
+
+
+def _far_behind(trial: Trial, state: SelfTunedState) -> bool:
+    """Whether another method is better by so much that this one, tuned more closely, would not be chosen."""
+    rivals = [other for other in state.best.values() if other.name != trial.name]
+    differences = [difference(trial, rival) for rival in rivals if math.isfinite(rival.score)]
+    return any(d.mean > CONVINCING * d.error for d in differences)
 
 
 def table(state: SelfTunedState) -> str:

@@ -95,6 +95,7 @@ class Phase:
     name: str
     step: int
     planned: int
+    attempt: int = 1
 
 
 class State(Protocol):
@@ -206,13 +207,13 @@ class _Clock:
     """Time spent in a phase, and time left."""
 
     def __init__(self) -> None:
-        self.phase = ""
+        self.part = ("", 1)
         self.start = self.first = self.last = time.monotonic()
 
     def read(self, phase: Phase) -> tuple[float, float]:
         now = time.monotonic()
-        if phase.name != self.phase:
-            self.phase, self.start = phase.name, self.last
+        if (phase.name, phase.attempt) != self.part:
+            self.part, self.start = (phase.name, phase.attempt), self.last
         if phase.step <= 1:
             self.first = now  # the first step also sets everything up; the second tells how long steps take
         self.last = now
@@ -253,7 +254,7 @@ def iterate(
                 score=state.score,
                 seconds=seconds,
                 seconds_left=seconds_left,
-                attempt=attempt,
+                attempt=max(attempt, phase.attempt),
                 estimate=partial(solver.estimate, state),
                 phase=phase.name,
             )
