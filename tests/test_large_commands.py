@@ -71,6 +71,15 @@ def test_restore_to_zarr_trains_and_keeps_its_network(folder, capsys):
     assert values("out.zarr").dtype == np.uint16
 
 
+def test_denoising_to_zarr_takes_the_same_options(folder, capsys):
+    arguments = ("denoise", "frames.tif", "out.zarr", "--steps", 20, "--workers", 0, "--symmetries", 1)
+    for _ in range(2):
+        code, told = run(capsys, *arguments, "--method", "ssi-network", "--overwrite")
+        assert code == 0, told
+    assert (folder / "out.recipe.yaml").exists()
+    assert values("out.zarr").shape == tifffile.imread("frames.tif").shape
+
+
 def test_killed_at_any_moment_and_gone_on_with(folder, capsys):
     frames = np.concatenate([tifffile.imread("frames.tif")] * 6)
     np.save("many.npy", frames)

@@ -18,13 +18,19 @@ from selfinv.cli.options import (
     DType,
     Input,
     MaskNan,
+    Memory,
     NoRecipe,
     Output,
+    Overwrite,
     Preview,
     Quiet,
+    Resume,
     SaveModel,
+    Scheduler,
     Seed,
+    Symmetries,
     UseModel,
+    Workers,
     per_axis,
 )
 from selfinv.cli.recording import recorded
@@ -52,10 +58,19 @@ def denoise(
     clip: Clip = False,
     preview: Preview = None,
     save_model: SaveModel = None,
+    memory: Memory = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    symmetries: Symmetries = 8,
     quiet: Quiet = False,
     no_recipe: NoRecipe = False,
 ) -> None:
-    """Remove noise that is independent from pixel to pixel (Noise2Self), and nothing else."""
+    """Remove noise that is independent from pixel to pixel (Noise2Self), and nothing else.
+
+    With an OUTPUT that ends in .zarr, INPUT may be larger than memory.
+    """
     restore(
         input,
         output,
@@ -70,6 +85,12 @@ def denoise(
         clip=clip,
         preview=preview,
         save_model=save_model,
+        memory=memory,
+        workers=workers,
+        scheduler=scheduler,
+        resume=resume,
+        overwrite=overwrite,
+        symmetries=symmetries,
         quiet=quiet,
         no_recipe=True,  # its own is written by denoise
     )
