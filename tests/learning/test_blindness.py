@@ -17,7 +17,7 @@ from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.masks import ComplementaryPairs, Decaying, Grid, RandomPixels
 from selfinv.learning.measurement import draw_window
 from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
-from selfinv.learning.solver import Hiding, Windows
+from selfinv.learning.settings import Hiding, Windows
 from selfinv.operators import (
     ChannelMixing,
     Convolution,

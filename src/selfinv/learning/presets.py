@@ -10,7 +10,8 @@ from selfinv.learning.equivariance import ScaleLessons
 from selfinv.learning.inverter import Head
 from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.masks import Decaying, RandomPixels
-from selfinv.learning.solver import SSI, Hiding, Training, Windows
+from selfinv.learning.settings import Hiding, Training, Windows
+from selfinv.learning.solver import SSI
 from selfinv.learning.unet import UNetSettings, pooled_axes_for
 
 # Values that one training step looks at, at first and at the end, at most.

@@ -1,0 +1,332 @@
+r"""The fit of a PSF's parameters to one image, and what it keeps as told.
+
+The likelihood of each PSF of a family (`selfinv.semiblind.spectrum`) is raised to the power ``1 / TEMPER``
+since neighbouring rings deviate together, and averaged over the parameters :math:`\theta` within the bounds
+of the family. Where that narrows the bounds to less than half, the mean is the answer; where not, the start
+value is kept and said to be kept.
+
+A hidden value's score is nearly blind to a PSF too narrow (a blurred object then explains the data as well),
+so held-out values do not fit here; they only guard: a fitted PSF that predicts them significantly worse than
+the start's is not taken.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from selfinv.learning.measurement import object_pads
+from selfinv.methods import Request, solver_for
+from selfinv.operators import Convolution, choose_boundary
+from selfinv.selection import Difference, SelfTunedState, difference
+from selfinv.semiblind.families import POINTS, PSFFamily
+from selfinv.semiblind.spectrum import Spectrum, first_guess, misfit, unlike
+from selfinv.solvers.base import run
+from selfinv.types import InputError, check_contrast, check_image, guess_axes, parse_axes
+
+Floats = npt.NDArray[np.float64]
+
+TEMPER = 3.0  # with it 70 to 90 % of the intervals hold the truth (docs/experiments.md)
+NARROWED = 0.5  # of the range's deviation: what is known less well is not identifiable
+SMALLEST = 48  # samples a side: fewer have too few rings
+GUARDED = 384  # samples a side of what the guard restores
+
+_SECTORS = 6  # of half a turn
+
+
+@dataclass(frozen=True)
+class FittedPSF:
+    """A PSF, and how well the image told its parameters.
+
+    Parameters
+    ----------
+    psf
+        2-D, sum 1: of the fitted values, or the told ones where the image does not tell.
+    names, values, told
+        Of the parameters; what they are now and were before.
+    errors, intervals
+        Standard error of each, and the interval that holds it with 95 % if the object's spectrum is what the
+        model takes it for; of the benchmark's images, with 70 to 90 %.
+    identifiable
+        Whether the image narrows each parameter's range to less than half, away from its bounds.
+    reasons
+        Why not, in words; empty where it does.
+    profile
+        Of each value of the last parameters looked at: the values, and the log-likelihood below the best.
+    guard
+        Held-out score with the fitted PSF less that with the told; None if it was not asked.
+    kept
+        Whether `psf` is the told one.
+    """
+
+    psf: Floats = field(repr=False)
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+    told: tuple[float, ...]
+    errors: tuple[float, ...]
+    intervals: tuple[tuple[float, float], ...]
+    identifiable: tuple[bool, ...]
+    reasons: tuple[str, ...]
+    profile: tuple[tuple[tuple[float, ...], float], ...] = field(default=(), repr=False)
+    guard: Difference | None = None
+    kept: bool = False
+
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence for each parameter that was kept as told."""
+        return tuple(
+            f"{name} of the PSF is not identifiable from this image: {why}; kept as told, {told:.4g}"
+            for name, told, why in zip(self.names, self.told, self.reasons, strict=True)
+            if why
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """What was found, in plain types, by the parameters' names."""
+        rows = zip(self.values, self.told, self.errors, self.intervals, self.identifiable, strict=True)
+        keys = ("value", "told", "error", "interval", "identifiable")
+        return {name: dict(zip(keys, row, strict=True)) for name, row in zip(self.names, rows, strict=True)}
+
+    def explain(self) -> str:
+        """One sentence for each parameter and the guard, then each value's likelihood (one parameter)."""
+        lines = []
+        for i, name in enumerate(self.names):
+            low, high = self.intervals[i]
+            if self.identifiable[i]:
+                lines.append(
+                    f"{name}: fitted {self.values[i]:.4g} ± {self.errors[i]:.2g} "
+                    f"(95 %: {low:.4g} to {high:.4g}), told {self.told[i]:.4g}"
+                )
+            else:
+                lines.append(f"{name}: not identifiable, {self.reasons[i]}; kept as told, {self.told[i]:.4g}")
+        if self.guard is not None:
+            verdict = "significantly worse" if self.kept else "not significantly worse"
+            lines.append(
+                f"held-out score less the told PSF's: {self.guard.mean:+.2g} ± {self.guard.error:.1g}, "
+                f"{verdict}"
+            )
+        if len(self.names) == 1 and self.profile:
+            name = self.names[0]
+            lines += [
+                f"{name} {values[0]:.4g}: log-likelihood {score:+.2f}" for values, score in self.profile
+            ]
+        return "\n".join(lines)
+
+
+def fit_psf(
+    image: Any,
+    family: PSFFamily,
+    *,
+    axes: str | None = None,
+    mask_nan: bool = False,
+    guard: bool = True,
+    seed: int = 0,
+) -> FittedPSF:
+    """Fit a family's parameters from one noisy, blurred image.
+
+    Parameters
+    ----------
+    image
+        The measurement; two spatial axes, with channels and time if ``axes`` says so: all of its planes share
+        the PSF.
+    family
+        The PSF as a function of its parameters.
+    axes, mask_nan, seed
+        As in `selfinv.restore`; the seed is of the guard's hidden values.
+    guard
+        Whether to restore (a part of) the image with the told and the fitted PSF by self-tuned total
+        variation, and not to take the fitted one if it predicts held-out values significantly worse.
+
+    Raises
+    ------
+    InputError
+        If the image is constant, has NaN (without ``mask_nan``) or not two spatial axes, or if the family
+        is none or makes kernels that are no PSFs.
+
+    Examples
+    --------
+    >>> from selfinv.semiblind import gaussian_family
+    >>> rng = np.random.default_rng(0)
+    >>> fitted = fit_psf(rng.normal(size=(64, 64)), gaussian_family(2.0))  # noise alone tells nothing
+    >>> fitted.identifiable, fitted.values
+    ((False,), (2.0,))
+    """
+    if not isinstance(family, PSFFamily):
+        raise InputError(f"family is a {type(family).__name__}; pass a PSFFamily, e.g. gaussian_family(2.0)")
+    array = check_image(image, allow_nan=mask_nan)
+    layout = parse_axes(axes or guess_axes(array.shape, 2), array.ndim)
+    if layout.spatial != "yx":
+        raise InputError(
+            f"the image has the spatial axes {layout.spatial!r}; a PSF is fitted to planes, 'yx', only"
+        )
+    check_contrast(array)
+    y = np.ascontiguousarray(layout.to_batch(array), dtype=np.float64)
+    y = np.where(np.isfinite(y), y, np.nan)
+    told = family.at(family.start)
+    least = max(SMALLEST, *(2 * n for n in told.shape))
+    if min(y.shape[-2:]) < least:
+        why = f"an image of {y.shape[-2]} × {y.shape[-1]} is too small (at least {least} a side)"
+        return _not_told(family, why)
+    fitted = _fit(Spectrum(y, _SECTORS if family.directional else 1), family)
+    if guard and any(fitted.identifiable):
+        compared = _guard(y, told, fitted.psf, seed)
+        if compared.mean > 0 and compared.significant:
+            why = "held-out values are predicted significantly worse with the fitted PSF"
+            kept = _not_told(family, why)
+            return replace(
+                kept, errors=fitted.errors, intervals=fitted.intervals, profile=fitted.profile, guard=compared
+            )
+        fitted = replace(fitted, guard=compared)
+    return fitted
+
+
+def _fit(spectrum: Spectrum, family: PSFFamily) -> FittedPSF:
+    """The mean over the range, weighted by the tempered likelihood; on a grid, then on a finer one."""
+    n = len(family.names)
+    low, high = np.zeros(n), np.ones(n)
+    guess = first_guess(spectrum)
+    first: tuple[tuple[tuple[float, ...], float], ...] = ()
+    at_bound = [False] * n
+    mean = deviation = np.zeros(n)
+    marginals: list[tuple[Floats, Floats]] = []
+    for level in range(2):
+        sides = [np.linspace(a, b, POINTS[n]) for a, b in zip(low, high, strict=True)]
+        misfits, values, spectra, previous = [], [], [], guess
+        for unit in itertools.product(*sides):
+            where = tuple(family.place(u, i) for i, u in enumerate(unit))
+            transfer = spectrum.transfer(family.at(where))
+            # From the neighbour's optimum and from a common guess: the misfit has more than one minimum.
+            near, far = misfit(spectrum, transfer, previous), misfit(spectrum, transfer, guess)
+            least, previous = min(near, far, key=lambda pair: pair[0])
+            misfits.append(least)
+            values.append(where)
+            spectra.append(previous)
+        cost = np.array(misfits).reshape([len(side) for side in sides]) / TEMPER
+        weight = np.exp(cost.min() - cost)
+        for axis in range(n):  # the trapezoid rule
+            ends = np.ones(cost.shape[axis])
+            ends[[0, -1]] = 0.5
+            weight = weight * ends.reshape([-1 if i == axis else 1 for i in range(n)])
+        weight /= weight.sum()
+        marginals = [(sides[i], weight.sum(axis=tuple(j for j in range(n) if j != i))) for i in range(n)]
+        mean = np.array([w @ u for u, w in marginals])
+        deviation = np.sqrt([w @ (u - m) ** 2 for (u, w), m in zip(marginals, mean, strict=True)])
+        if level == 0:
+            first = tuple(zip(values, (-(cost - cost.min())).ravel().tolist(), strict=True))
+            lowest = np.unravel_index(int(cost.argmin()), cost.shape)
+            at_bound = [bool(i in (0, POINTS[n] - 1)) for i in lowest]
+        step = (high - low) / (POINTS[n] - 1)
+        reach = np.maximum(4 * deviation, 2 * step)
+        if (2 * reach > 0.7 * (high - low)).all():
+            break
+        low, high = np.maximum(mean - reach, 0.0), np.minimum(mean + reach, 1.0)
+    why = unlike(spectra[int(np.argmin(misfits))])
+    if why:
+        kept = _not_told(family, why)
+        return replace(kept, profile=first)
+    known = deviation < NARROWED / math.sqrt(12)
+    identifiable = tuple(bool(k) and not b for k, b in zip(known, at_bound, strict=True))
+    told = family.start
+    if any(identifiable) and not all(identifiable):
+        # What the image does not tell is held, and the rest fitted to that.
+        held = {name: t for name, t, good in zip(family.names, told, identifiable, strict=True) if not good}
+        rest = _fit(spectrum, family.fix(held))
+        return _merge(
+            family, rest, _summary(family, first, mean, deviation, marginals, identifiable, at_bound)
+        )
+    return _summary(family, first, mean, deviation, marginals, identifiable, at_bound)
+
+
+def _summary(
+    family: PSFFamily,
+    profile: tuple[tuple[tuple[float, ...], float], ...],
+    mean: Floats,
+    deviation: Floats,
+    marginals: Sequence[tuple[Floats, Floats]],
+    identifiable: tuple[bool, ...],
+    at_bound: Sequence[bool],
+) -> FittedPSF:
+    values, errors, intervals, reasons = [], [], [], []
+    for i, (m, d) in enumerate(zip(mean.tolist(), deviation.tolist(), strict=True)):
+        side, weight = marginals[i]
+        below = weight.cumsum() - weight / 2
+        low, high = (family.place(float(np.interp(q, below, side)), i) for q in (0.025, 0.975))
+        at, around = family.place(m, i), (family.place(m + d, i) - family.place(m - d, i)) / 2
+        values.append(at if identifiable[i] else family.start[i])
+        errors.append(abs(around))
+        intervals.append((low, high))
+        bounds = f"{family.lower[i]:.4g} to {family.upper[i]:.4g}"
+        if identifiable[i]:
+            reasons.append("")
+        elif at_bound[i]:
+            reasons.append(f"the likeliest value lies at or beyond the end of the range {bounds}")
+        else:
+            reasons.append(f"the data allow {low:.4g} to {high:.4g} of the range {bounds}")
+    return FittedPSF(
+        family.at(values),
+        family.names,
+        tuple(values),
+        family.start,
+        tuple(errors),
+        tuple(intervals),
+        identifiable,
+        tuple(reasons),
+        profile,
+        kept=not any(identifiable),
+    )
+
+
+def _merge(family: PSFFamily, rest: FittedPSF, whole: FittedPSF) -> FittedPSF:
+    """``whole`` with what ``rest`` says of the parameters that were fitted again."""
+    places = {name: i for i, name in enumerate(rest.names)}
+
+    def merged(name: str) -> tuple[Any, ...]:
+        ours, theirs = getattr(whole, name), getattr(rest, name)
+        pairs = zip(family.names, ours, strict=True)
+        return tuple(theirs[places[n]] if n in places else mine for n, mine in pairs)
+
+    fields = ("values", "errors", "intervals", "identifiable", "reasons")
+    changed: dict[str, Any] = {name: merged(name) for name in fields}
+    return replace(whole, psf=family.at(changed["values"]), kept=not any(changed["identifiable"]), **changed)
+
+
+def _not_told(family: PSFFamily, why: str) -> FittedPSF:
+    n = len(family.names)
+    bounds = tuple(zip(family.lower, family.upper, strict=True))
+    return FittedPSF(
+        family.at(family.start),
+        family.names,
+        family.start,
+        family.start,
+        (math.inf,) * n,
+        bounds,
+        (False,) * n,
+        (why,) * n,
+        kept=True,
+    )
+
+
+def _guard(y: Floats, told: Floats, fitted: Floats, seed: int) -> Difference:
+    """The held-out score of self-tuned total variation with the fitted PSF, less that with the told one."""
+    middle = tuple(
+        slice(max(0, (n - GUARDED) // 2), max(0, (n - GUARDED) // 2) + GUARDED) for n in y.shape[-2:]
+    )
+    part = torch.from_numpy(np.ascontiguousarray(y[(slice(0, 1), slice(0, 1), *middle)])).float()
+    chosen = []
+    for kernel in (told, fitted):
+        tensor = torch.from_numpy(kernel).float()
+        shape = tuple(part.shape[2:])
+        boundary = choose_boundary(part, tensor)
+        operator = Convolution(tensor, shape, boundary, margin=[max(8, n // 8) for n in shape])
+        sizes = [n + sum(pads) for n, pads in zip(shape, object_pads(operator, shape), strict=True)]
+        solver = solver_for("tv-chambolle-pock", Request(part, operator, sizes))
+        state, _ = run(solver, part, operator, seed=seed)
+        assert isinstance(state, SelfTunedState)
+        assert state.chosen is not None
+        chosen.append(state.chosen)
+    return difference(chosen[1], chosen[0])
