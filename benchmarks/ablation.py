@@ -51,6 +51,11 @@ def no_lessons(image: Array, psf: Array | None, *, seed: int) -> Array:
     return _restore(image, psf, seed, lessons=None)
 
 
+def no_filters(image: Array, psf: Array | None, *, seed: int) -> Array:
+    """Not shown what regularised inverses of the blur make of the measurement."""
+    return _restore(image, psf, seed, filters=False)
+
+
 def no_symmetries(image: Array, psf: Array | None, *, seed: int) -> Array:
     """Neither trained on nor averaged over flips and turns."""
     return _restore(image, psf, seed, augment=False)
@@ -76,5 +81,5 @@ def clamped(image: Array, psf: Array | None, *, seed: int) -> Array:
     return _restore(image, psf, seed, head=Head("clamp"))
 
 
-for _method in (l1, l2, no_lessons, no_symmetries, no_average, half_hidden, zero_filled, clamped):
+for _method in (l1, l2, no_lessons, no_filters, no_symmetries, no_average, half_hidden, zero_filled, clamped):
     _method.takes_missing = True  # type: ignore[attr-defined]
