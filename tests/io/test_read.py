@@ -404,7 +404,7 @@ def test_an_absurd_size_does_not_take_the_machine_down(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((3, 3)))
     raw = (tmp_path / "a.npy").read_bytes()
     (tmp_path / "a.npy").write_bytes(raw.replace(b"(3, 3)", b"(9999999, 9999999)")[: len(raw)])
-    message(tmp_path / "a.npy")
+    assert "does not fit in memory" in message(tmp_path / "a.npy")
 
 
 def test_fits_without_an_image_and_with_several(tmp_path):

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from selfinv.atomic import written_beside
 from selfinv.types import InputError
 
 
@@ -68,7 +69,8 @@ class Journal:
             if "failed" not in line:
                 self.done[line["tile"]] = line
         # A line cut short by a kill must not be continued by the next one.
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        with written_beside(self.path) as beside:
+            beside.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def finished(self, tile: int, **facts: Any) -> None:
         """A tile's values are on the disk."""
