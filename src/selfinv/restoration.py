@@ -496,6 +496,7 @@ def _model(
         psf=psf,
         crude=state.data.entrance.crude,
         filters=state.data.entrance.filters,
+        outliers=state.data.entrance.outliers,
         own_values=state.own_values,
         noise=noise_level(y.cpu().numpy()),
         origin={k: v for k, v in stats.items() if k != "history"},

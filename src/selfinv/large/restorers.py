@@ -15,6 +15,7 @@ from selfinv.large.tiles import Reach
 from selfinv.learning.inverter import invert
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel
+from selfinv.learning.outliers import REACH as OUTLIER_REACH
 from selfinv.learning.own_values import smoothing_reach
 from selfinv.learning.random import generator_for
 from selfinv.operators import Convolution, Identity, LinearOperator
@@ -88,6 +89,7 @@ class NetworkRestorer:
     def reaches(self, space: Sequence[int]) -> list[Reach]:
         settings = self.model.inverter.network.settings
         beyond = smoothing_reach(settings.ndim) if self.model.own_values else 0
+        beyond += OUTLIER_REACH if self.model.outliers else 0
         filtered = self.model.filters.reach if self.model.filters else (0,) * settings.ndim
         return [
             Reach(min(radius + sources, self.halo or radius + sources) + max(pads) + beyond, multiple, *pads)

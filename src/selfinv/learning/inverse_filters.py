@@ -46,7 +46,7 @@ class InverseFilters:
     @classmethod
     def of(cls, operator: Forward) -> InverseFilters | None:
         """For an operator that blurs all places (nearly) alike; None if it does not, or not at all."""
-        psf = _point_spread(operator)
+        psf = point_spread(operator)
         if psf is None or not isinstance(operator, LinearOperator):
             return None
         ndim = len(operator.out_shape)
@@ -79,12 +79,12 @@ class InverseFilters:
         return self._convolutions[space].to(x.device)(x[:, None]).flatten(1, 2)
 
 
-def _point_spread(operator: Forward) -> Tensor | None:
+def point_spread(operator: Forward) -> Tensor | None:
     """The PSF, ``(..., *kernel)``; of a blur that varies the mean; None if that is not what it is."""
     if isinstance(operator, Scaled):
-        return _point_spread(operator.operator)
+        return point_spread(operator.operator)
     if isinstance(operator, Composition) and isinstance(operator.outer, Mask):
-        return _point_spread(operator.inner)
+        return point_spread(operator.inner)
     if isinstance(operator, MixedConvolution):
         return operator.convolution.psf.mean(dim=0)
     return operator.psf if isinstance(operator, Convolution) else None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.masks import FILLS
+from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.own_values import OwnValues
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
@@ -121,11 +122,14 @@ class Entrance:
         Where measured values are not pixels: makes a crude image of those that are shown.
     filters
         Where they are, and blurred: make sharper copies of what is shown, to be seen beside it.
+    outliers
+        There, too: replaces values that stand out as nothing blurred can.
     """
 
     fill: str = "neighbours"
     crude: CrudeInverse | None = None
     filters: InverseFilters | None = None
+    outliers: OutlierTest | None = None
 
     def __call__(
         self,
@@ -138,7 +142,10 @@ class Entrance:
         """The network's input on the object's grid; nothing in it depends on a hidden value."""
         if self.crude is not None:
             return lift(self.crude(y, hidden), ((0, 0),) * len(self.crude.shape), marks)
-        lifted = lift(FILLS[self.fill](y, hidden, generator) if hidden.any() else y, pads, marks)
+        filled = FILLS[self.fill](y, hidden, generator) if hidden.any() else y
+        if self.outliers is not None:
+            filled = self.outliers.replaced(filled, hidden)
+        lifted = lift(filled, pads, marks)
         if self.filters is None:
             return lifted
         image, mark = lifted.tensor_split([y.shape[1]], dim=1)

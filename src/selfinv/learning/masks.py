@@ -138,12 +138,16 @@ def smoothing_radius(sigma: float) -> int:
     return max(1, math.ceil(2.5 * sigma))
 
 
+def smoothing_taps(sigma: float) -> list[float]:
+    """The weights along each axis, ``2 * radius + 1`` of sum 1."""
+    radius = smoothing_radius(sigma)
+    weights = [math.exp(-0.5 * (t / sigma) ** 2) for t in range(-radius, radius + 1)]
+    return [weight / sum(weights) for weight in weights]
+
+
 def smooth(x: Tensor, sigma: float) -> Tensor:
     """Gaussian smoothing of the spatial axes, zeros outside."""
-    radius = smoothing_radius(sigma)
-    t = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
-    kernel = torch.exp(-0.5 * (t / sigma) ** 2)
-    taps = (kernel / kernel.sum()).tolist()
+    radius, taps = smoothing_radius(sigma), smoothing_taps(sigma)
     for axis in range(2, x.ndim):
         n = x.shape[axis]
         pads = [0, 0] * (x.ndim - 1 - axis) + [radius, radius]

@@ -22,6 +22,7 @@ from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
 from selfinv.learning.measurement import Pads, field_of_view
 from selfinv.learning.normalisation import Normalisation
+from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.own_values import OwnValues
 from selfinv.learning.symmetry import Symmetry
 from selfinv.learning.unet import UNetSettings
@@ -58,6 +59,8 @@ class TrainedModel:
         The first guess, where measured values are not pixels; it holds the operator.
     filters
         What makes the sharper copies of the image that the network sees beside it, if it does.
+    outliers
+        What is filled in before the network sees it, if anything is.
     own_values
         The noise, where nothing is blurred and each value is given its own weight.
     noise
@@ -77,6 +80,7 @@ class TrainedModel:
     psf: Tensor | None = field(default=None, repr=False)
     crude: CrudeInverse | None = field(default=None, repr=False)
     filters: InverseFilters | None = None
+    outliers: OutlierTest | None = None
     own_values: OwnValues | None = None
     noise: float = 0.0
     origin: dict[str, Any] = field(default_factory=dict)
@@ -84,7 +88,7 @@ class TrainedModel:
     @property
     def entrance(self) -> Entrance:
         """How the network sees a measurement."""
-        return Entrance(self.fill, self.crude, self.filters)
+        return Entrance(self.fill, self.crude, self.filters, self.outliers)
 
     def apply(
         self, image: Any, *, axes: str | None = None, mask_nan: bool = False, device: str | None = None
@@ -191,6 +195,7 @@ class TrainedModel:
             "fill": self.fill,
             "axes": self.axes,
             "crude": self.crude.settings() if self.crude is not None else None,
+            "outliers": asdict(self.outliers) if self.outliers else None,
             "own_values": asdict(self.own_values) if self.own_values else None,
             "noise": self.noise,
             "origin": self.origin,
@@ -268,6 +273,7 @@ class TrainedModel:
             psf=tensors.get("psf"),
             crude=None if operator is None else CrudeInverse.with_settings(operator, kept),
             filters=InverseFilters(tensors["filters"]) if "filters" in tensors else None,
+            outliers=OutlierTest(**test) if (test := description.get("outliers")) else None,
             own_values=OwnValues(**own) if (own := description.get("own_values")) else None,
             noise=float(description.get("noise", 0.0)),
             origin=description["origin"],

@@ -86,6 +86,7 @@ def ssi(
         lessons=ScaleLessons(),
         windows=WINDOWS[ndim],
         filters=ndim < 3,  # on volumes they double the time and gain nothing
+        outliers=True,
         own_values=True,
     )
 

@@ -37,6 +37,7 @@ from selfinv.learning.measurement import (
 )
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.optimiser import Muon, NoisyAdam, WeightAverage, muon_groups, one_cycle
+from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.own_values import OwnValues
 from selfinv.learning.random import generator_for
 from selfinv.learning.settings import Hiding, Training, Windows
@@ -101,6 +102,9 @@ class SSI:
     filters
         Whether the network is also shown the measurement filtered by regularised inverses of the blur
         (`selfinv.learning.inverse_filters`).
+    outliers
+        Where noise is cut off or has outliers: fill in what the blur cannot have made before the network sees
+        it (`selfinv.learning.outliers`).
     own_values
         Where nothing is blurred, and noise is neither cut off nor has outliers: give each value its own
         weight in the end (`selfinv.learning.own_values`).
@@ -115,6 +119,7 @@ class SSI:
     augment: bool = True
     windows: Windows | None = None
     filters: bool = False
+    outliers: bool = False
     own_values: bool = False
 
     def planned_steps(self) -> int:
@@ -374,7 +379,12 @@ class SSI:
             pads = ((0, 0),) * len(crude.shape)
         else:
             filters = InverseFilters.of(operator) if self.filters else None
-            entrance, normalisation = Entrance(self.hiding.fill, filters=filters), Normalisation.of(y)
+            normalisation = Normalisation.of(y)
+            outliers = None
+            if self.outliers and choose_loss(y).kind == "l1":
+                shown = normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
+                outliers = OutlierTest.of(operator, shown, missing | validation)
+            entrance = Entrance(self.hiding.fill, filters=filters, outliers=outliers)
             object_normalisation = normalisation.divided_by(gain(operator))
             pads = object_pads(operator, y.shape[2:])
         symmetries = operator_symmetries(operator, self.network.ndim)
