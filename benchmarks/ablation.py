@@ -56,6 +56,11 @@ def no_filters(image: Array, psf: Array | None, *, seed: int) -> Array:
     return _restore(image, psf, seed, filters=False)
 
 
+def wild_shown(image: Array, psf: Array | None, *, seed: int) -> Array:
+    """The network sees values that the blur cannot have made as they are."""
+    return _restore(image, psf, seed, outliers=False)
+
+
 def no_symmetries(image: Array, psf: Array | None, *, seed: int) -> Array:
     """Neither trained on nor averaged over flips and turns."""
     return _restore(image, psf, seed, augment=False)
@@ -81,5 +86,16 @@ def clamped(image: Array, psf: Array | None, *, seed: int) -> Array:
     return _restore(image, psf, seed, head=Head("clamp"))
 
 
-for _method in (l1, l2, no_lessons, no_filters, no_symmetries, no_average, half_hidden, zero_filled, clamped):
+for _method in (
+    l1,
+    l2,
+    no_lessons,
+    no_filters,
+    wild_shown,
+    no_symmetries,
+    no_average,
+    half_hidden,
+    zero_filled,
+    clamped,
+):
     _method.takes_missing = True  # type: ignore[attr-defined]
