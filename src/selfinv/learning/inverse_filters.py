@@ -36,12 +36,13 @@ class InverseFilters:
     Parameters
     ----------
     kernels
-        ``filter channel *kernel``, odd sizes, the middle sample first in line; one channel for all, or each
-        its own.
+        ``filter channel *kernel``, of odd sizes; one channel for all, or one for each.
     """
 
     kernels: Tensor = field(repr=False)
-    _convolutions: dict[Shape, Convolution] = field(default_factory=dict, repr=False, compare=False)
+    _convolutions: dict[tuple[Shape, torch.device], Convolution] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @classmethod
     def of(cls, operator: Forward) -> InverseFilters | None:
@@ -71,12 +72,12 @@ class InverseFilters:
 
     def __call__(self, x: Tensor) -> Tensor:
         """``batch channel *space`` to ``batch filter·channel *space``, mirrored beyond the edges."""
-        space = tuple(x.shape[2:])
-        if space not in self._convolutions:
+        key = tuple(x.shape[2:]), x.device
+        if key not in self._convolutions:
             if len(self._convolutions) == KEPT:
                 self._convolutions.pop(next(iter(self._convolutions)))
-            self._convolutions[space] = Convolution(self.kernels, space, "reflect", "fft")
-        return self._convolutions[space].to(x.device)(x[:, None]).flatten(1, 2)
+            self._convolutions[key] = Convolution(self.kernels.to(x.device), key[0], "reflect", "fft")
+        return self._convolutions[key](x[:, None]).flatten(1, 2)
 
 
 def point_spread(operator: Forward) -> Tensor | None:
