@@ -126,6 +126,18 @@ def test_a_saved_model_gives_the_same_image_bit_for_bit(tmp_path, kernel):
     assert loaded.origin["seed"] == 0
 
 
+def test_a_model_of_an_image_with_hot_pixels_is_kept_whole(tmp_path):
+    image = np.clip(IMAGE, 150.0, None)
+    image[RNG(1).random(image.shape) < 0.01] = 2000.0
+    result = restore(image)
+    assert result.model.filters is not None
+    assert result.model.outliers is not None
+    result.model.save(tmp_path / "m.safetensors")
+    loaded = selfinv.load_model(tmp_path / "m.safetensors")
+    assert loaded.outliers == result.model.outliers
+    np.testing.assert_array_equal(loaded.apply(image), result.image)
+
+
 def test_a_model_takes_another_size_and_a_series_but_not_other_channels():
     model = restore().model
     other = scene(52, 44, seed=3)
@@ -350,10 +362,12 @@ def test_a_search_tells_its_parts_and_shows_images():
 
 def test_the_score_of_a_network_is_told_while_it_trains_in_a_search():
     seen = []
-    restore(method="ssi", max_steps=20, callback=lambda p: seen.append(p))
+    result = restore(method="ssi", max_steps=20, callback=lambda p: seen.append(p))
     scores = [p.score for p in seen if p.phase == "ssi" and p.step > 10]
     assert np.isfinite(scores).all()
     assert len(set(scores)) > 1  # it is the present one
+    last = next(score for name, _, _, score, _ in result.stats["trials"] if name == "ssi")
+    assert 0.3 * last < scores[-1] < 3.0 * last  # in the same units, on other values
 
 
 @pytest.mark.parametrize("how", ["return False", "ctrl-c"])

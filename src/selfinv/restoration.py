@@ -464,10 +464,7 @@ def _outcome(state: Any) -> dict[str, Any]:
 
 def _training(state: SSIState) -> dict[str, Any]:
     """What the training of a network says of itself; scores in the caller's units."""
-    with np.errstate(over="ignore"):
-        unit = float(
-            np.power(state.data.normalisation.scale, 2.0 if state.loss_function.kind == "l2" else 1.0)
-        )
+    unit = state.unit
     return {
         "seed": state.seed,
         "steps": state.step,

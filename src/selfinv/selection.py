@@ -393,8 +393,7 @@ def _solve(
             return inner
         state.inner = inner = solver.step(inner)
         state.loss = inner.loss
-        if math.isfinite(inner.score):
-            state.score = inner.score
+        state.score = getattr(inner, "image_score", state.score)
 
 
 def _record(
@@ -534,7 +533,7 @@ def _by_value(
 
 
 def _far_behind(trial: Trial, state: SelfTunedState) -> bool:
-    """Whether another method is better by so much that this one, tuned more closely, would not be chosen."""
+    """Whether another method is better by so much that this one, tuned more closely, is unlikely to win."""
     rivals = [other for other in state.best.values() if other.name != trial.name]
     differences = [difference(trial, rival) for rival in rivals if math.isfinite(rival.score)]
     return any(d.mean > CONVINCING * d.error for d in differences)

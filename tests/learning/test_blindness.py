@@ -12,11 +12,14 @@ import pytest
 import torch
 
 from selfinv.learning.crude import CrudeInverse
-from selfinv.learning.inverter import Head
+from selfinv.learning.inverse_filters import InverseFilters
+from selfinv.learning.inverter import Entrance, Head
 from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.masks import ComplementaryPairs, Decaying, Grid, RandomPixels
 from selfinv.learning.measurement import draw_window
+from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
+from selfinv.learning.random import generator_for
 from selfinv.learning.settings import Hiding, Windows
 from selfinv.operators import (
     ChannelMixing,
@@ -198,3 +201,23 @@ def test_the_crude_image_is_the_damped_least_squares_solution_and_blind():
     other = y.masked_fill(hidden, 7.0)
     again = replace(crude, damping=damping).solve(crude.normalisation.apply(other), hidden)[0, 0]
     assert torch.equal(found, again)
+
+
+@pytest.mark.parametrize("fill", ["zero", "random", "neighbours"])
+def test_no_hidden_value_reaches_the_input_through_filters_or_the_test_for_outliers(fill):
+    """Whatever stands there: comparisons have no gradient, so the values are changed."""
+    A = Convolution(torch.from_numpy(gaussian(1.5, (9, 9))), (40, 44))
+    generator = torch.Generator().manual_seed(0)
+    y = torch.rand(1, 2, 40, 44, generator=generator)
+    y[torch.rand(y.shape, generator=generator) < 0.01] = 5.0
+    hidden = torch.rand(y.shape, generator=generator) < 0.25
+    none = torch.zeros_like(hidden)
+    outliers = OutlierTest.of(A, y, none)
+    assert outliers is not None
+    entrance = Entrance(fill, filters=InverseFilters.of(A), outliers=outliers)
+    shown, changed = (
+        entrance(data, hidden, ((4, 4), (4, 4)), 1, generator_for(0))
+        for data in (y, torch.where(hidden, 1e4, y))
+    )
+    assert torch.equal(shown, changed)
+    assert not torch.equal(shown, entrance(2.0 * y, hidden, ((4, 4), (4, 4)), 1, generator_for(0)))

@@ -1,5 +1,7 @@
 """Sharper copies of a measurement: what they are, where there are none, and that they only help."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,7 @@ def test_there_are_none_where_there_is_no_blur_or_none_to_undo():
         Convolution(point, SHAPE),
         Convolution(difference, SHAPE),
         Downsample(SHAPE, 2),
+        Convolution(torch.stack([PSF, PSF])[:, None], SHAPE),  # one for each frame
         lambda x: x,
     ):
         assert InverseFilters.of(operator) is None
@@ -99,3 +102,12 @@ def test_they_work_on_lines_and_volumes_thinner_than_they_reach():
         copies = filters(torch.from_numpy(y).float())
         assert copies.shape == (1, filters.count, *shape)
         assert bool(torch.isfinite(copies).all())
+
+
+def test_what_is_sent_to_a_worker_is_small():
+    filters = InverseFilters.of(Convolution(PSF, SHAPE))
+    y = torch.rand(1, 1, 300, 300, generator=torch.Generator().manual_seed(0))
+    expected = filters(y)
+    sent = pickle.dumps(filters)
+    assert len(sent) < 50_000
+    assert torch.equal(pickle.loads(sent)(y), expected)

@@ -57,6 +57,23 @@ def test_a_star_is_none_however_bright(width, place):
         assert int(found(test, y)[..., 30:50, 35:55].sum()) == 0
 
 
+@pytest.mark.parametrize("background", [4.0, 0.0], ids=["dim", "cut off at zero"])
+def test_the_noise_of_bright_light_is_none(background):
+    """Photon noise is ten times larger in the disc than beside it."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.indices((200, 200)) - 100
+    disc = rows**2 + columns**2 < 30**2
+    A = Convolution(PSF, disc.shape, "zero")
+    counts = rng.poisson(A(torch.from_numpy(np.where(disc, 400.0, background))).clamp_min(0).numpy())
+    counts = np.maximum(0.37 * counts + rng.normal(0, 1.5, disc.shape) - 1.0, 0.0)
+    y = torch.from_numpy(counts / 150).float()[None, None]
+    none = torch.zeros(y.shape, dtype=torch.bool)
+    test = OutlierTest.of(A, y, none)
+    assert float(found(test, y, none).float().mean()) < 1e-4
+    y[0, 0, 100, 100] = 0.0
+    assert found(test, y, none)[0, 0, 100, 100]  # a dead pixel is still found
+
+
 def test_hidden_values_have_no_say():
     y, _ = measured()
     hidden = torch.rand(y.shape, generator=torch.Generator().manual_seed(1)) < 0.25
@@ -84,6 +101,7 @@ def test_without_a_known_blur_there_is_no_test():
     y, _ = measured()
     assert OutlierTest.of(Identity(SHAPE), y, NONE) is None
     assert OutlierTest.of(lambda x: x, y, NONE) is None
+    assert OutlierTest.of(Convolution(torch.zeros(5, 5), SHAPE), y, NONE) is None
 
 
 def test_lines_and_volumes():

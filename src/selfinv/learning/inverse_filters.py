@@ -14,6 +14,7 @@ hidden values filled in, and so tell nothing of hidden ones.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from scipy.fft import next_fast_len
@@ -26,7 +27,7 @@ from selfinv.types import Shape
 STRENGTHS = (3e-3, 3e-2, 3e-1)  # of the greatest |H|²
 REACH = 2  # of a filter, relative to how far 99 % of the PSF reach
 LEAST = 2  # samples: a PSF narrower than that hides nothing
-KEPT = 8  # sizes of images whose transforms are kept
+KEPT = 16  # sizes of images whose transforms are kept
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class InverseFilters:
         if psf is None or not isinstance(operator, LinearOperator):
             return None
         ndim = len(operator.out_shape)
+        if any(n > 1 for n in psf.shape[: max(0, psf.ndim - ndim - 1)]):
+            return None  # another one for each frame
         psf = psf.detach().cpu().double().reshape(-1, *psf.shape[psf.ndim - ndim :])
         gains = psf.flatten(1).sum(1)
         reach = [_extent(psf, axis) for axis in range(1, ndim + 1)]
@@ -73,11 +76,16 @@ class InverseFilters:
     def __call__(self, x: Tensor) -> Tensor:
         """``batch channel *space`` to ``batch filter·channel *space``, mirrored beyond the edges."""
         key = tuple(x.shape[2:]), x.device
-        if key not in self._convolutions:
-            if len(self._convolutions) == KEPT:
-                self._convolutions.pop(next(iter(self._convolutions)))
-            self._convolutions[key] = Convolution(self.kernels.to(x.device), key[0], "reflect", "fft")
-        return self._convolutions[key](x[:, None]).flatten(1, 2)
+        convolution = self._convolutions.get(key)
+        if convolution is None:
+            convolution = Convolution(self.kernels.to(x.device), key[0], "reflect", "fft")
+            while len(self._convolutions) >= KEPT:
+                self._convolutions.pop(next(iter(self._convolutions)), None)
+            self._convolutions[key] = convolution
+        return convolution(x[:, None]).flatten(1, 2)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return InverseFilters, (self.kernels,)  # what is kept for speed stays behind
 
 
 def point_spread(operator: Forward) -> Tensor | None:

@@ -170,13 +170,15 @@ def invert(
     With ``own_values``, for measurements of the object itself, each value is then given its weight.
     """
     settings = model.network.settings
-    lifted = entrance(y, missing, pads, settings.marks, generator_for(0))
     chosen = symmetries[:: max(1, math.ceil(len(symmetries) / most))]
-    total = torch.zeros_like(lifted[:, : settings.channels])
-    for frame, target in zip(lifted.split(1), total.split(1), strict=True):  # frames one by one: less memory
+    frames = []
+    for frame, holes in zip(y.split(1), missing.split(1), strict=True):  # one by one: less memory
+        seen = entrance(frame, holes, pads, settings.marks, generator_for(0))
+        total = torch.zeros_like(seen[:, : settings.channels])
         for symmetry in chosen:
-            target += symmetry.inverse(model(symmetry(frame)))
-    x = total / len(chosen)
+            total += symmetry.inverse(model(symmetry(seen)))
+        frames.append(total / len(chosen))
+    x = torch.cat(frames)
     if own_values is None:
         return x
     blind = predict_blind(model, y, missing, symmetries, entrance)

@@ -3,7 +3,8 @@ r"""Values that the blur cannot have made, found from what stands around them.
 A dead or hot pixel, a cosmic ray: shown to a network it spreads through every filter. What an instrument has
 blurred cannot stand out like that, for light that falls on one pixel falls on its neighbours as well. So a
 value :math:`y` is taken for wild, and filled in like a hidden one, if it differs from the mean :math:`n` of
-the *other* shown values around it both by more than noise and by more than a point source makes it differ,
+the *others* around it (hidden ones filled in) both by more than noise and by more than a point source makes
+it differ,
 
 .. math:: |y - n| > 4 s \quad\text{and}\quad |y - n| > 1.5\,\kappa\,|n - b|,
 
@@ -29,6 +30,8 @@ from selfinv.solvers.base import Forward
 NEAR, WIDE = 1.2, 2.5  # samples, the deviations of the Gaussian means
 BEYOND_NOISE = 4.0  # typical deviations
 BEYOND_POINTS = 1.5  # times what a point source shows
+FEWEST = 200  # values of which a typical deviation is taken
+MOST = 0.05  # of the values: more are not outliers
 REACH = smoothing_radius(WIDE) + 1
 
 
@@ -41,7 +44,7 @@ class OutlierTest:
     sharpness
         :math:`\kappa`, of the PSF.
     deviation
-        :math:`s`, the typical difference between a value and the mean of those around it.
+        :math:`s`, the typical difference between a value and that mean, where it is largest.
     """
 
     sharpness: float
@@ -49,19 +52,23 @@ class OutlierTest:
 
     @classmethod
     def of(cls, operator: Forward, y: Tensor, missing: Tensor) -> OutlierTest | None:
-        """For data ``batch channel *space`` and what blurred them; None if no PSF is known."""
+        """For data ``batch channel *space`` and what blurred them; None without a PSF or any sense in it."""
         psf = point_spread(operator)
-        if psf is None:
+        if psf is None or not bool((psf != 0).any()):
             return None
         ndim = y.ndim - 2
         kernel = psf.detach().float().cpu().reshape(-1, 1, *psf.shape[psf.ndim - ndim :])
         point = F.pad(kernel, [2 * REACH] * (2 * ndim))
-        _, difference, light = _beside_others(point)
+        mean, wide = _around(point)
+        difference, light = point - mean, _light(mean, wide)
         counts = difference.abs() > 0.1 * difference.abs().max()
         sharpness = float((difference.abs() / light.clamp_min(1e-9 * float(point.abs().max())))[counts].max())
         shown = neighbour_fill(y, missing, generator_for(0)) if missing.any() else y
-        _, difference, _ = _beside_others(shown)
-        return cls(sharpness, 1.4826 * float(difference[~missing].abs().median()))
+        mean, wide = _around(shown)
+        deviation = _largest_deviation((shown - mean)[~missing].abs(), wide[~missing])
+        test = cls(sharpness, deviation)
+        taken = float((test.replaced(shown, missing) != shown).float().mean())
+        return test if deviation and taken < MOST else None
 
     def replaced(self, filled: Tensor, hidden: Tensor) -> Tensor:
         """The measurement with wild values replaced by the mean of those around them.
@@ -72,23 +79,41 @@ class OutlierTest:
             ``batch channel *space``, with something made of the others in place of ``hidden`` values: then
             nothing of these gets in here.
         """
-        mean, difference, light = _beside_others(filled)
-        limit = (BEYOND_POINTS * self.sharpness * light).clamp_min(BEYOND_NOISE * self.deviation)
-        return torch.where((difference.abs() > limit) & ~hidden, mean, filled)
+        mean, wide = _around(filled)
+        limit = BEYOND_POINTS * self.sharpness * _light(mean, wide)
+        wild = (filled - mean).abs() > limit.clamp_min(BEYOND_NOISE * self.deviation)
+        return torch.where(wild & ~hidden, mean, filled)
 
 
-def _beside_others(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean of the others around a value, the value less that, and how far such means stand out nearby."""
+def _around(y: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of the others around each value, and a wider one."""
     own = smoothing_taps(NEAR)[smoothing_radius(NEAR)] ** (y.ndim - 2)
-    near, wide = _inside(y, NEAR), _inside(y, WIDE)
-    mean = (smooth(y, NEAR) - own * y) / (near - own)
-    light = (mean - smooth(y, WIDE) / wide).abs()
-    for axis in range(2, y.ndim):
-        here, n = light.clone(), y.shape[axis] - 1
+    mean = (smooth(y, NEAR) - own * y) / (_inside(y, NEAR) - own)
+    return mean, smooth(y, WIDE) / _inside(y, WIDE)
+
+
+def _light(mean: Tensor, wide: Tensor) -> Tensor:
+    """How far the means stand out from the wider ones, the highest of each value and those next to it."""
+    light = (mean - wide).abs()
+    for axis in range(2, mean.ndim):
+        here, n = light.clone(), mean.shape[axis] - 1
         for start, other in ((1, 0), (0, 1)):
             place = light.narrow(axis, start, n)
             torch.maximum(place, here.narrow(axis, other, n), out=place)
-    return mean, y - mean, light
+    return light
+
+
+def _largest_deviation(difference: Tensor, level: Tensor) -> float:
+    """The typical difference among all values, the brighter half, quarter, ...: the largest of these.
+
+    Most noise grows with the light, and where it is cut off at zero, the dark has less than there is.
+    """
+    ordered = difference[level.argsort(descending=True)]
+    count, largest = len(ordered), 0.0
+    while count:
+        largest = max(largest, 1.4826 * float(ordered[:count].median()))
+        count = count // 2 if count >= 2 * FEWEST else 0
+    return largest
 
 
 def _inside(y: Tensor, sigma: float) -> Tensor:

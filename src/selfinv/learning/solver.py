@@ -16,6 +16,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,6 +77,19 @@ class SSIState:
     lessons: ScaleLessons | None = None
     lesson: Tensor | None = None
     lesson_step: int = 0
+
+    @property
+    def unit(self) -> float:
+        """A score of 1 in the image's units."""
+        with np.errstate(over="ignore"):
+            return float(
+                np.power(self.data.normalisation.scale, 2.0 if self.loss_function.kind == "l2" else 1.0)
+            )
+
+    @property
+    def image_score(self) -> float:
+        """The present held-out score in the image's units; NaN before there is one."""
+        return self.score * self.unit
 
 
 @dataclass(frozen=True)
