@@ -18,6 +18,13 @@ psf_app = typer.Typer(
 )
 
 
+NOT_OF_FAMILY = {
+    "gaussian": ("defocus", "terms", "na", "wavelength", "fit"),
+    "gibson-lanni": ("sigma", "terms"),
+    "zernike": ("sigma",),
+}
+
+
 @psf_app.command("gaussian")
 def psf_gaussian(
     sigma: Annotated[
@@ -275,13 +282,6 @@ def psf_fit(
     if not quiet:
         for line in fitted.explain().splitlines():
             say(line)
-
-
-NOT_OF_FAMILY = {
-    "gaussian": ("defocus", "terms", "na", "wavelength", "fit"),
-    "gibson-lanni": ("sigma", "terms"),
-    "zernike": ("sigma",),
-}
 
 
 def _words(listed: str) -> list[str]:

@@ -342,9 +342,7 @@ def check_places(output: Path, source: Path, *, resume: bool, overwrite: bool) -
             raise InputError(f"there is no unfinished run at {part}; leave out --resume")
         return output, part
     if final.exists() and not overwrite:
-        raise InputError(
-            f"{output} exists already; choose another name, or --overwrite (of selfinv restore and apply)"
-        )
+        raise InputError(f"{output} exists already; choose another name, or --overwrite")
     if part.exists() and not overwrite:
         raise InputError(f"an unfinished run is at {part}; --resume goes on, --overwrite starts anew")
     return output, part

@@ -142,7 +142,8 @@ def smoothing_taps(sigma: float) -> list[float]:
     """The weights along each axis, ``2 * radius + 1`` of sum 1."""
     radius = smoothing_radius(sigma)
     weights = [math.exp(-0.5 * (t / sigma) ** 2) for t in range(-radius, radius + 1)]
-    return [weight / sum(weights) for weight in weights]
+    total = sum(weights)
+    return [weight / total for weight in weights]
 
 
 def smooth(x: Tensor, sigma: float) -> Tensor:

@@ -48,7 +48,7 @@ class OutlierTest:
     """
 
     sharpness: float
-    deviation: float = 0.0
+    deviation: float
 
     @classmethod
     def of(cls, operator: Forward, y: Tensor, missing: Tensor) -> OutlierTest | None:

@@ -160,8 +160,9 @@ class SSI:
             missing = ~torch.isfinite(y)
             shown = start.data.normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
             return replace(start, data=replace(start.data, y=shown, missing=missing), cached=None)
-        data = self._prepare(y, operator, seed)
-        loss = self.loss or choose_loss(y)
+        suited = choose_loss(y) if self.loss is None or self.outliers else self.loss
+        data = self._prepare(y, operator, seed, wild=self.outliers and suited.kind == "l1")
+        loss = self.loss or suited
         typical = float(data.y[~(data.missing | data.validation)].median())
         crude = data.entrance.crude
         first = typical if crude is None else float(crude(data.y, data.missing | data.validation).median())
@@ -377,7 +378,8 @@ class SSI:
 
     # ---- preparation and ending ----
 
-    def _prepare(self, y: Tensor, operator: Forward, seed: int) -> Measurement:
+    def _prepare(self, y: Tensor, operator: Forward, seed: int, *, wild: bool) -> Measurement:
+        """All that does not change in training; ``wild``: values that no blur makes are to be filled in."""
         y = y.detach()
         missing = ~torch.isfinite(y)
         fraction, joint = self.hiding.validation, self.hiding.joint_channels
@@ -388,22 +390,24 @@ class SSI:
         if not is_on_grid(operator):
             drawn = self._drawn(y, operator, 0, seed + 12)
             crude = CrudeInverse.of(linear(operator, y), y.masked_fill(validation, torch.nan), drawn)
-            entrance = Entrance(crude=crude)
             normalisation, object_normalisation = crude.normalisation, crude.object_normalisation
             pads = ((0, 0),) * len(crude.shape)
         else:
-            filters = InverseFilters.of(operator) if self.filters else None
-            normalisation = Normalisation.of(y)
-            outliers = None
-            if self.outliers and choose_loss(y).kind == "l1":
-                shown = normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
-                outliers = OutlierTest.of(operator, shown, missing | validation)
-            entrance = Entrance(self.hiding.fill, filters=filters, outliers=outliers)
+            crude, normalisation = None, Normalisation.of(y)
             object_normalisation = normalisation.divided_by(gain(operator))
             pads = object_pads(operator, y.shape[2:])
+        y = normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
+        if crude is not None:
+            entrance = Entrance(crude=crude)
+        else:
+            entrance = Entrance(
+                self.hiding.fill,
+                filters=InverseFilters.of(operator) if self.filters else None,
+                outliers=OutlierTest.of(operator, y, missing | validation) if wild else None,
+            )
         symmetries = operator_symmetries(operator, self.network.ndim)
         return Measurement(
-            y=normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32),
+            y=y,
             missing=missing,
             validation=validation,
             operator=operator,
