@@ -55,13 +55,14 @@ def test_the_jolts_have_the_stated_size_fade_and_follow_the_seed():
 @pytest.mark.parametrize("shape", [(8, 30), (30, 8), (16, 16), (1, 9)])
 def test_an_orthogonalised_matrix_keeps_its_singular_vectors_and_loses_its_singular_values(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    result = orthogonalised(matrix)
+    other = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    result = orthogonalised(torch.stack([other, matrix]))[1]
     u, values, v = torch.linalg.svd(matrix, full_matrices=False)
     inside = u.T @ result @ v.T
     strong = values > 0.05 * values[0]  # the polynomial lifts what is weaker only in part
     assert torch.linalg.svdvals(result)[strong].sub(0.95).abs().max() < 0.3
     assert (inside - torch.diag(inside.diag())).abs().max() < 1e-4
-    assert orthogonalised(torch.zeros(shape)).abs().max() == 0
+    assert orthogonalised(torch.zeros(1, *shape)).abs().max() == 0
 
 
 def test_muon_moves_every_direction_of_a_weight_as_far_and_all_else_as_adamw():

@@ -254,9 +254,9 @@ def test_steps_see_parts_of_a_large_image_first_and_all_of_it_in_the_end():
     seen = []
 
     class Watched(RandomPixels):
-        def hidden(self, shape, step, seed):
+        def hidden(self, shape, step, seed, device):
             seen.append(math.prod(shape))
-            return super().hidden(shape, step, seed)
+            return super().hidden(shape, step, seed, device)
 
     y, operator = blurred((64, 64))
     solver = replace(tiny(max_steps=20), hiding=Hiding(Watched(0.5)), windows=Windows(24 * 24, 10**6))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from selfinv.learning.presets import ssi, ssi_paper
-from selfinv.learning.unet import UNet, UNetSettings, fold, pooled_axes_for, unfold
+from selfinv.learning.unet import Average, Repeat, UNet, UNetSettings, fold, pooled_axes_for, unfold
 from selfinv.types import InputError
 
 
@@ -67,3 +67,21 @@ def test_settings_survive_json():
 def test_four_dimensions_are_refused():
     with pytest.raises(InputError, match="1 to 3 spatial axes, got 4"):
         UNet(UNetSettings(ndim=4))
+
+
+@pytest.mark.parametrize("factor", [(2,), (2, 2), (1, 2), (1, 2, 2)], ids=str)
+def test_pooling_and_upsampling_are_torchs_own_with_their_gradients(factor):
+    shape = (2, 3, *(4 * f for f in factor))
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    pool = (nn.functional.avg_pool1d, nn.functional.avg_pool2d, nn.functional.avg_pool3d)[len(factor) - 1]
+    for ours, torchs in (
+        (Average.apply, pool),
+        (Repeat.apply, lambda x, f: nn.functional.interpolate(x, scale_factor=tuple(map(float, f)))),
+    ):
+        outcome = []
+        for call in (ours, torchs):
+            y = call(x, factor)
+            weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+            outcome.append((y, *torch.autograd.grad((weights * y).sum(), x)))
+        for a, b in zip(*outcome, strict=True):
+            torch.testing.assert_close(a, b)

@@ -112,9 +112,10 @@ class ScaleLessons:
         operator = operator.to(x.device)
         with torch.no_grad():
             mean = data.normalisation.apply(operator(data.object_normalisation.undo(small)))
-            y = likelihood.sample(mean, generator)
             share = self.hidden * float(torch.rand((), generator=generator))
-            hidden = (torch.rand(y.shape, generator=generator) < share).to(y.device)
+            generator = generator_for(seed + 13, step, x.device)
+            y = likelihood.sample(mean, generator)
+            hidden = torch.rand(y.shape, generator=generator, device=y.device) < share
             seen = data.entrance(y, hidden, data.pads, settings.marks, generator)
         with frozen_statistics(model):
             error = model(seen) - small

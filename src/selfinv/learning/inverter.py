@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,9 +74,11 @@ class Inverter(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.with_penalty(x)[0]
 
-    def with_penalty(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The object, and what leaving the range costs."""
-        raw = self.network(x)
+    def with_penalty(
+        self, x: Tensor, passes: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The object, and what leaving the range costs; ``passes`` stands in for a call of the network."""
+        raw = (passes or self.network)(x)
         if self.head.kind == "range":
             # Stars are many times brighter than their blurred images: the span must be able to grow fast,
             # though an optimiser moves every parameter by no more than the learning rate in a step.

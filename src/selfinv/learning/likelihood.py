@@ -20,6 +20,7 @@ Foi et al. 2008, doi:10.1109/TIP.2008.2001399 (Poisson-Gaussian noise, cut off).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -84,14 +85,13 @@ class NoiseLikelihood(nn.Module):
 
     @torch.no_grad()
     def sample(self, mean: Tensor, generator: torch.Generator) -> Tensor:
-        """A measurement of this mean with noise of this kind."""
-        normal = torch.randn(mean.shape, generator=generator).to(mean) * self.deviation(mean)
-        uniform = torch.rand(mean.shape, generator=generator).clamp_min(1e-6)
-        sign = torch.where(torch.rand(mean.shape, generator=generator) < 0.5, -1.0, 1.0)
-        wild = torch.rand(mean.shape, generator=generator) < float(torch.sigmoid(self.wildness))
-        y = mean + torch.where(
-            wild.to(mean.device), self.log_width.exp() * (-sign * uniform.log()).to(mean), normal
-        )
+        """A measurement of this mean with noise of this kind; the generator is on its device."""
+        place: Any = {"generator": generator, "device": mean.device}
+        normal = torch.randn(mean.shape, **place).to(mean) * self.deviation(mean)
+        uniform = torch.rand(mean.shape, **place).clamp_min(1e-6)
+        sign = torch.where(torch.rand(mean.shape, **place) < 0.5, -1.0, 1.0)
+        wild = torch.rand(mean.shape, **place) < torch.sigmoid(self.wildness)
+        y = mean + torch.where(wild, self.log_width.exp() * (-sign * uniform.log()).to(mean), normal)
         y = y.clamp_min(self.low) if self.cut_low else y
         return y.clamp_max(self.high) if self.cut_high else y
 

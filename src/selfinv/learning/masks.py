@@ -1,8 +1,8 @@
 """Which measured values to hide in a training step, and what to put in their place.
 
-A scheme answers ``hidden(shape, step, seed)`` with a boolean tensor, True where a value is hidden; it keeps
-no state, so any step can be made again. A fill replaces hidden values *without looking at them*: this is what
-makes the masked prediction J-invariant (Batson & Royer 2019, arXiv:1901.11365).
+A scheme answers ``hidden(shape, step, seed, device)`` with a boolean tensor, True where a value is hidden;
+it keeps no state, so any step can be made again. A fill replaces hidden values *without looking at them*:
+this is what makes the masked prediction J-invariant (Batson & Royer 2019, arXiv:1901.11365).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfinv.learning.random import generator_for
+from selfinv.learning.random import CPU, generator_for
 from selfinv.types import InputError, spatial_index
 
 
 class MaskScheme(Protocol):
     """Chooses the hidden values of one step."""
 
-    def hidden(self, shape: Sequence[int], step: int, seed: int) -> Tensor:
+    def hidden(self, shape: Sequence[int], step: int, seed: int, device: torch.device = CPU) -> Tensor:
         """A boolean tensor of this ``shape`` (``batch channel *space``), True where a value is hidden."""
         ...
 
@@ -47,10 +47,10 @@ class RandomPixels:
 
     density: float | Decaying = 0.5
 
-    def hidden(self, shape: Sequence[int], step: int, seed: int) -> Tensor:
+    def hidden(self, shape: Sequence[int], step: int, seed: int, device: torch.device = CPU) -> Tensor:
         density = self.density(step) if callable(self.density) else self.density
         _check_density(density)
-        return torch.rand(tuple(shape), generator=generator_for(seed, step)) < density
+        return _uniform(shape, step, seed, device) < density
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class ComplementaryPairs:
 
     density: float = 0.5
 
-    def hidden(self, shape: Sequence[int], step: int, seed: int) -> Tensor:
+    def hidden(self, shape: Sequence[int], step: int, seed: int, device: torch.device = CPU) -> Tensor:
         _check_density(self.density)
-        hidden = torch.rand(tuple(shape), generator=generator_for(seed, step // 2)) < self.density
+        hidden = _uniform(shape, step // 2, seed, device) < self.density
         return hidden if step % 2 == 0 else ~hidden
 
 
@@ -74,7 +74,7 @@ class Grid:
 
     period: int = 4
 
-    def hidden(self, shape: Sequence[int], step: int, seed: int) -> Tensor:
+    def hidden(self, shape: Sequence[int], step: int, seed: int, device: torch.device = CPU) -> Tensor:
         if self.period < 2:
             raise InputError(f"Grid(period={self.period}) would hide everything; use 2 or more")
         space = tuple(shape[2:])
@@ -82,9 +82,13 @@ class Grid:
         cycle, place = divmod(step, len(cells))
         order = torch.randperm(len(cells), generator=generator_for(seed, cycle))
         cell = cells[int(order[place])]
-        hidden = torch.zeros(tuple(shape), dtype=torch.bool)
+        hidden = torch.zeros(tuple(shape), dtype=torch.bool, device=device)
         hidden[spatial_index(slice(offset, None, self.period) for offset in cell)] = True
         return hidden
+
+
+def _uniform(shape: Sequence[int], step: int, seed: int, device: torch.device) -> Tensor:
+    return torch.rand(tuple(shape), generator=generator_for(seed, step, device), device=device)
 
 
 def _check_density(density: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -288,8 +287,10 @@ def versions() -> dict[str, str]:
     """The versions a result depends on."""
     import scipy
 
+    from selfinv import __version__
+
     return {
-        "selfinv": importlib.metadata.version("selfinv"),
+        "selfinv": __version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
         "scipy": scipy.__version__,

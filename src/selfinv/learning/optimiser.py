@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,25 +42,25 @@ class NoisyAdam(torch.optim.Adam):
         return loss
 
 
-def orthogonalised(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """A matrix with nearly the same singular vectors and all singular values near 1 (0.7 to 1.2).
+def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """Matrices with nearly the same singular vectors and all singular values near 1 (0.7 to 1.2).
 
     A few steps of an odd polynomial of degree 5, applied to the singular values by matrix products alone
     (Newton-Schulz; coefficients of Jordan et al. 2024, https://kellerjordan.github.io/posts/muon).
 
     Parameters
     ----------
-    matrix
-        Of any shape ``rows columns``; the zero matrix is returned as it is.
+    matrices
+        Of any shape ``matrix row column``; a zero matrix is returned as it is.
     """
-    x = matrix / matrix.norm().clamp_min(1e-30)
-    if tall := x.shape[0] > x.shape[1]:
-        x = x.T  # the products below are then of the smaller size
+    x = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp_min(1e-30)
+    if tall := x.shape[1] > x.shape[2]:
+        x = x.mT  # the products below are then of the smaller size
     for _ in range(iterations):
-        square = x @ x.T
-        polynomial = torch.addmm(square, square, square, beta=-4.7750, alpha=2.0315)
-        x = torch.addmm(x, polynomial, x, beta=3.4445)
-    return x.T if tall else x
+        square = x @ x.mT
+        polynomial = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, polynomial, x, beta=3.4445)
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.AdamW):
@@ -75,23 +75,31 @@ class Muon(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         for group in self.param_groups:
-            if not group.get("orthogonal"):
-                continue
-            rate, beta = group["lr"], group["betas"][0]
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["momentum"] = torch.zeros_like(p)
-                momentum = state["momentum"]
-                momentum.lerp_(p.grad, 1.0 - beta)
-                ahead = torch.lerp(p.grad, momentum, beta).flatten(1)  # Nesterov's
-                scale = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
-                p.mul_(1.0 - rate * group["weight_decay"])
-                p.add_(orthogonalised(ahead).view_as(p), alpha=-rate * scale)
-                p.grad = None  # AdamW passes it by
+            moving = [p for p in group["params"] if p.grad is not None]
+            if moving and group.get("orthogonal"):
+                self._move(moving, group)
         return super().step(closure)
+
+    def _move(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        """All at once where possible: they are many, small, and mostly of one shape."""
+        rate, beta = group["lr"], group["betas"][0]
+        for p in weights:
+            if not self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        gradients = [cast(Tensor, p.grad) for p in weights]
+        momenta = [self.state[p]["momentum"] for p in weights]
+        torch._foreach_lerp_(momenta, gradients, 1.0 - beta)
+        ahead = torch._foreach_lerp(gradients, momenta, beta)  # Nesterov's
+        torch._foreach_mul_(weights, 1.0 - rate * group["weight_decay"])
+        alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        for p, direction in zip(weights, ahead, strict=True):
+            alike.setdefault(direction.flatten(1).shape, []).append((p, direction.flatten(1)))
+            p.grad = None  # AdamW passes it by
+        for (rows, columns), pairs in alike.items():
+            moves = orthogonalised(torch.stack([direction for _, direction in pairs]))
+            scale = max(1.0, rows / columns) ** 0.5
+            for (p, _), move in zip(pairs, moves, strict=True):
+                p.add_(move.reshape(p.shape), alpha=-rate * scale)
 
 
 def muon_groups(model: nn.Module, hidden: Sequence[Tensor], rate: float) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from selfinv.independence import widen
 from selfinv.learning.masks import FILLS, MaskScheme, RandomPixels
 from selfinv.learning.measurement import drawn_shape
-from selfinv.learning.random import generator_for
+from selfinv.learning.random import CPU, generator_for
 from selfinv.types import InputError
 
 
@@ -52,18 +52,26 @@ class Hiding:
         """What must not be shown where the values ``scored`` are."""
         return widen(scored, self.blind_spot) if any(self.blind_spot) else scored
 
-    def drawn(self, shape: Sequence[int], step: int, seed: int, together: Sequence[int] = ()) -> Tensor:
+    def drawn(
+        self,
+        shape: Sequence[int],
+        step: int,
+        seed: int,
+        together: Sequence[int] = (),
+        device: torch.device = CPU,
+    ) -> Tensor:
         """The values that one training step hides and scores, fewer with a blind spot around each.
 
         ``together`` names further axes along which they are hidden together.
         """
         if self.scheme is None:
-            return torch.zeros(tuple(shape), dtype=torch.bool)
+            return torch.zeros(tuple(shape), dtype=torch.bool, device=device)
         drawn = drawn_shape(shape, joint_channels=self.joint_channels, together=together)
-        hidden = self.scheme.hidden(drawn, step, seed)
+        hidden = self.scheme.hidden(drawn, step, seed, device)
         if any(self.blind_spot):
             cell = math.prod(2 * b + 1 for b in self.blind_spot)
-            hidden &= torch.rand(drawn, generator=generator_for(seed + 8, step)) < 1.0 / cell
+            generator = generator_for(seed + 8, step, device)
+            hidden &= torch.rand(drawn, generator=generator, device=device) < 1.0 / cell
         return hidden.expand(tuple(shape))
 
 
@@ -88,7 +96,7 @@ class Training:
     average
         Length of the moving average of the weights as a fraction of the run; 0 keeps the weights as they are.
     check_every
-        Look at the validation values after so many steps; 0 means 20 times in all.
+        Look at the validation values after so many steps; 0 means ten times in all.
     """
 
     optimiser: Literal["noisy-adam", "muon"] = "muon"

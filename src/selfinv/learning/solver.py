@@ -24,6 +24,7 @@ from selfinv.arrangement import for_network, for_operator, is_on_grid, together_
 from selfinv.learning.artefacts import has_checkerboard
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.equivariance import ScaleLessons
+from selfinv.learning.graphs import GraphedPasses
 from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert, predict_blind
 from selfinv.learning.likelihood import NoiseLikelihood
@@ -77,6 +78,7 @@ class SSIState:
     lessons: ScaleLessons | None = None
     lesson: Tensor | None = None
     lesson_step: int = 0
+    passes: GraphedPasses | None = None
 
     @property
     def unit(self) -> float:
@@ -187,6 +189,7 @@ class SSI:
             best_weights=_copy(model.state_dict()),
             likelihood=likelihood,
             lessons=lessons if likelihood else None,  # which are to have its noise
+            passes=GraphedPasses(model.network) if y.is_cuda else None,
         )
 
     def step(self, state: SSIState) -> SSIState:
@@ -205,7 +208,7 @@ class SSI:
             state.failure = Status.NONFINITE
             return state
         max_steps = self.training.max_steps
-        check_every = self.training.check_every or max(1, max_steps // 20)
+        check_every = self.training.check_every or max(1, max_steps // 10)
         if state.step % check_every == 0 or state.step == max_steps:
             self._check(state)
         if isinstance(state.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
@@ -264,7 +267,7 @@ class SSI:
             amplitude = 0.1 / (1.0 + 10_000.0 * state.step / self.training.max_steps)
             noise = torch.randn(seen.shape, generator=generator_for(state.seed + 1, state.step))
             seen = seen + amplitude * noise.to(seen)
-        x, penalty = state.model.with_penalty(symmetry(seen))
+        x, penalty = state.model.with_penalty(symmetry(seen), state.passes if state.model.training else None)
         object_units = for_operator(operator, state.data.object_normalisation.undo(symmetry.inverse(x)))
         return state.data.normalisation.apply(operator(object_units)), penalty
 
@@ -311,12 +314,14 @@ class SSI:
         data, size = state.data, None
         if self.windows is not None:
             whole = data.y.shape[0] * math.prod(data.object_shape)
-            size = self.windows.size(state.step / self.training.max_steps, whole)
+            # A GPU takes as long for a part as for the whole, and longer for ever other sizes.
+            progress = 1.0 if data.y.is_cuda else state.step / self.training.max_steps
+            size = self.windows.size(progress, whole)
         return draw_window(data, size, self.network.multiple(), seed, state.step)
 
     def _drawn(self, y: Tensor, operator: Forward, step: int, seed: int) -> Tensor:
         """What one step hides of ``y``."""
-        drawn = self.hiding.drawn(y.shape, step, seed, together_of(operator)).to(y.device)
+        drawn = self.hiding.drawn(y.shape, step, seed, together_of(operator), y.device)
         return drawn & ~_always_shown(operator, y)
 
     def _lesson(self, state: SSIState, lessons: ScaleLessons) -> Tensor:
@@ -369,7 +374,7 @@ class SSI:
 
         A one-cycle schedule ends in finer weights than it passes through, and what the operator hides from
         the score gains from them too: so the latest are kept unless the same validation values, compared one
-        by one, tell them from the best by more than three standard errors (there are some twenty looks).
+        by one, tell them from the best by more than three standard errors (there are some ten looks).
         """
         if self.training.schedule != "one-cycle":
             return False

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -87,12 +87,7 @@ class Blocks:
     def __init__(self, source: Shape, result: Shape, kernel: Shape, shift: Shape) -> None:
         self.result = result
         self.dims = tuple(range(-len(source), 0))
-        choices = []
-        for lengths in zip(source, result, kernel, shift, strict=True):
-            most = max(1, lengths[1] // max(lengths[2], 8))
-            counts = sorted({1, *(n for n in (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128) if n <= most)})
-            choices.append([Axis(*lengths, count) for count in counts])
-        self.cut(min(itertools.product(*choices), key=_cost))
+        self.cut(_fastest(tuple(zip(source, result, kernel, shift, strict=True))))
 
     def cut(self, axes: tuple[Axis, ...]) -> None:
         """Use these blocks; with more than one, the number along some axis must be even."""
@@ -155,6 +150,17 @@ class Blocks:
 def _fast(size: int) -> int:
     """The next product of 2, 3 and 5: the factors 7 and 11 make transforms of this length slower again."""
     return int(next_fast_len(size, real=True))
+
+
+@lru_cache(maxsize=256)
+def _fastest(lengths: tuple[tuple[int, int, int, int], ...]) -> tuple[Axis, ...]:
+    """How to cut axes of these lengths (source, result, kernel, shift)."""
+    choices = []
+    for source, result, kernel, shift in lengths:
+        most = max(1, result // max(kernel, 8))
+        counts = sorted({1, *(n for n in (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128) if n <= most)})
+        choices.append([Axis(source, result, kernel, shift, count) for count in counts])
+    return min(itertools.product(*choices), key=_cost)
 
 
 def _paired(axes: tuple[Axis, ...]) -> int | None:

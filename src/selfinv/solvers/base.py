@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from selfinv.operators import LinearOperator
+from selfinv.resources import memory_kept
 from selfinv.types import InputError
 
 Forward = Callable[[Tensor], Tensor]
@@ -269,6 +270,7 @@ def seed_of_attempt(seed: int, attempt: int) -> int:
     return seed + 7919 * (attempt - 1)
 
 
+@memory_kept()
 def run(
     solver: Solver,
     y: Tensor,
