@@ -75,7 +75,8 @@ def test_masking_keeps_noise_out_that_the_control_lets_in():
         shared[name] = float(np.corrcoef(error.ravel(), noise.ravel())[0, 1])
     assert errors["masked"] < 0.4 * 0.1**2  # of the noise's variance
     assert errors["masked"] < errors["unmasked"]
-    assert shared["masked"] < 0.15
+    # The best of all estimates uses each value itself, too: then the correlation is the error in noise units.
+    assert shared["masked"] < 0.5 * np.sqrt(errors["masked"]) / 0.1
     assert shared["unmasked"] > 0.25
 
 

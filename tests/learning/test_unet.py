@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from selfinv.learning.presets import ssi, ssi_paper
-from selfinv.learning.unet import Average, Repeat, UNet, UNetSettings, fold, pooled_axes_for, unfold
+from selfinv.learning.unet import Average, InStep, Repeat, UNet, UNetSettings, fold, pooled_axes_for, unfold
 from selfinv.types import InputError
 
 
@@ -85,3 +85,15 @@ def test_pooling_and_upsampling_are_torchs_own_with_their_gradients(factor):
             outcome.append((y, *torch.autograd.grad((weights * y).sum(), x)))
         for a, b in zip(*outcome, strict=True):
             torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("period", [2, 3, 4])
+def test_what_repeats_in_step_with_the_networks_grid_is_taken_out(period):
+    pattern = torch.randn(1, 2, period, period, generator=torch.Generator().manual_seed(0)).double()
+    inside = (..., slice(2 * period, -2 * period), slice(2 * period, -2 * period))
+    x = InStep.apply(pattern.repeat(1, 1, 8, 8), period)[inside]
+    torch.testing.assert_close(x, pattern.mean(dim=(2, 3), keepdim=True).expand_as(x))
+    plane = torch.arange(8.0 * period)[:, None] + 2.0 * torch.arange(8.0 * period)
+    torch.testing.assert_close(InStep.apply(plane[None, None], period)[inside], plane[None, None][inside])
+    x = torch.randn(1, 1, 9, 11, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: InStep.apply(x, period), x)

@@ -132,7 +132,7 @@ class Windows:
     first: int
     last: int
     share: float = 0.25
-    growth: tuple[float, float] = (0.5, 0.9)
+    growth: tuple[float, float] = (0.4, 0.8)
 
     def size(self, progress: float, whole: int) -> int:
         """Values to look at after this fraction of the run, of an object of ``whole`` values."""

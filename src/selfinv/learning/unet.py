@@ -6,8 +6,10 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -107,7 +109,7 @@ class UNetSettings:
             # Down and up again through all levels but the coarsest; then pooling and unfolding, which look at
             # whole blocks, and the smoothing of the output.
             convolved = across * (2 * sum(scales[:-1]) + scales[-1]) + (first - across) * scales[0]
-            radii.append(convolved + 2 * (scales[-1] - 1) + (1 if self.fold > 1 else 0))
+            radii.append(convolved + 2 * (scales[-1] - 1) + (2 * (self.fold // 2) if self.fold > 1 else 0))
         return tuple(radii)
 
 
@@ -253,21 +255,58 @@ class UNet(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # half precision would show as steps of brightness
             x = self._output(x.float())
         if settings.fold > 1:
-            x = binomial(unfold(x, settings.fold))
-        return x[spatial_index(slice(0, n) for n in shape)]
+            x = InStep.apply(unfold(x, settings.fold), settings.fold)
+        return x if x.shape[2:] == shape else x[spatial_index(slice(0, n) for n in shape)]
 
 
-def binomial(x: Tensor) -> Tensor:
-    """Smooth each spatial axis by (1, 2, 1) / 4, which takes out exactly the patterns of period 2.
+class InStep(torch.autograd.Function):
+    """Take out of each spatial axis exactly the patterns of a ``period`` and of its parts, edges repeated.
 
     `unfold` makes neighbouring samples from different channels, and nothing else keeps those in step where
-    the forward operator cannot see it (Sugawara et al. 2018, arXiv:1806.02658).
+    the forward operator cannot see it (Sugawara et al. 2018, arXiv:1806.02658). In place where it can be,
+    which takes less than half as long as the same by torch's gradients.
     """
-    for axis in range(2, x.ndim):
-        n = x.shape[axis]
-        wide = torch.cat([x.narrow(axis, 0, 1), x, x.narrow(axis, n - 1, 1)], dim=axis)
-        x = 0.25 * wide.narrow(axis, 0, n) + 0.5 * x + 0.25 * wide.narrow(axis, 2, n)
-    return x
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, period: int) -> Tensor:
+        ctx.taps = _taps(period)
+        reach = len(ctx.taps) // 2
+        for axis in range(2, x.ndim):
+            n = x.shape[axis]
+            margin = [reach if a == axis else -1 for a in range(x.ndim)]
+            ends = (x.narrow(axis, 0, 1).expand(margin), x.narrow(axis, n - 1, 1).expand(margin))
+            wide = torch.cat([ends[0], x, ends[1]], dim=axis)
+            x = ctx.taps[0] * wide.narrow(axis, 0, n)
+            for k, tap in enumerate(ctx.taps[1:], start=1):
+                x.add_(wide.narrow(axis, k, n), alpha=tap)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        reach = len(ctx.taps) // 2
+        for axis in range(2, gradient.ndim):
+            n = gradient.shape[axis]
+            size = [m + 2 * reach if a == axis else m for a, m in enumerate(gradient.shape)]
+            wide = gradient.new_zeros(size)
+            for k, tap in enumerate(ctx.taps):
+                wide.narrow(axis, k, n).add_(gradient, alpha=tap)
+            gradient = wide.narrow(axis, reach, n)
+            for end, beyond in ((0, 0), (n - 1, n + reach)):
+                outside = wide.narrow(axis, beyond, reach).sum(dim=axis, keepdim=True)
+                gradient.narrow(axis, end, 1).add_(outside)
+        return gradient, None
+
+
+@lru_cache(maxsize=8)
+def _taps(period: int) -> tuple[float, ...]:
+    r"""A box of ``period`` samples (and of 2, if that is even) :math:`S`, sharpened: :math:`2S - S^2`.
+
+    That keeps its zeros and half of what it takes from waves in between (Tukey's twicing, 1977).
+    """
+    box = np.full(period, 1.0 / period)
+    once = np.convolve(box, [0.5, 0.5]) if period % 2 == 0 else box
+    reach = len(once) // 2
+    return tuple(map(float, 2.0 * np.pad(once, reach) - np.convolve(once, once)))
 
 
 def fold(x: Tensor, factor: int) -> Tensor:
