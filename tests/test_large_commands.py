@@ -150,6 +150,10 @@ def test_a_tile_that_fails_is_one_line(folder):
     ("arguments", "words"),
     [
         (["restore", "frames.tif", "out.tif", "--memory", "1GiB"], "--memory is for an OUTPUT that ends in"),
+        (
+            ["denoise", "frames.tif", "out.tif", "--symmetries", "2"],
+            "--symmetries is for an OUTPUT that ends",
+        ),
         (["restore", "frames.tif", "out.zarr", "--memory", "much"], "memory 'much' is not understood"),
         (["restore", "frames.tif", "out.zarr", "--weight", "1", *TV], "--weight is not for an OUTPUT"),
         (["restore", "frames.tif", "out.zarr", "--boundary", "zero"], "what lies beyond a tile is unknown"),

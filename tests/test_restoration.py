@@ -1,5 +1,6 @@
 """The front door: an image in, an image out, in the same shape and units, and what happened said truly."""
 
+import json
 import subprocess
 import sys
 import warnings
@@ -8,6 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from scipy import ndimage
 
 import selfinv
@@ -136,6 +139,33 @@ def test_a_model_of_an_image_with_hot_pixels_is_kept_whole(tmp_path):
     loaded = selfinv.load_model(tmp_path / "m.safetensors")
     assert loaded.outliers == result.model.outliers
     np.testing.assert_array_equal(loaded.apply(image), result.image)
+
+
+@pytest.mark.parametrize(
+    ("version", "words"), [(1, "older .* train it again"), (99, "newer .* update selfinv")]
+)
+def test_a_model_of_another_format_is_refused(tmp_path, version, words):
+    file = tmp_path / "m.safetensors"
+    restore().model.save(file)
+    with safe_open(file, "pt") as opened:
+        description = json.loads(opened.metadata()["selfinv"])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    save_file(tensors, file, {"selfinv": json.dumps(description | {"format_version": version})})
+    with pytest.raises(InputError, match=words):
+        selfinv.load_model(file)
+
+
+def test_a_models_result_is_the_mean_of_as_many_turned_copies_as_are_asked_for():
+    model = restore().model
+    turned = [np.flipud, np.fliplr, np.rot90]
+    uneven = [
+        np.abs(t(model.apply(IMAGE, symmetries=n)) - model.apply(t(IMAGE), symmetries=n)).max()
+        for t in turned
+        for n in (1, 8)
+    ]
+    assert min(uneven[::2]) > 10 * max(uneven[1::2])
+    with pytest.raises(InputError, match="from 1 to 8"):
+        model.apply(IMAGE, symmetries=0)
 
 
 def test_a_model_takes_another_size_and_a_series_but_not_other_channels():

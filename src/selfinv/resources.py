@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,20 +36,42 @@ def memory_kept() -> Iterator[None]:
     """Let glibc keep what is freed within for what is allocated next; it is given back in the end.
 
     Arrays above 32 MB otherwise come from the system each time and go back to it, and to have their pages
-    made anew takes longer than most things that are done with them. Elsewhere nothing happens.
+    made anew takes longer than most things that are done with them. It holds for the whole process, until the
+    last of those who ask for it at a time has ended; where the allocator is another one, or has been told how
+    to go about it (``MALLOC_…``, ``GLIBC_TUNABLES``), nothing happens.
     """
-    libc = ctypes.CDLL(None) if os.name == "posix" else None
-    if libc is None or not (hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")):
+    libc = _glibc()
+    if libc is None:
         yield
         return
-    libc.mallopt(MMAP_THRESHOLD, 2**30)
-    libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+    with _lock:
+        _asking.append(libc)
+        if len(_asking) == 1:
+            # Before 2.35 glibc knows no more than this; and once told one of both, it adapts neither.
+            if not libc.mallopt(MMAP_THRESHOLD, 2**30):
+                libc.mallopt(MMAP_THRESHOLD, LARGEST_DYNAMIC)
+            libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
     try:
         yield
     finally:
-        libc.mallopt(MMAP_THRESHOLD, LARGEST_DYNAMIC)
-        libc.mallopt(TRIM_THRESHOLD, 2 * LARGEST_DYNAMIC)
-        libc.malloc_trim(0)
+        with _lock:
+            _asking.pop()
+            if not _asking:
+                libc.mallopt(MMAP_THRESHOLD, LARGEST_DYNAMIC)
+                libc.mallopt(TRIM_THRESHOLD, 2 * LARGEST_DYNAMIC)
+                libc.malloc_trim(0)
+
+
+_lock = threading.Lock()
+_asking: list[ctypes.CDLL] = []
+
+
+def _glibc() -> ctypes.CDLL | None:
+    told = any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ
+    if os.name != "posix" or told:
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
 
 
 def _free() -> int | None:

@@ -44,13 +44,13 @@ class Large:
 
         return None if self.memory is None else parse_memory(self.memory)
 
-    def check_output(self, output: Path) -> bool:
-        """Whether the output is an OME-Zarr; if not, none of this may be asked for."""
+    def check_output(self, output: Path, others_too: tuple[str, ...] = ()) -> bool:
+        """Whether the output is an OME-Zarr; if not, none of this may be asked for but ``others_too``."""
         if output.suffix == ".zarr":
             self.bytes()
             return True
-        for name in ("memory", "workers", "scheduler", "resume", "overwrite"):
-            if getattr(self, name) != getattr(Large, name):
+        for name in ("memory", "workers", "scheduler", "resume", "overwrite", "symmetries"):
+            if name not in others_too and getattr(self, name) != getattr(Large, name):
                 raise InputError(f"--{name} is for an OUTPUT that ends in .zarr, and {output} does not")
         return False
 

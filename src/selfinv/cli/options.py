@@ -68,7 +68,9 @@ Overwrite = Annotated[
 Symmetries = Annotated[
     int,
     typer.Option(
-        min=1, max=8, help="For a .zarr OUTPUT: average over so many flips and turns; 1 is 8 times as fast."
+        min=1,
+        max=8,
+        help="Average the network's results over so many flips and turns; 1 is up to 8 times as fast.",
     ),
 ]
 PSFOutput = Annotated[Path, typer.Option("--output", "-o", help="Where to write the PSF (TIFF or NPY).")]

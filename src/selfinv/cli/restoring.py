@@ -259,7 +259,7 @@ def apply(
     from selfinv.restoration import load_model
 
     how = Large(memory, workers, scheduler, symmetries, resume, overwrite)
-    if how.check_output(output):
+    if how.check_output(output, ("symmetries",)):
         from selfinv.io.lazy import open_lazily
 
         if preview is not None:
@@ -279,7 +279,9 @@ def apply(
     image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[model], preview=preview)
     trained = load_model(model)
     job = Job(input, output, image, dtype, clip, preview, quiet=quiet)
-    carry_over(job, image.data, trained, axes=image.axes, mask_nan=mask_nan, device=device)
+    carry_over(
+        job, image.data, trained, axes=image.axes, mask_nan=mask_nan, device=device, symmetries=symmetries
+    )
 
 
 def carry_over(

@@ -113,9 +113,9 @@ class ScaleLessons:
         with torch.no_grad():
             mean = data.normalisation.apply(operator(data.object_normalisation.undo(small)))
             share = self.hidden * float(torch.rand((), generator=generator))
-            generator = generator_for(seed + 13, step, x.device)
-            y = likelihood.sample(mean, generator)
-            hidden = torch.rand(y.shape, generator=generator, device=y.device) < share
+            there = generator_for(seed + 13, step, x.device)
+            y = likelihood.sample(mean, there)
+            hidden = torch.rand(y.shape, generator=there, device=y.device) < share
             seen = data.entrance(y, hidden, data.pads, settings.marks, generator)
         with frozen_statistics(model):
             error = model(seen) - small

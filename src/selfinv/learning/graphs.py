@@ -7,14 +7,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-MOST = 4  # shapes of input: an image and its quarter turns have one or two
+MOST = 2  # shapes of input: an image and its quarter turns; each takes memory for all activations
 
 
 class GraphedPasses:
     """Calls of a network, with gradients, on inputs of one shape or a few.
 
     Its many small kernels run in less time than it takes to launch them one by one. The network must stay on
-    its CUDA device, in training, and keep its settings. Where torch cannot record them, they are launched.
+    its CUDA device, which is the current one, in training, and keep its settings. Where torch cannot record
+    them, they are launched. To record moves the running statistics by a few batches.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -29,6 +30,12 @@ class GraphedPasses:
                 return cast(Tensor, self.network(x))
             known = self._recorded[x.shape] = self._record(x)
         return cast(Tensor, known(x))
+
+    def release(self) -> None:
+        """Give the recordings' memory back; they could not be used on."""
+        for call in self._recorded.values():
+            call.__dict__.pop("forward", None)  # which refers to its module
+        self._recorded.clear()
 
     def _record(self, x: Tensor) -> nn.Module:
         # What torch would warn of, gradients that come from the stream of the recording, is meant.

@@ -30,7 +30,7 @@ from selfinv.operators import LinearOperator
 from selfinv.types import Array, InputError, SelfinvWarning, check_image, parse_axes, same_layout
 
 FORMAT = "selfinv-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # raised whenever the same weights would no longer make the same image
 OTHER_NOISE = 2.0  # times that of training, or a part of it, at which an image is called unlike it
 
 
@@ -90,7 +90,13 @@ class TrainedModel:
         return Entrance(self.fill, self.crude, self.filters, self.outliers)
 
     def apply(
-        self, image: Any, *, axes: str | None = None, mask_nan: bool = False, device: str | None = None
+        self,
+        image: Any,
+        *,
+        axes: str | None = None,
+        mask_nan: bool = False,
+        device: str | None = None,
+        symmetries: int = 8,
     ) -> Array:
         """Restore another image of the same instrument.
 
@@ -102,6 +108,8 @@ class TrainedModel:
             Its axes; by default those of the training image.
         mask_nan
             Treat NaN and infinite values as missing.
+        symmetries
+            Average over so many flips and turns at most; 1 is up to 8 times as fast.
 
         Returns
         -------
@@ -111,13 +119,16 @@ class TrainedModel:
         Raises
         ------
         InputError
-            If the image's axes or channels are not those the model was trained for.
+            If the image's axes or channels are not those the model was trained for, or ``symmetries`` is not
+            1 to 8.
 
         Warns
         -----
         SelfinvWarning
             If the noise is less than half of that it was trained with, or more than twice as much.
         """
+        if not 1 <= symmetries <= 8:
+            raise InputError(f"symmetries={symmetries} is not a number from 1 to 8")
         operator = self.crude.operator if self.crude is not None else None
         array = check_image(as_measured(image, operator), allow_nan=mask_nan)
         settings, arrangement = self.inverter.network.settings, None
@@ -150,6 +161,7 @@ class TrainedModel:
             self.pads,
             self.symmetries,
             self.entrance,
+            most=symmetries,
             own_values=self.own_values,
         )
         x = self.object_normalisation.undo(x)
@@ -232,10 +244,13 @@ class TrainedModel:
             raise InputError(f"{file}: a safetensors file, but not one written by selfinv")
         try:
             description = json.loads(words)
-            if description["format_version"] > FORMAT_VERSION:
+            version = description["format_version"]
+            if version != FORMAT_VERSION:
+                relation, remedy = (
+                    ("newer", "update selfinv") if version > FORMAT_VERSION else ("older", "train it again")
+                )
                 raise InputError(
-                    f"model format {description['format_version']} is newer than this program's "
-                    f"({FORMAT_VERSION}); update selfinv"
+                    f"model format {version} is {relation} than this program's ({FORMAT_VERSION}); {remedy}"
                 )
             return cls._from_description(description, tensors, operator)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

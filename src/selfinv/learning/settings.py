@@ -117,7 +117,7 @@ class Windows:
     """How much of a large image a training step looks at: a random part at first, the whole in the end.
 
     While the rate is high a part teaches as much as the whole; the last steps need all of it, because a
-    network normalises by the statistics of what it looks at.
+    network normalises by the statistics of what it looks at. (A CUDA GPU always looks at the last size.)
 
     Parameters
     ----------

@@ -189,7 +189,7 @@ class SSI:
             best_weights=_copy(model.state_dict()),
             likelihood=likelihood,
             lessons=lessons if likelihood else None,  # which are to have its noise
-            passes=GraphedPasses(model.network) if y.is_cuda else None,
+            passes=GraphedPasses(model.network) if _can_be_recorded(y) else None,
         )
 
     def step(self, state: SSIState) -> SSIState:
@@ -215,8 +215,10 @@ class SSI:
             state.schedule.step(state.score)
         else:
             state.schedule.step()
-        if self._ended(state) and state.failure is None:
-            state.failure = self._failure(state)
+        if self._ended(state):
+            if state.passes is not None:
+                state.passes.release()
+            state.failure = state.failure or self._failure(state)
         return state
 
     def status(self, state: SSIState) -> Status:
@@ -469,6 +471,10 @@ class SSI:
 def _always_shown(operator: Forward, y: Tensor) -> Tensor:
     always = operator.always_shown if isinstance(operator, LinearOperator) else None
     return torch.zeros_like(y, dtype=torch.bool) if always is None else always.to(y.device).expand(y.shape)
+
+
+def _can_be_recorded(y: Tensor) -> bool:
+    return y.is_cuda and y.device.index == torch.cuda.current_device()  # torch records that one alone
 
 
 def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
