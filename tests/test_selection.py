@@ -413,7 +413,7 @@ def test_the_search_goes_from_strong_to_weak_and_then_looks_closer():
     assert state.chosen.setting == pytest.approx(4 * math.sqrt(2))  # the nearest to 5
     assert state.chosen.score == min(trial.score for trial in state.trials)
     assert status == Status.CONVERGED
-    assert "tuned by held-out values" in str(status)
+    assert "chosen by held-out values" in str(status)
     tried = [level.value for level in given[: -1 : len(state.folds)]]
     assert [*tried, given[-1].value] == pytest.approx([*settings, state.chosen.setting])
 

@@ -40,7 +40,7 @@ MAX_TRIALS = 14  # of one candidate
 FINAL = "final"
 ATTEMPTS = 3  # of a candidate that may fail
 CONVINCING = 3.0  # standard errors: what is put in the first's place is the best of some ten settings
-FINISHED = replace(Status.CONVERGED, message="finished: tuned by held-out values, then solved on all of them")
+FINISHED = replace(Status.CONVERGED, message="finished: method and settings chosen by held-out values")
 
 
 @dataclass(frozen=True)

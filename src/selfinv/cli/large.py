@@ -14,7 +14,7 @@ import typer
 
 from selfinv.cli.console import FAILED, INTERRUPTED, progress, say, uninterrupted
 from selfinv.cli.images import check_beside, read_psf
-from selfinv.cli.options import Axes, Device, Input, MaskNan, Quiet, Seed
+from selfinv.cli.options import Axes, Device, MaskNan, Quiet, Seed, TiledInput
 from selfinv.types import Array, InputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Large:
 
 
 def train(
-    input: Input,
+    input: TiledInput,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Where to write it: .safetensors.")],
     psf: Annotated[
         Path | None, typer.Option(help="The point spread function's file; without it, only noise is removed.")

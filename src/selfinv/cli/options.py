@@ -9,11 +9,13 @@ import typer
 
 from selfinv.types import InputError
 
-Input = Annotated[
+Input = Annotated[Path, typer.Argument(metavar="INPUT", help="TIFF, OME-TIFF, PNG, NPY or FITS.")]
+Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="The extension says the format.")]
+TiledInput = Annotated[
     Path,
     typer.Argument(metavar="INPUT", help="TIFF, OME-TIFF, PNG, NPY or FITS; OME-Zarr where OUTPUT is one."),
 ]
-Output = Annotated[
+TiledOutput = Annotated[
     Path, typer.Argument(metavar="OUTPUT", help="The extension says the format; .zarr goes tile by tile.")
 ]
 Axes = Annotated[
@@ -70,7 +72,7 @@ Symmetries = Annotated[
     typer.Option(
         min=1,
         max=8,
-        help="Average the network's results over so many flips and turns; 1 is up to 8 times as fast.",
+        help="For a .zarr OUTPUT: average over so many flips and turns; 1 is up to 8 times as fast.",
     ),
 ]
 PSFOutput = Annotated[Path, typer.Option("--output", "-o", help="Where to write the PSF (TIFF or NPY).")]

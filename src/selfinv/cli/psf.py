@@ -219,7 +219,7 @@ def psf_fit(
     """Fit a PSF known up to its width, defocus or aberrations to the image that it blurred."""
     from selfinv import io, psf, semiblind
 
-    io.check_output(output, inputs=[input])
+    io.check_output(output, inputs=[input], dtype="float32")
     image = io.read(input, axes=axes)
     sizes = None if shape is None else shape_of(shape, 2)
     given = {

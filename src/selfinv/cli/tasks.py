@@ -29,6 +29,8 @@ from selfinv.cli.options import (
     Scheduler,
     Seed,
     Symmetries,
+    TiledInput,
+    TiledOutput,
     UseModel,
     Workers,
     per_axis,
@@ -45,8 +47,8 @@ PSF = Annotated[Path | None, typer.Option(help="The point spread function's file
 
 @recorded
 def denoise(
-    input: Input,
-    output: Output,
+    input: TiledInput,
+    output: TiledOutput,
     method: Method = "ssi",
     axes: Axes = None,
     device: Device = "auto",
@@ -172,7 +174,8 @@ def superres(
 ) -> None:
     """Restore INPUT on a finer grid: its pixels measure the mean over their area, after the blur of the PSF.
 
-    With --factor 4,1,1, for instance, a volume whose planes are far apart comes back with cubic voxels.
+    With --factor 4,1,1, for instance, a volume whose planes are far apart comes back with cubic voxels. Where
+    there is little noise and no blur, total variation can be better: compare --method tv-chambolle-pock.
     """
     from selfinv import io
     from selfinv.operators import Downsample, LinearOperator

@@ -177,8 +177,8 @@ def _off_centre(values: Floats) -> str | None:
         return None
     shift = ", ".join(f"{s:+.1f}" for s in centroid)
     return (
-        f"psf is off-centre by ({shift}) pixels ({SPACE[-values.ndim :]}) from n // 2, so the restored "
-        f"image will be displaced by as much the other way; "
+        f"psf is off-centre by ({shift}) pixels ({SPACE[-values.ndim :]}) from n // 2; unless the "
+        f"blur itself is lopsided, the restored image will be displaced by as much the other way: "
         f"'selfinv psf measured' centres a PSF and reports its shift"
     )
 

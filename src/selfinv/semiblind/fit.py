@@ -106,6 +106,8 @@ class FittedPSF:
                 lines.append(f"{name}: not identifiable, {self.reasons[i]}; kept as told, {self.told[i]:.4g}")
         if self.guard is not None:
             verdict = "significantly worse" if self.kept else "not significantly worse"
+            if self.guard.significant and self.guard.mean < 0:
+                verdict = "significantly better"
             lines.append(
                 f"held-out score less the told PSF's: {self.guard.mean:+.2g} ± {self.guard.error:.1g}, "
                 f"{verdict}"
