@@ -301,7 +301,8 @@ class InStep(torch.autograd.Function):
 def _taps(period: int) -> tuple[float, ...]:
     r"""A box of ``period`` samples (and of 2, if that is even) :math:`S`, sharpened: :math:`2S - S^2`.
 
-    That keeps its zeros and half of what it takes from waves in between (Tukey's twicing, 1977).
+    That keeps its zeros, and of waves in between it takes only the square of what the box takes (Tukey's
+    twicing, 1977).
     """
     box = np.full(period, 1.0 / period)
     once = np.convolve(box, [0.5, 0.5]) if period % 2 == 0 else box
