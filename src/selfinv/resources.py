@@ -41,7 +41,8 @@ def memory_kept() -> Iterator[None]:
     to go about it (``MALLOC_…``, ``GLIBC_TUNABLES``), nothing happens.
     """
     libc = _glibc()
-    if libc is None:
+    told = any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ
+    if libc is None or told:
         yield
         return
     with _lock:
@@ -59,7 +60,14 @@ def memory_kept() -> Iterator[None]:
             if not _asking:
                 libc.mallopt(MMAP_THRESHOLD, LARGEST_DYNAMIC)
                 libc.mallopt(TRIM_THRESHOLD, 2 * LARGEST_DYNAMIC)
-                libc.malloc_trim(0)
+                give_memory_back()
+
+
+def give_memory_back() -> None:
+    """Return what has been freed to the system, where that takes asking (glibc)."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
 
 
 _lock = threading.Lock()
@@ -67,8 +75,7 @@ _asking: list[ctypes.CDLL] = []
 
 
 def _glibc() -> ctypes.CDLL | None:
-    told = any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ
-    if os.name != "posix" or told:
+    if os.name != "posix":
         return None
     libc = ctypes.CDLL(None)
     return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None

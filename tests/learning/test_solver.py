@@ -66,17 +66,19 @@ def test_masking_keeps_noise_out_that_the_control_lets_in():
     Of the networks alone: what is made of a value's own measurement comes after them.
     """
     truth = selfinv.noise.normalise_minmax(data.coins()[64:160, 64:160])
-    noise = 0.1 * np.random.default_rng(0).normal(size=truth.shape)
     masked = replace(ssi(truth.shape, 1, steps=100), own_values=False)
     errors, shared = {}, {}
     for name, solver in (("masked", masked), ("unmasked", replace(masked, hiding=Hiding(scheme=None)))):
-        error = selfinv.restore(truth + noise, method=solver).image - truth
-        errors[name] = float(np.square(error).mean())
-        shared[name] = float(np.corrcoef(error.ravel(), noise.ravel())[0, 1])
+        squared, correlations = [], []
+        for seed in range(3):
+            noise = 0.1 * np.random.default_rng(seed).normal(size=truth.shape)
+            error = selfinv.restore(truth + noise, method=solver, seed=seed).image - truth
+            squared.append(np.square(error).mean())
+            correlations.append(np.corrcoef(error.ravel(), noise.ravel())[0, 1])
+        errors[name], shared[name] = np.mean(squared), np.mean(correlations)
     assert errors["masked"] < 0.4 * 0.1**2  # of the noise's variance
     assert errors["masked"] < errors["unmasked"]
-    # The best of all estimates uses each value itself, too: then the correlation is the error in noise units.
-    assert shared["masked"] < 0.5 * np.sqrt(errors["masked"]) / 0.1
+    assert shared["masked"] < 0.15
     assert shared["unmasked"] > 0.25
 
 

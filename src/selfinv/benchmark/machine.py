@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import platform
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from selfinv.resources import cores as cores
-from selfinv.resources import own_memory
+from selfinv.resources import give_memory_back, own_memory
 
 
 @lru_cache(maxsize=1)
@@ -84,8 +83,7 @@ def peak_memory(cuda: bool) -> Iterator[Memory]:
         finally:
             memory.mebibytes = (torch.cuda.max_memory_allocated() - start) / 2**20
         return
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # give back what earlier cases left, or it is used unseen
+    give_memory_back()  # what earlier cases left would be used unseen
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     start_size = own_memory("VmRSS") or _highest()

@@ -142,7 +142,7 @@ class Repeat(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, factor: tuple[int, ...]) -> Tensor:
         ctx.factor = factor
-        return F.interpolate(x, scale_factor=tuple(float(f) for f in factor), mode="nearest")
+        return _repeated(x, factor)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -163,7 +163,11 @@ class Average(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         share = (gradient / math.prod(ctx.factor)).to(ctx.dtype)
-        return F.interpolate(share, scale_factor=tuple(float(f) for f in ctx.factor), mode="nearest"), None
+        return _repeated(share, ctx.factor), None
+
+
+def _repeated(x: Tensor, factor: tuple[int, ...]) -> Tensor:
+    return F.interpolate(x, scale_factor=tuple(float(f) for f in factor), mode="nearest")
 
 
 class UNet(nn.Module):
