@@ -27,6 +27,7 @@ pytest.importorskip("distributed")
 
 RNG = np.random.default_rng
 PSF = selfinv.psf.gaussian(1.2, (9, 9))
+SEAM = 2e-3  # of the range: what a value says of an object behind a PSF decays but does not end (docs/large.md)
 # Workers cannot import a test module by its name.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -100,7 +101,7 @@ def test_a_time_series_is_restored_as_if_it_fitted_in_memory(tmp_path, model):
     result = apply(model, source, tmp_path / "out.zarr", memory=parse_memory("900MiB"), workers=0)
     out = zarr.open_group(tmp_path / "out.zarr", mode="r")
     expected = model.apply(frames, axes="tyx")
-    assert np.abs(out["0"][:] - expected).max() < 1e-4 * np.ptp(frames)
+    assert np.abs(out["0"][:] - expected).max() < SEAM * np.ptp(frames)
     assert not result.outcome.failed
     ome = out.attrs["ome"]["multiscales"][0]
     assert [a["name"] for a in ome["axes"]] == ["t", "y", "x"]
@@ -113,10 +114,10 @@ def test_tiles_over_two_processes_are_the_whole(tmp_path, model):
     frames = movie(1, 1400)
     np.save(tmp_path / "in.npy", frames[0])
     result = apply(model, tmp_path / "in.npy", tmp_path / "out.zarr", axes="yx", memory=10**10, workers=2)
-    assert result.outcome.tiles >= 4
+    assert result.outcome.tiles >= 3
     assert len({facts["process"] for facts in result.outcome.facts.values()}) == 2
     restored = zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:]
-    assert np.abs(restored - model.apply(frames[0], axes="yx")).max() < 1e-4 * np.ptp(frames)
+    assert np.abs(restored - model.apply(frames[0], axes="yx")).max() < SEAM * np.ptp(frames)
 
 
 def test_colour_with_channels_last_is_written_in_the_order_of_ome_zarr(tmp_path):

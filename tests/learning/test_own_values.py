@@ -1,16 +1,22 @@
-"""Where nothing is blurred, each value has its say: the noise is told from what blind predictions leave."""
+"""Each value has its say: the noise is told from what blind predictions leave."""
 
 from dataclasses import replace
 
+import math
 import numpy as np
 import pytest
 import torch
+from scipy.signal import fftconvolve
 from skimage import data
+from skimage.transform import resize
 
 import selfinv
 from selfinv.learning import ssi
+from selfinv.learning.instrument import Instrument
+from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.own_values import OwnValues
 from selfinv.noise import gaussian
+from selfinv.operators import Convolution, Downsample
 from selfinv.psf import gaussian as gaussian_psf
 
 
@@ -98,12 +104,79 @@ def test_a_saved_model_makes_the_same_image(tmp_path):
     assert np.array_equal(loaded.apply(noisy), result.image)
 
 
-def test_only_where_nothing_is_blurred_and_noise_is_neither_cut_off_nor_wild():
+def test_values_are_not_asked_where_noise_is_cut_off_or_wild():
     truth = data.coins()[64:128, 64:128] / 255.0
     noisy = gaussian(truth, 0.1, 0)
     wild = noisy.copy()
     wild.flat[::40] = 5.0
-    psf = gaussian_psf(1.0, (9, 9))
-    for image, blur in ((noisy, psf), (wild, None), (np.clip(noisy, 0.2, 1.0), None)):
-        assert selfinv.restore(image, blur, method="ssi-network", max_steps=5).model.own_values is None
+    for image in (wild, np.clip(noisy, 0.2, 1.0)):
+        assert selfinv.restore(image, method="ssi-network", max_steps=5).model.own_values is None
     assert ssi(noisy.shape, 1).own_values
+
+
+def test_a_dark_background_without_noise_does_not_make_photon_noise_disappear():
+    generator = np.random.default_rng(0)
+    truth = np.zeros((256, 256))
+    truth[:, 100:] = np.linspace(0.0, 1.0, 156)
+    y, blind = generator.poisson(500 * truth) / 500, truth + 0.01 * generator.standard_normal(truth.shape)
+    tensors = [torch.from_numpy(z)[None, None].float() for z in (y, blind)]
+    found = OwnValues.of(*tensors, torch.zeros(1, 1, 256, 256, dtype=torch.bool))
+    assert float(found.variance(torch.tensor(0.5))) == pytest.approx(0.5 / 500, rel=0.3)
+
+
+def test_noise_that_the_network_has_learned_is_told_from_values_it_was_not_trained_on():
+    y, blind, missing = scene()
+    untrained = torch.rand(y.shape, generator=torch.Generator().manual_seed(1)) < 0.05
+    learned = torch.where(untrained, blind, blind + 0.5 * (y - blind))
+    fooled, warned = OwnValues.of(y, learned, missing), OwnValues.of(y, learned, missing, untrained)
+    assert float(fooled.variance(torch.tensor(0.5))) < 0.5 * 0.01
+    assert float(warned.variance(torch.tensor(0.5))) == pytest.approx(0.01, rel=0.25)
+
+
+@pytest.mark.parametrize("kind", ["blur", "coarser"])
+def test_behind_an_operator_it_is_the_best_linear_estimate(kind):
+    shape = (12, 10)
+    blur = Convolution(torch.as_tensor(gaussian_psf((1.0, 0.7), (5, 5))), shape, "unknown")
+    operator = blur if kind == "blur" else Downsample(shape, 2) @ Convolution(blur.psf, shape, "reflect")
+    units = Normalisation(0.3, 2.0), Normalisation(0.1, 1.5)
+    instrument = Instrument(operator, *units)
+    generator = torch.Generator().manual_seed(2)
+    x = torch.rand(1, 1, *operator.in_shape, generator=generator, dtype=torch.float64)
+    y = instrument(x) + 0.1 * torch.randn(1, 1, *operator.out_shape, generator=generator).double()
+    missing = torch.zeros_like(y, dtype=torch.bool)
+    missing[..., :2, :2] = True
+    own = OwnValues(offset=0.01, slope=0.0, excess=0.02, share=0.0, power=instrument.power())
+    updated = own.update(x, y.masked_fill(missing, 7.0), torch.zeros_like(y), missing, instrument)
+
+    n, seen = math.prod(operator.in_shape), ~missing.flatten()
+    columns = torch.eye(n, dtype=torch.float64).reshape(n, 1, *operator.in_shape)
+    A = instrument.respond(columns).reshape(n, -1).T[seen]
+    response = A.sum(0)
+    C = 0.02 * response / response.clamp_min(0.05 * response.max()) / own.power
+    residual = (y - instrument(x)).flatten()[seen]
+    S = A @ torch.diag(C) @ A.T + 0.01 * torch.eye(len(A), dtype=torch.float64)
+    expected = x.flatten() + C * (A.T @ torch.linalg.solve(S, residual))
+    assert torch.allclose(updated.flatten(), expected, atol=2e-3 * float((expected - x.flatten()).abs().max()))
+
+
+def test_finer_pixels_from_coarse_ones_with_little_noise():
+    truth = resize(data.camera(), (128, 128), anti_aliasing=True)
+    operator = Downsample(truth.shape, 2)
+    coarse = gaussian(truth.reshape(64, 2, 64, 2).mean((1, 3)), 0.02, 0)
+    result = selfinv.restore(coarse, operator=operator, method="ssi-network", max_steps=150)
+    without = replace(result.model, own_values=None).apply(coarse)
+    psnr = [selfinv.metrics.psnr(truth, np.clip(image, 0, 1)) for image in (result.image, without)]
+    assert psnr[0] > psnr[1] + 0.5
+    assert np.array_equal(result.model.apply(coarse), result.image)
+
+
+def test_a_blurred_image_with_little_noise_and_its_saved_model(tmp_path):
+    truth = data.camera()[100:228, 150:278] / 255.0
+    psf = gaussian_psf(1.5, (11, 11))
+    noisy = gaussian(fftconvolve(np.pad(truth, 5, mode="reflect"), psf, mode="valid"), 0.01, 0)
+    result = selfinv.restore(noisy, psf, method="ssi-network", max_steps=80)
+    without = replace(result.model, own_values=None).apply(noisy)
+    psnr = [selfinv.metrics.psnr(truth, np.clip(image, 0, 1)) for image in (result.image, without)]
+    assert psnr[0] > psnr[1] + 0.3
+    result.model.save(tmp_path / "model.safetensors")
+    assert np.array_equal(selfinv.load_model(tmp_path / "model.safetensors").apply(noisy), result.image)

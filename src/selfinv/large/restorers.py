@@ -12,6 +12,7 @@ from torch import Tensor
 
 from selfinv.io.regions import Region
 from selfinv.large.tiles import Reach
+from selfinv.learning.answer import predict_blind
 from selfinv.learning.inverter import invert
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel
@@ -89,6 +90,8 @@ class NetworkRestorer:
     def reaches(self, space: Sequence[int]) -> list[Reach]:
         settings = self.model.inverter.network.settings
         beyond = smoothing_reach(settings.ndim) if self.model.own_values else 0
+        if self.model.own_values and self.model.psf is not None:
+            beyond += 2 * max(max(pair) for pair in self.model.pads)  # further than that little is told
         beyond += OUTLIER_REACH if self.model.outliers else 0
         filtered = self.model.filters.reach if self.model.filters else (0,) * settings.ndim
         return [
@@ -113,17 +116,19 @@ class NetworkRestorer:
             (a if part.start == 0 else 0, b if part.stop == n else 0)
             for part, n, (a, b) in zip(seen, space, model.pads, strict=True)
         )
-        x = invert(
-            model.inverter.to(self.device),
-            y,
-            missing,
-            pads,
-            model.symmetries,
-            model.entrance,
-            most=self.symmetries,
-            own_values=model.own_values,
-        )
-        return model.object_normalisation.undo(x[field_of_view(pads, y.shape[2:])])[0].cpu().numpy()
+        inverter = model.inverter.to(self.device)
+        x = invert(inverter, y, missing, pads, model.symmetries, model.entrance, most=self.symmetries)
+        if model.own_values is not None:  # behind a PSF not quite as of the whole image
+            around = zip(model.pads, pads, strict=True)
+            beyond = tuple((a - c, b - d) for (a, b), (c, d) in around)
+            instrument = model.instrument(y.shape[2:])
+            blind = predict_blind(
+                inverter, y, missing, pads, model.symmetries, model.entrance, instrument, beyond
+            )
+            x, pads = reflect(x, beyond), model.pads
+            x = model.own_values.update(x, y, blind, missing, instrument)
+        x = x[field_of_view(pads, y.shape[2:])]
+        return model.object_normalisation.undo(x)[0].cpu().numpy()
 
     @torch.no_grad()
     def score(self, block: Array) -> float | None:

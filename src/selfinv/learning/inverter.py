@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.masks import FILLS
 from selfinv.learning.outliers import OutlierTest
-from selfinv.learning.own_values import OwnValues
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
 from selfinv.learning.unet import UNet, UNetSettings
@@ -164,12 +162,10 @@ def invert(
     entrance: Entrance,
     *,
     most: int = 8,
-    own_values: OwnValues | None = None,
 ) -> Tensor:
     """Apply a trained inverse to a normalised measurement and average over (at most ``most``) symmetries.
 
     What the operator suppresses the loss never sees; it differs between transformed copies, and averages out.
-    With ``own_values``, for measurements of the object itself, each value is then given its weight.
     """
     settings = model.network.settings
     chosen = symmetries[:: max(1, math.ceil(len(symmetries) / most))]
@@ -180,35 +176,4 @@ def invert(
         for symmetry in chosen:
             total += symmetry.inverse(model(symmetry(seen)))
         frames.append(total / len(chosen))
-    x = torch.cat(frames)
-    if own_values is None:
-        return x
-    blind = predict_blind(model, y, missing, symmetries, entrance)
-    return own_values.combine(x, y, blind, missing)
-
-
-@torch.no_grad()
-def predict_blind(
-    model: Inverter,
-    y: Tensor,
-    missing: Tensor,
-    symmetries: Sequence[Symmetry],
-    entrance: Entrance,
-) -> Tensor:
-    """Every value of a normalised measurement on its object's grid as predicted from the others.
-
-    A sample in two is hidden along each axis at a time; channels do not hide the same pixels.
-    """
-    settings, space = model.network.settings, y.shape[2:]
-    phases = list(itertools.product((0, 1), repeat=len(space)))
-    blind = torch.zeros_like(y)
-    for i in range(len(phases)):
-        hidden = torch.zeros_like(missing)
-        for channel in range(y.shape[1]):
-            phase = phases[(i + channel) % len(phases)]
-            hidden[:, channel][(slice(None), *(slice(start, None, 2) for start in phase))] = True
-        symmetry = symmetries[i * len(symmetries) // len(phases)]
-        shown = entrance(y, hidden | missing, ((0, 0),) * len(space), settings.marks, generator_for(0))
-        for frame, places, target in zip(shown.split(1), hidden.split(1), blind.split(1), strict=True):
-            target[places] = symmetry.inverse(model(symmetry(frame)))[places]
-    return blind
+    return torch.cat(frames)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selfinv.learning.instrument import Instrument
 from selfinv.learning.inverter import Entrance
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.random import generator_for
@@ -63,6 +64,11 @@ class Measurement:
         if self.entrance.crude is not None:
             return self.entrance.crude.shape
         return tuple(n + a + b for n, (a, b) in zip(self.y.shape[2:], self.pads, strict=True))
+
+    @property
+    def instrument(self) -> Instrument:
+        """The operator between the network's units."""
+        return Instrument(self.operator, self.normalisation, self.object_normalisation)
 
     @property
     def validated(self) -> Tensor:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from torch import Tensor
 
 from selfinv.arrangement import Arrangement, as_measured, for_operator
 from selfinv.atomic import written_beside
+from selfinv.learning.answer import answer
 from selfinv.learning.crude import CrudeInverse
+from selfinv.learning.instrument import Instrument
 from selfinv.learning.inverse_filters import InverseFilters
-from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
+from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter
 from selfinv.learning.measurement import Pads, field_of_view
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.outliers import OutlierTest
@@ -26,11 +29,11 @@ from selfinv.learning.own_values import OwnValues
 from selfinv.learning.symmetry import Symmetry
 from selfinv.learning.unet import UNetSettings
 from selfinv.noise import noise_level
-from selfinv.operators import LinearOperator
+from selfinv.operators import Boundary, Convolution, LinearOperator
 from selfinv.types import Array, InputError, SelfinvWarning, check_image, parse_axes, same_layout
 
 FORMAT = "selfinv-model"
-FORMAT_VERSION = 2  # raised whenever the same weights would no longer make the same image
+FORMAT_VERSION = 3  # raised whenever the same weights would no longer make the same image
 OTHER_NOISE = 2.0  # times that of training, or a part of it, at which an image is called unlike it
 
 
@@ -61,7 +64,9 @@ class TrainedModel:
     outliers
         What is filled in before the network sees it, if anything is.
     own_values
-        The noise, where nothing is blurred and each value is given its own weight.
+        The noise and the network's error, where each value is asked what it adds in the end.
+    boundary
+        Of the convolution with ``psf``.
     noise
         The noise's deviation in the image it was trained on (`selfinv.noise.noise_level`), in its units; 0 if
         it is not known.
@@ -81,6 +86,7 @@ class TrainedModel:
     filters: InverseFilters | None = None
     outliers: OutlierTest | None = None
     own_values: OwnValues | None = None
+    boundary: Boundary = "unknown"
     noise: float = 0.0
     origin: dict[str, Any] = field(default_factory=dict)
 
@@ -88,6 +94,17 @@ class TrainedModel:
     def entrance(self) -> Entrance:
         """How the network sees a measurement."""
         return Entrance(self.fill, self.crude, self.filters, self.outliers)
+
+    def instrument(self, shape: Sequence[int]) -> Instrument | None:
+        """What measures an image of this spatial shape, as far as `own_values` ask for it; else None."""
+        if self.own_values is None or (self.psf is None and self.crude is None):
+            return None
+        if self.crude is not None:
+            operator = self.crude.operator
+        else:
+            assert self.psf is not None
+            operator = Convolution(self.psf, shape, self.boundary, margin=[max(pad) for pad in self.pads])
+        return Instrument(operator, self.normalisation, self.object_normalisation)
 
     def apply(
         self,
@@ -154,15 +171,16 @@ class TrainedModel:
         y = self.normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
         place = torch.device(device) if device else next(self.inverter.parameters()).device
         inverter = self.inverter.to(place)
-        x = invert(
+        x = answer(
             inverter,
             y.to(place),
             missing.to(place),
             self.pads,
             self.symmetries,
             self.entrance,
+            self.own_values,
+            self.instrument(y.shape[2:]),
             most=symmetries,
-            own_values=self.own_values,
         )
         x = self.object_normalisation.undo(x)
         if arrangement is None:
@@ -208,6 +226,7 @@ class TrainedModel:
             "crude": self.crude.settings() if self.crude is not None else None,
             "outliers": asdict(self.outliers) if self.outliers else None,
             "own_values": asdict(self.own_values) if self.own_values else None,
+            "boundary": self.boundary,
             "noise": self.noise,
             "origin": self.origin,
         }
@@ -289,6 +308,7 @@ class TrainedModel:
             filters=InverseFilters(tensors["filters"]) if "filters" in tensors else None,
             outliers=OutlierTest(**test) if (test := description.get("outliers")) else None,
             own_values=OwnValues(**own) if (own := description.get("own_values")) else None,
+            boundary=description["boundary"],
             noise=float(description.get("noise", 0.0)),
             origin=description["origin"],
         )

@@ -1,19 +1,22 @@
-r"""A value's own measurement, where nothing is blurred.
+r"""What measured values themselves say of an object, beyond a network's answer.
 
-A network that learns from hidden values makes little use of a value itself, of which no neighbour tells all:
-of noise of the variance :math:`\sigma^2` and a prediction :math:`p` blind to :math:`y`, off by :math:`v` in
-the mean square, the best linear estimate is :math:`p + k (y - p)` with
+A network that learns from hidden values makes little use of a value itself, of which no neighbour tells all.
+Given its answer :math:`x` with an error of the covariance :math:`C`, and noise of the covariance
+:math:`\Sigma`, the best linear estimate is (Kalman 1960, doi:10.1115/1.3662552)
 
-.. math:: k = \frac{v}{v + \sigma^2}
+.. math:: x + C A^\top (A C A^\top + \Sigma)^{-1} (y - Ax).
 
-(as Laine et al. 2019, arXiv:1901.10277, combine them). Both are told from the blind residuals alone, whose
-mean square is :math:`v + \sigma^2`: their local means never fall below the noise's variance, and reach it
-where the image is plain. It is a straight line over the intensity (Foi et al. 2008,
+Where nothing is blurred that is :math:`x + k\,(y - x)` with :math:`k = v / (v + \sigma^2)`, for a prediction
+:math:`p` blind to :math:`y`, off by :math:`v` in the mean square (as Laine et al. 2019, arXiv:1901.10277,
+combine them). Both :math:`v` and :math:`\sigma^2` are told from the blind residuals :math:`y - p` alone,
+whose mean square is :math:`v + \sigma^2`: their local means never fall below the noise's variance, and reach
+it where the image is plain. It is a straight line over the intensity (Foi et al. 2008,
 doi:10.1109/TIP.2008.2001399), through the lowest of those means. Where an image has fine texture everywhere,
-the line comes out too high and less use is made of the values, which is the safe side.
+the line comes out too high and less use is made of the values, which is the safe side; so it is raised if
+residuals of values that the network was never trained on are larger than those of others.
 
-The network's answer :math:`x` to all values is better than :math:`p`, and is what the weight is applied to:
-:math:`x + k (y - x)`.
+Behind an operator that only adds up light, :math:`C` is diagonal: at each place of the object the mean of
+:math:`v` over the values that see it, on a scale that gives :math:`A C A^\top` the mean of :math:`v`.
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
+from selfinv.learning.instrument import Instrument
 from selfinv.learning.masks import smooth, smoothing_radius
+from selfinv.solvers.conjugate_gradient import linear_conjugate_gradients
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,6 +41,10 @@ BIN = 6000  # values in each of at most ten bins of intensity
 LOWEST = 0.05  # the quantile of local means that is taken for plain
 NORMAL_QUANTILE = -1.645  # of LOWEST
 ROUNDS = 3
+LEAST_FLOOR = 0.1  # of the mean one: in a dark background without noise no floor is to outweigh all others
+STEPS, ENOUGH = 100, 1e-9  # of conjugate gradients; of the residual, squared
+LEAST_NOISE = 0.01  # of the mean variance: equations must not differ too much in weight
+UNSEEN = 0.05  # of the largest response: fewer values than that see a place of the object
 
 
 @dataclass(frozen=True)
@@ -50,21 +59,31 @@ class OwnValues:
         The mean squared error of blind predictions.
     share
         How much of a local mean's difference from that is no chance.
+    power
+        The mean square of what an instrument makes of a white object of variance 1.
     """
 
     offset: float
     slope: float
     excess: float
     share: float
+    power: float = 1.0
 
     @classmethod
     @torch.no_grad()
-    def of(cls, y: Tensor, blind: Tensor, missing: Tensor) -> OwnValues:
-        """From measured values and their blind predictions, ``batch channel *space``."""
+    def of(cls, y: Tensor, blind: Tensor, missing: Tensor, untrained: Tensor | None = None) -> OwnValues:
+        """From measured values and their blind predictions, ``batch channel *space``.
+
+        ``untrained``: True where a value was never trained on.
+        """
         seen = ~missing
         local = _local_mean((y - blind).square(), missing)
         level = _local_mean(blind, missing)
         offset, slope = _noise_line(level[seen].double().cpu().numpy(), local[seen].double().cpu().numpy())
+        if untrained is not None:
+            learned = _share_of_noise_learned((y - blind).square(), seen, untrained)
+            offset, slope = learned * offset, learned * slope
+        offset = max(offset, LEAST_NOISE * (offset + slope * float(level[seen].mean())))
         found = cls(offset, slope, 0.0, 0.0)
         beyond = (local - found.variance(level))[seen].double()
         squares = _local_mean((y - blind).square().square(), missing) - local.square()
@@ -79,14 +98,38 @@ class OwnValues:
     @torch.no_grad()
     def weights(self, y: Tensor, blind: Tensor, missing: Tensor) -> Tensor:
         """:math:`k` of each value, 0 where it is missing; shapes as in `of`."""
+        error, noise = self._error_and_noise(y, blind, missing)
+        return error / (error + noise)
+
+    def _error_and_noise(self, y: Tensor, blind: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
+        r""":math:`v`, 0 where a value is missing, and :math:`\sigma^2`."""
         noise = self.variance(_local_mean(blind, missing))
         beyond = _local_mean((y - blind).square(), missing) - noise
-        error = (self.excess + self.share * (beyond - self.excess)).clamp_min(0.0)
-        return (error / (error + noise)).masked_fill(missing, 0.0)
+        error = self.excess + self.share * (beyond - self.excess)
+        return error.clamp_min(0.0).masked_fill(missing, 0.0), noise
 
-    def combine(self, x: Tensor, y: Tensor, blind: Tensor, missing: Tensor) -> Tensor:
-        """The network's answer ``x`` with each value of ``y`` given its weight; shapes as in `of`."""
-        return torch.lerp(x, y, self.weights(y, blind, missing))
+    @torch.no_grad()
+    def update(
+        self, x: Tensor, y: Tensor, blind: Tensor, missing: Tensor, instrument: Instrument | None
+    ) -> Tensor:
+        """The network's answer ``x``, an object, with what each value of ``y`` adds to it.
+
+        ``instrument`` has measured ``y``; None: nothing is blurred.
+        """
+        if instrument is None:
+            return torch.lerp(x, y, self.weights(y, blind, missing))
+        error, noise = self._error_and_noise(y, blind, missing)
+        seen = (~missing).to(y.dtype)
+        response = instrument.adjoint(seen)
+        covariance = instrument.adjoint(error) / response.clamp_min(UNSEEN * float(response.amax()))
+        covariance = covariance.clamp_min(0.0) / self.power
+        whiten = seen / noise.sqrt()
+
+        def curve(z: Tensor) -> Tensor:
+            return z + whiten * instrument.respond(covariance * instrument.adjoint(whiten * z))
+
+        z = linear_conjugate_gradients(curve, whiten * (y - instrument(x)), STEPS, ENOUGH)
+        return x + covariance * instrument.adjoint(whiten * z)
 
 
 def smoothing_width(ndim: int) -> float:
@@ -121,7 +164,18 @@ def _noise_line(level: Floats, local: Floats) -> tuple[float, float]:
     for _ in range(ROUNDS):
         line = np.maximum(height + slope * above, 1e-12)
         ratio = local / line
-        floors = [np.quantile(ratio[p], LOWEST) / plain * line[p].mean() for p in chosen]
-        design = np.stack([np.ones(len(chosen)), [above[p].mean() for p in chosen]], axis=1)
-        (height, slope), _ = nnls(design / np.array(floors)[:, None], np.ones(len(chosen)))
+        places = [p & (ratio <= np.quantile(ratio[p], 2 * LOWEST)) for p in chosen]  # half of them below it
+        floors = np.array([np.median(ratio[p]) / plain * line[p].mean() for p in places])
+        design = np.stack([np.ones(len(places)), [above[p].mean() for p in places]], axis=1)
+        weight = 1.0 / (floors + LEAST_FLOOR * floors.mean())
+        (height, slope), _ = nnls(design * weight[:, None], floors * weight)
     return float(height - slope * lowest), float(slope)
+
+
+def _share_of_noise_learned(squares: Tensor, seen: Tensor, untrained: Tensor) -> float:
+    """By what factor noise is larger than residuals of values that were trained on; 1 unless that is sure."""
+    known, new = squares[seen & ~untrained], squares[seen & untrained]
+    if not known.numel() or new.numel() < 2:
+        return 1.0
+    least = float(new.mean() - 2.0 * new.std() / math.sqrt(new.numel()))
+    return max(1.0, least / max(float(known.mean()), 1e-30))

@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 from selfinv.arrangement import for_network, for_operator, is_on_grid, together_of
+from selfinv.learning.answer import answer, find_own_values
 from selfinv.learning.artefacts import has_checkerboard
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.equivariance import ScaleLessons
 from selfinv.learning.graphs import GraphedPasses
 from selfinv.learning.inverse_filters import InverseFilters
-from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert, predict_blind
+from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
 from selfinv.learning.likelihood import NoiseLikelihood
 from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
 from selfinv.learning.measurement import (
@@ -122,8 +123,8 @@ class SSI:
         Where noise is cut off or has outliers: fill in what the blur cannot have made before the network sees
         it (`selfinv.learning.outliers`).
     own_values
-        Where nothing is blurred, and noise is neither cut off nor has outliers: give each value its own
-        weight in the end (`selfinv.learning.own_values`).
+        Where noise is neither cut off nor has outliers: ask each value itself in the end what it adds
+        (`selfinv.learning.own_values`).
     """
 
     network: UNetSettings
@@ -236,17 +237,23 @@ class SSI:
         if state.cached is None or state.cached[0] != state.best_step:
             data = state.data
             model = self.best_model(state)
-            x = invert(model, data.y, data.missing, data.pads, data.symmetries, data.entrance)
-            if self._weighs_own_values(state):
-                blind = predict_blind(model, data.y, data.missing, data.symmetries, data.entrance)
-                state.own_values = OwnValues.of(data.y, blind, data.missing)
-                x = state.own_values.combine(x, data.y, blind, data.missing)
+            state.own_values = find_own_values(model, data) if self._asks_values(state) else None
+            instrument = None if isinstance(data.operator, Identity | Mask) else data.instrument
+            x = answer(
+                model,
+                data.y,
+                data.missing,
+                data.pads,
+                data.symmetries,
+                data.entrance,
+                state.own_values,
+                instrument,
+            )
             state.cached = (state.best_step, for_operator(data.operator, data.object_normalisation.undo(x)))
         return state.cached[1]
 
-    def _weighs_own_values(self, state: SSIState) -> bool:
-        sharp = isinstance(state.data.operator, Identity | Mask) and state.loss_function.kind == "l2"
-        return self.own_values and sharp and not any(self.hiding.blind_spot)
+    def _asks_values(self, state: SSIState) -> bool:
+        return self.own_values and state.loss_function.kind == "l2" and not any(self.hiding.blind_spot)
 
     def best_model(self, state: SSIState) -> Inverter:
         """The network with the weights of the best held-out score."""
@@ -270,8 +277,8 @@ class SSI:
             noise = torch.randn(seen.shape, generator=generator_for(state.seed + 1, state.step))
             seen = seen + amplitude * noise.to(seen)
         x, penalty = state.model.with_penalty(symmetry(seen), state.passes if state.model.training else None)
-        object_units = for_operator(operator, state.data.object_normalisation.undo(symmetry.inverse(x)))
-        return state.data.normalisation.apply(operator(object_units)), penalty
+        instrument = replace(state.data.instrument, operator=operator)
+        return instrument(symmetry.inverse(x)), penalty
 
     def _loss(self, state: SSIState) -> Tensor:
         data, training = state.data, self.training
