@@ -61,6 +61,11 @@ def wild_shown(image: Array, psf: Array | None, *, seed: int) -> Array:
     return _restore(image, psf, seed, outliers=False)
 
 
+def values_unasked(image: Array, psf: Array | None, *, seed: int) -> Array:
+    """The network's answer as it is, without what each value itself adds to it."""
+    return _restore(image, psf, seed, own_values=False)
+
+
 def no_symmetries(image: Array, psf: Array | None, *, seed: int) -> Array:
     """Neither trained on nor averaged over flips and turns."""
     return _restore(image, psf, seed, augment=False)

@@ -27,7 +27,9 @@ pytest.importorskip("distributed")
 
 RNG = np.random.default_rng
 PSF = selfinv.psf.gaussian(1.2, (9, 9))
-SEAM = 2e-3  # of the range: what a value says of an object behind a PSF decays but does not end (docs/large.md)
+SEAM = (
+    2e-3  # of the range: what a value says of an object behind a PSF decays but does not end (docs/large.md)
+)
 # Workers cannot import a test module by its name.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 

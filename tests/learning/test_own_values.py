@@ -1,8 +1,8 @@
 """Each value has its say: the noise is told from what blind predictions leave."""
 
+import math
 from dataclasses import replace
 
-import math
 import numpy as np
 import pytest
 import torch
@@ -156,7 +156,9 @@ def test_behind_an_operator_it_is_the_best_linear_estimate(kind):
     residual = (y - instrument(x)).flatten()[seen]
     S = A @ torch.diag(C) @ A.T + 0.01 * torch.eye(len(A), dtype=torch.float64)
     expected = x.flatten() + C * (A.T @ torch.linalg.solve(S, residual))
-    assert torch.allclose(updated.flatten(), expected, atol=2e-3 * float((expected - x.flatten()).abs().max()))
+    assert torch.allclose(
+        updated.flatten(), expected, atol=2e-3 * float((expected - x.flatten()).abs().max())
+    )
 
 
 def test_finer_pixels_from_coarse_ones_with_little_noise():

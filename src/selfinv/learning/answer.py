@@ -13,8 +13,9 @@ from torch import Tensor
 from selfinv.arrangement import together_of
 from selfinv.learning.instrument import Instrument
 from selfinv.learning.inverter import Entrance, Inverter, invert
+from selfinv.learning.losses import MaskedLoss, cut_off
 from selfinv.learning.measurement import Measurement, Pads
-from selfinv.learning.own_values import OwnValues
+from selfinv.learning.own_values import OwnValues, has_wild_values
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
 from selfinv.operators import Convolution, Identity, Mask
@@ -90,11 +91,11 @@ def predict_blind(
 
 
 @torch.no_grad()
-def find_own_values(model: Inverter, data: Measurement) -> OwnValues | None:
+def find_own_values(model: Inverter, data: Measurement, loss: MaskedLoss) -> OwnValues | None:
     """The noise and the network's error, if the values of this measurement have anything to add.
 
     Not behind operators that do more than add up light, for which places of the object have no error that
-    local means could tell; nor where hidden values are then predicted worse.
+    local means could tell; nor where some values are wild, or hidden ones are then predicted worse.
     """
     sharp = isinstance(data.operator, Identity | Mask)
     instrument = None if sharp else data.instrument
@@ -102,16 +103,24 @@ def find_own_values(model: Inverter, data: Measurement) -> OwnValues | None:
         return None
     given = (data.pads, data.symmetries, data.entrance)
     blind = predict_blind(model, data.y, data.missing, *given, instrument)
-    found = OwnValues.of(data.y, blind, data.missing, data.validated)
+    if loss.kind == "l1" and has_wild_values(data.y, blind, data.missing):
+        return None
+    shown = data.y.masked_fill(data.missing, torch.nan)
+    cut_low, cut_high = cut_off(shown)
+    limits = (
+        float(data.y[~data.missing].min()) if cut_low else -math.inf,
+        float(data.y[~data.missing].max()) if cut_high else math.inf,
+    )
+    found = OwnValues.of(data.y, blind, data.missing, data.validated, limits)
     if instrument is None:
         return found
     found = replace(found, power=instrument.power())
     if float(found.weights(data.y, blind, data.missing).mean()) < LEAST_WEIGHT:
         return None
-    shown = data.missing | data.validation
-    x = invert(model, data.y, shown, data.pads, data.symmetries[:1], data.entrance)
-    asked = found.update(x, data.y, blind, shown, instrument)
-    before, after = ((instrument(z) - data.y)[data.validated].square() for z in (x, asked))
+    hidden = data.missing | data.validation
+    x = invert(model, data.y, hidden, data.pads, data.symmetries[:1], data.entrance)
+    asked = found.update(x, data.y, blind, hidden, instrument)
+    before, after = (loss.each((instrument(z) - data.y)[data.validated]) for z in (x, asked))
     worse = after - before
     error = float(worse.std()) / math.sqrt(worse.numel())
     return found if float(worse.mean()) <= error else None

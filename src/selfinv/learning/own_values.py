@@ -22,7 +22,7 @@ Behind an operator that only adds up light, :math:`C` is diagonal: at each place
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,8 @@ LOWEST = 0.05  # the quantile of local means that is taken for plain
 NORMAL_QUANTILE = -1.645  # of LOWEST
 ROUNDS = 3
 LEAST_FLOOR = 0.1  # of the mean one: in a dark background without noise no floor is to outweigh all others
+WILD, PLAIN, FEW = 5.0, 0.25, 5e-4  # deviations, in this part of an image, and how many are chance
+CLEAR = 3.0  # deviations from where noise is cut off
 STEPS, ENOUGH = 100, 1e-9  # of conjugate gradients; of the residual, squared
 LEAST_NOISE = 0.01  # of the mean variance: equations must not differ too much in weight
 UNSEEN = 0.05  # of the largest response: fewer values than that see a place of the object
@@ -61,6 +63,8 @@ class OwnValues:
         How much of a local mean's difference from that is no chance.
     power
         The mean square of what an instrument makes of a white object of variance 1.
+    low, high
+        Where noise is cut off, if it is: within three deviations of that nothing can be told.
     """
 
     offset: float
@@ -68,32 +72,57 @@ class OwnValues:
     excess: float
     share: float
     power: float = 1.0
+    low: float = -math.inf
+    high: float = math.inf
 
     @classmethod
     @torch.no_grad()
-    def of(cls, y: Tensor, blind: Tensor, missing: Tensor, untrained: Tensor | None = None) -> OwnValues:
+    def of(
+        cls,
+        y: Tensor,
+        blind: Tensor,
+        missing: Tensor,
+        untrained: Tensor | None = None,
+        limits: tuple[float, float] = (-math.inf, math.inf),
+    ) -> OwnValues:
         """From measured values and their blind predictions, ``batch channel *space``.
 
-        ``untrained``: True where a value was never trained on.
+        Parameters
+        ----------
+        untrained
+            True where a value was never trained on.
+        limits
+            Where noise is cut off.
         """
         seen = ~missing
         local = _local_mean((y - blind).square(), missing)
         level = _local_mean(blind, missing)
-        offset, slope = _noise_line(level[seen].double().cpu().numpy(), local[seen].double().cpu().numpy())
+        offset, slope = _noise_line(
+            level[seen].double().cpu().numpy(), local[seen].double().cpu().numpy(), limits
+        )
         if untrained is not None:
             learned = _share_of_noise_learned((y - blind).square(), seen, untrained)
             offset, slope = learned * offset, learned * slope
         offset = max(offset, LEAST_NOISE * (offset + slope * float(level[seen].mean())))
-        found = cls(offset, slope, 0.0, 0.0)
-        beyond = (local - found.variance(level))[seen].double()
+        found = cls(offset, slope, 0.0, 0.0, low=limits[0], high=limits[1])
+        told = seen & ~found._cut(level)
+        if not told.any():
+            return found
+        beyond = (local - found.variance(level))[told].double()
         squares = _local_mean((y - blind).square().square(), missing) - local.square()
-        chance = float(squares[seen].double().mean()) / TOGETHER
+        chance = float(squares[told].double().mean()) / TOGETHER
         spread = max(0.0, float(beyond.var(correction=0)) - chance)
-        return cls(offset, slope, max(0.0, float(beyond.mean())), spread / max(spread + chance, 1e-30))
+        share = spread / max(spread + chance, 1e-30)
+        return replace(found, excess=max(0.0, float(beyond.mean())), share=share)
 
     def variance(self, level: Tensor) -> Tensor:
         """The noise's variance where the image has these intensities."""
         return (self.offset + self.slope * level).clamp_min(1e-12)
+
+    def _cut(self, level: Tensor) -> Tensor:
+        """Where the noise about these intensities is cut off."""
+        reach = CLEAR * self.variance(level).sqrt()
+        return (level < self.low + reach) | (level > self.high - reach)
 
     @torch.no_grad()
     def weights(self, y: Tensor, blind: Tensor, missing: Tensor) -> Tensor:
@@ -103,10 +132,11 @@ class OwnValues:
 
     def _error_and_noise(self, y: Tensor, blind: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
         r""":math:`v`, 0 where a value is missing, and :math:`\sigma^2`."""
-        noise = self.variance(_local_mean(blind, missing))
+        level = _local_mean(blind, missing)
+        noise = self.variance(level)
         beyond = _local_mean((y - blind).square(), missing) - noise
         error = self.excess + self.share * (beyond - self.excess)
-        return error.clamp_min(0.0).masked_fill(missing, 0.0), noise
+        return error.clamp_min(0.0).masked_fill(missing | self._cut(level), 0.0), noise
 
     @torch.no_grad()
     def update(
@@ -132,6 +162,19 @@ class OwnValues:
         return x + covariance * instrument.adjoint(whiten * z)
 
 
+@torch.no_grad()
+def has_wild_values(y: Tensor, blind: Tensor, missing: Tensor) -> bool:
+    """Whether some values are wild even where the others are predicted best; shapes as in `OwnValues.of`.
+
+    Fine detail is not: it comes in places where many values are predicted badly.
+    """
+    error = (y - blind).abs()
+    typical = math.sqrt(math.pi / 2.0) * _local_mean(error, missing)
+    usual = float(np.quantile(typical[~missing].double().cpu().numpy(), PLAIN))
+    plain = ~missing & (typical <= usual)
+    return float((error > WILD * usual)[plain].double().mean()) > FEW
+
+
 def smoothing_width(ndim: int) -> float:
     """The Gaussian's deviation, in samples, with which `TOGETHER` values are averaged."""
     return float(TOGETHER ** (1.0 / ndim) / (2.0 * math.sqrt(math.pi)))
@@ -148,23 +191,25 @@ def _local_mean(x: Tensor, missing: Tensor) -> Tensor:
     return smooth(x.masked_fill(missing, 0.0), width) / weight.clamp_min(1e-6)
 
 
-def _noise_line(level: Floats, local: Floats) -> tuple[float, float]:
+def _noise_line(level: Floats, local: Floats, limits: tuple[float, float]) -> tuple[float, float]:
     """Offset and slope, neither negative, of the noise's variance over the intensity.
 
     In each bin of intensities the lowest local means, relative to the line so far, say where the line lies.
     """
-    bins = int(np.clip(level.size // BIN, 1, 10))
-    edges = np.quantile(level, np.linspace(0.0, 1.0, bins + 1))
-    members = np.clip(np.searchsorted(edges, level, side="right") - 1, 0, bins - 1)
-    chosen = [places for i in range(bins) if (places := members == i).any()]
+    count = int(np.clip(level.size // BIN, 1, 10))
+    edges = np.quantile(level, np.linspace(0.0, 1.0, count + 1))
+    members = np.clip(np.searchsorted(edges, level, side="right") - 1, 0, count - 1)
+    chosen = [places for i in range(count) if (places := members == i).any()]
     plain = 1.0 + NORMAL_QUANTILE * math.sqrt(2.0 / TOGETHER)  # the quantile of a mean of so many squares
     lowest = min(0.0, float(level.min()))  # a line is not to be negative anywhere
     above = level - lowest
     height, slope = float(local.mean()), 0.0
     for _ in range(ROUNDS):
         line = np.maximum(height + slope * above, 1e-12)
+        clear = (level >= limits[0] + CLEAR * np.sqrt(line)) & (level <= limits[1] - CLEAR * np.sqrt(line))
         ratio = local / line
-        places = [p & (ratio <= np.quantile(ratio[p], 2 * LOWEST)) for p in chosen]  # half of them below it
+        bins = [p & clear for p in chosen if (p & clear).any()] or chosen
+        places = [p & (ratio <= np.quantile(ratio[p], 2 * LOWEST)) for p in bins]  # half of them below it
         floors = np.array([np.median(ratio[p]) / plain * line[p].mean() for p in places])
         design = np.stack([np.ones(len(places)), [above[p].mean() for p in places]], axis=1)
         weight = 1.0 / (floors + LEAST_FLOOR * floors.mean())

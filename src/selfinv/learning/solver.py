@@ -123,7 +123,7 @@ class SSI:
         Where noise is cut off or has outliers: fill in what the blur cannot have made before the network sees
         it (`selfinv.learning.outliers`).
     own_values
-        Where noise is neither cut off nor has outliers: ask each value itself in the end what it adds
+        Ask each value itself in the end what it adds, where that can be told
         (`selfinv.learning.own_values`).
     """
 
@@ -237,7 +237,8 @@ class SSI:
         if state.cached is None or state.cached[0] != state.best_step:
             data = state.data
             model = self.best_model(state)
-            state.own_values = find_own_values(model, data) if self._asks_values(state) else None
+            if self.own_values and not any(self.hiding.blind_spot):
+                state.own_values = find_own_values(model, data, state.loss_function)
             instrument = None if isinstance(data.operator, Identity | Mask) else data.instrument
             x = answer(
                 model,
@@ -251,9 +252,6 @@ class SSI:
             )
             state.cached = (state.best_step, for_operator(data.operator, data.object_normalisation.undo(x)))
         return state.cached[1]
-
-    def _asks_values(self, state: SSIState) -> bool:
-        return self.own_values and state.loss_function.kind == "l2" and not any(self.hiding.blind_spot)
 
     def best_model(self, state: SSIState) -> Inverter:
         """The network with the weights of the best held-out score."""
