@@ -14,7 +14,7 @@ import selfinv
 from selfinv.learning import ssi
 from selfinv.learning.instrument import Instrument
 from selfinv.learning.normalisation import Normalisation
-from selfinv.learning.own_values import OwnValues
+from selfinv.learning.own_values import OwnValues, has_wild_values
 from selfinv.noise import gaussian
 from selfinv.operators import Convolution, Downsample
 from selfinv.psf import gaussian as gaussian_psf
@@ -182,3 +182,10 @@ def test_a_blurred_image_with_little_noise_and_its_saved_model(tmp_path):
     assert psnr[0] > psnr[1] + 0.3
     result.model.save(tmp_path / "model.safetensors")
     assert np.array_equal(selfinv.load_model(tmp_path / "model.safetensors").apply(noisy), result.image)
+
+
+def test_wild_values_are_told_from_fine_detail():
+    y, blind, missing = scene(error=1.0)  # badly predicted in one half
+    assert not has_wild_values(y, blind, missing)
+    wild = torch.rand(y.shape, generator=torch.Generator().manual_seed(3)) < 0.01
+    assert has_wild_values(torch.where(wild, 3.0, y), blind, missing)

@@ -174,8 +174,7 @@ def superres(
 ) -> None:
     """Restore INPUT on a finer grid: its pixels measure the mean over their area, after the blur of the PSF.
 
-    With --factor 4,1,1, for instance, a volume whose planes are far apart comes back with cubic voxels. Where
-    there is little noise and no blur, total variation can be better: compare --method tv-chambolle-pock.
+    With --factor 4,1,1, for instance, a volume whose planes are far apart comes back with cubic voxels.
     """
     from selfinv import io
     from selfinv.operators import Downsample, LinearOperator

@@ -105,7 +105,8 @@ class NetworkRestorer:
         settings = self.model.inverter.network.settings
         at_once = 3 * max(settings.widths[0], settings.widths[min(1, len(settings.widths) - 1)])
         images = channels * (1 + settings.copies)
-        return values * (4.0 * at_once / settings.fold**settings.ndim + 32.0 * images + 16.0)
+        asked = 64.0 * channels if self.model.own_values and self.model.psf is not None else 0.0
+        return values * (4.0 * at_once / settings.fold**settings.ndim + 32.0 * images + asked + 16.0)
 
     def restore(self, block: Array, seen: Region, space: Shape) -> Array:
         model = self.model

@@ -112,11 +112,11 @@ def find_own_values(model: Inverter, data: Measurement, loss: MaskedLoss) -> Own
         float(data.y[~data.missing].max()) if cut_high else math.inf,
     )
     found = OwnValues.of(data.y, blind, data.missing, data.validated, limits)
+    if float(found.weights(data.y, blind, data.missing).mean()) < LEAST_WEIGHT:
+        return None
     if instrument is None:
         return found
     found = replace(found, power=instrument.power())
-    if float(found.weights(data.y, blind, data.missing).mean()) < LEAST_WEIGHT:
-        return None
     hidden = data.missing | data.validation
     x = invert(model, data.y, hidden, data.pads, data.symmetries[:1], data.entrance)
     asked = found.update(x, data.y, blind, hidden, instrument)
