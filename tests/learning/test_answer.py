@@ -18,7 +18,9 @@ COARSER = Downsample(SHAPE, 2)
 
 def started(operator, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    y = torch.rand(1, 1, *operator.out_shape, generator=generator, dtype=torch.float64)
+    x = torch.rand(1, 1, *operator.in_shape, generator=generator, dtype=torch.float64).round()
+    y = operator(x)
+    y = y + 0.01 * torch.randn(y.shape, generator=generator, dtype=torch.float64)
     solver = ssi(operator.in_shape, 1, steps=2, pixels=operator is not COARSER)
     state = solver.init(y, operator)
     for _ in range(2):
@@ -34,8 +36,8 @@ def test_a_blind_prediction_does_not_depend_on_the_value_itself(operator):
     y = data.y.clone()
     y[..., 5, 8] += 3.0
     after = predict_blind(model, y, *given)
-    assert float((after - before)[..., 5, 8].abs().max()) < 1e-4
-    assert float((after - before).abs().max()) > 1e-3  # of others it tells
+    assert float((after - before)[..., 5, 8].abs().max()) < 1e-6
+    assert float((after - before).abs().max()) > 1e-4  # of others it tells
 
 
 def test_values_are_not_asked_of_what_does_more_than_add_up_light():
