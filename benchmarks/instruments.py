@@ -129,6 +129,7 @@ def colour(seed: int, methods: list[str]) -> Iterator[Case]:
 
 def superres(seed: int, methods: list[str]) -> Iterator[Case]:
     """Finer pixels from coarse ones under little noise."""
+    A = Downsample((256, 256), 2)
     camera = resize(data.camera() / 255.0, (256, 256), anti_aliasing=True)
     whole = {"camera": camera, "coins": data.coins() / 255.0, "brick": data.brick() / 255.0}
     for name, image in (whole | {"moon": data.moon() / 255.0}).items():
@@ -142,7 +143,6 @@ def superres(seed: int, methods: list[str]) -> Iterator[Case]:
             truth,
             lambda c=coarse: ndimage.zoom(c, 2, order=3, mode="reflect", grid_mode=True),  # type: ignore[misc]
         )
-        A = Downsample(truth.shape, 2)
         for method in methods:
             yield (
                 f"{name}, {method}",
