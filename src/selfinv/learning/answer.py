@@ -13,7 +13,7 @@ from torch import Tensor
 from selfinv.arrangement import together_of
 from selfinv.learning.instrument import Instrument
 from selfinv.learning.inverter import Entrance, Inverter, invert
-from selfinv.learning.losses import MaskedLoss, are_counts, cut_off
+from selfinv.learning.losses import MaskedLoss, cut_off
 from selfinv.learning.measurement import Measurement, Pads
 from selfinv.learning.own_values import OwnValues, has_wild_values
 from selfinv.learning.random import generator_for
@@ -103,10 +103,9 @@ def find_own_values(model: Inverter, data: Measurement, loss: MaskedLoss) -> Own
         return None
     given = (data.pads, data.symmetries, data.entrance)
     blind = predict_blind(model, data.y, data.missing, *given, instrument)
-    shown = data.y.masked_fill(data.missing, torch.nan)
-    # Few photons are as far from their mean as anything wild.
-    if not are_counts(shown) and has_wild_values(data.y, blind, data.missing):
+    if loss.kind == "l1" and has_wild_values(data.y, blind, data.missing):
         return None
+    shown = data.y.masked_fill(data.missing, torch.nan)
     cut_low, cut_high = cut_off(shown)
     limits = (
         float(data.y[~data.missing].min()) if cut_low else -math.inf,

@@ -97,12 +97,6 @@ def choose_loss(y: Tensor) -> MaskedLoss:
     return MaskedLoss("l1" if any(cut_off(y)) or _outliers(sample) > 5e-4 else "l2")
 
 
-def are_counts(y: Tensor) -> bool:
-    """Whether noise moves values by a step or two only, as photon counts do (``y`` as in `choose_loss`)."""
-    sample = _sample(y)
-    return _counted(sample, np.unique(sample[np.isfinite(sample)]))
-
-
 def cut_off(y: Tensor) -> tuple[bool, bool]:
     """Whether the noise is cut off at the lowest, and at the highest value (as `choose_loss` takes ``y``).
 
