@@ -112,6 +112,14 @@ def test_a_time_series_is_restored_as_if_it_fitted_in_memory(tmp_path, model):
     assert not list(tmp_path.glob("out.zarr.*"))
 
 
+def test_tiles_of_the_networks_answer_alone_are_the_whole(tmp_path, model):
+    alone, frames = replace(model, own_values=None), movie(1, 700)
+    np.save(tmp_path / "in.npy", frames[0])
+    apply(alone, tmp_path / "in.npy", tmp_path / "out.zarr", axes="yx", memory=6 * 10**8, workers=0)
+    restored = zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:]
+    assert np.abs(restored - alone.apply(frames[0], axes="yx")).max() < 1e-4 * np.ptp(frames)
+
+
 def test_tiles_over_two_processes_are_the_whole(tmp_path, model):
     frames = movie(1, 1400)
     np.save(tmp_path / "in.npy", frames[0])

@@ -11,8 +11,7 @@ from skimage import data
 from skimage.transform import resize
 
 import selfinv
-from selfinv.learning import ssi
-from selfinv.learning.instrument import Instrument
+from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.own_values import OwnValues, has_wild_values
 from selfinv.noise import gaussian
@@ -104,14 +103,23 @@ def test_a_saved_model_makes_the_same_image(tmp_path):
     assert np.array_equal(loaded.apply(noisy), result.image)
 
 
-def test_values_are_not_asked_where_noise_is_cut_off_or_wild():
+def test_there_is_no_update_where_values_are_wild():
     truth = data.coins()[64:128, 64:128] / 255.0
     noisy = gaussian(truth, 0.1, 0)
     wild = noisy.copy()
     wild.flat[::40] = 5.0
-    for image in (wild, np.clip(noisy, 0.2, 1.0)):
-        assert selfinv.restore(image, method="ssi-network", max_steps=5).model.own_values is None
-    assert ssi(noisy.shape, 1).own_values
+    found = [selfinv.restore(y, method="ssi-network", max_steps=5).model.own_values for y in (noisy, wild)]
+    assert found[0] is not None
+    assert found[1] is None
+
+
+def test_a_value_at_a_limit_of_the_noise_has_no_weight():
+    y, blind, missing = scene(error=0.2)
+    own = OwnValues.of(y.clamp(0.2, 0.8), blind, missing, limits=(0.2, 0.8))
+    weights = own.weights(y.clamp(0.2, 0.8), blind, missing)
+    assert not weights[..., :40, :].any()
+    assert not weights[..., -40:, :].any()
+    assert float(weights[..., 90:100, 150:].mean()) > 0.5
 
 
 def test_a_dark_background_without_noise_does_not_make_photon_noise_disappear():
@@ -139,21 +147,22 @@ def test_behind_an_operator_it_is_the_best_linear_estimate(kind):
     blur = Convolution(torch.as_tensor(gaussian_psf((1.0, 0.7), (5, 5))), shape, "unknown")
     operator = blur if kind == "blur" else Downsample(shape, 2) @ Convolution(blur.psf, shape, "reflect")
     units = Normalisation(0.3, 2.0), Normalisation(0.1, 1.5)
-    instrument = Instrument(operator, *units)
+    forward = ForwardModel(operator, *units)
     generator = torch.Generator().manual_seed(2)
     x = torch.rand(1, 1, *operator.in_shape, generator=generator, dtype=torch.float64)
-    y = instrument(x) + 0.1 * torch.randn(1, 1, *operator.out_shape, generator=generator).double()
+    y = forward(x) + 0.1 * torch.randn(1, 1, *operator.out_shape, generator=generator).double()
     missing = torch.zeros_like(y, dtype=torch.bool)
     missing[..., :2, :2] = True
-    own = OwnValues(offset=0.01, slope=0.0, excess=0.02, share=0.0, power=instrument.power())
-    updated = own.update(x, y.masked_fill(missing, 7.0), torch.zeros_like(y), missing, instrument)
+    own = OwnValues(offset=0.01, slope=0.0, excess=0.02, share=0.0, power=forward.power(1))
+    updated = own.update(x, y.masked_fill(missing, 7.0), torch.zeros_like(y), missing, forward)
 
     n, seen = math.prod(operator.in_shape), ~missing.flatten()
     columns = torch.eye(n, dtype=torch.float64).reshape(n, 1, *operator.in_shape)
-    A = instrument.respond(columns).reshape(n, -1).T[seen]
+    A = forward.respond(columns).reshape(n, -1).T[seen]
     response = A.sum(0)
-    C = 0.02 * response / response.clamp_min(0.05 * response.max()) / own.power
-    residual = (y - instrument(x)).flatten()[seen]
+    everywhere = forward.adjoint(torch.ones_like(y)).max()
+    C = 0.02 * response / response.clamp_min(0.05 * everywhere) / own.power[0]
+    residual = (y - forward(x)).flatten()[seen]
     S = A @ torch.diag(C) @ A.T + 0.01 * torch.eye(len(A), dtype=torch.float64)
     expected = x.flatten() + C * (A.T @ torch.linalg.solve(S, residual))
     assert torch.allclose(
@@ -189,3 +198,23 @@ def test_wild_values_are_told_from_fine_detail():
     assert not has_wild_values(y, blind, missing)
     wild = torch.rand(y.shape, generator=torch.Generator().manual_seed(3)) < 0.01
     assert has_wild_values(torch.where(wild, 3.0, y), blind, missing)
+
+
+def test_a_frame_without_any_value_is_left_as_the_network_has_it():
+    operator = Convolution(torch.as_tensor(gaussian_psf((1.0, 1.0), (5, 5))).float(), (32, 32), "unknown")
+    forward = ForwardModel(operator, Normalisation(0.0, 1.0), Normalisation(0.0, 1.0))
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(2, 1, 36, 36, generator=generator), torch.rand(2, 1, 32, 32, generator=generator)
+    missing = torch.zeros(2, 1, 32, 32, dtype=torch.bool)
+    missing[1] = True
+    own = OwnValues(offset=0.01, slope=0.0, excess=0.02, share=0.0, power=forward.power(1))
+    updated = own.update(x, y, torch.zeros_like(y), missing, forward)
+    assert torch.equal(updated[1], x[1])
+    assert torch.isfinite(updated).all()
+    assert not torch.equal(updated[0], x[0])
+
+
+def test_no_residuals_at_all_are_no_noise():
+    zero = torch.zeros(1, 1, 64, 64)
+    own = OwnValues.of(zero, zero, torch.zeros_like(zero, dtype=torch.bool))
+    assert not own.weights(zero, zero, torch.zeros_like(zero, dtype=torch.bool)).any()

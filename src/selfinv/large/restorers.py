@@ -17,7 +17,7 @@ from selfinv.learning.inverter import invert
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel
 from selfinv.learning.outliers import REACH as OUTLIER_REACH
-from selfinv.learning.own_values import smoothing_reach
+from selfinv.learning.own_values import OwnValues, smoothing_reach
 from selfinv.learning.random import generator_for
 from selfinv.operators import Convolution, Identity, LinearOperator
 from selfinv.operators.boundary import reflect
@@ -59,7 +59,7 @@ class NetworkRestorer:
 
     Tiles begin where the network's coarsest grid has a sample, counted from both ends of the image (for it
     also sees it flipped), and reach as far beyond the core as the network looks: the result is that of the
-    whole image, up to rounding.
+    whole image, up to rounding, and behind a PSF up to what values further away say of the object.
 
     Parameters
     ----------
@@ -89,23 +89,40 @@ class NetworkRestorer:
 
     def reaches(self, space: Sequence[int]) -> list[Reach]:
         settings = self.model.inverter.network.settings
-        beyond = smoothing_reach(settings.ndim) if self.model.own_values else 0
-        if self.model.own_values and self.model.psf is not None:
-            beyond += 2 * max(max(pair) for pair in self.model.pads)  # further than that little is told
+        ndim = settings.ndim
+        beyond = smoothing_reach(ndim) if self._own_values else 0
         beyond += OUTLIER_REACH if self.model.outliers else 0
-        filtered = self.model.filters.reach if self.model.filters else (0,) * settings.ndim
+        filtered = self.model.filters.reach if self.model.filters else (0,) * ndim
+        blurred = [0] * ndim  # what values say of an object behind a PSF: further than that it is little
+        if self._own_values and self.model.psf is not None:
+            blurred = [2 * (k // 2) for k in self.model.psf.shape[-ndim:]]
         return [
-            Reach(min(radius + sources, self.halo or radius + sources) + max(pads) + beyond, multiple, *pads)
-            for radius, sources, multiple, pads in zip(
-                settings.receptive_radius(), filtered, settings.multiple(), self.model.pads, strict=True
+            Reach(
+                min(radius + sources, self.halo or radius + sources) + max(pads) + beyond + more,
+                multiple,
+                *pads,
+            )
+            for radius, sources, multiple, pads, more in zip(
+                settings.receptive_radius(),
+                filtered,
+                settings.multiple(),
+                self.model.pads,
+                blurred,
+                strict=True,
             )
         ]
+
+    @property
+    def _own_values(self) -> OwnValues | None:
+        """None for an object that repeats: a tile has not got the other end of the image."""
+        periodic = self.model.psf is not None and self.model.boundary == "periodic"
+        return None if periodic else self.model.own_values
 
     def bytes_for(self, values: int, channels: int) -> float:
         settings = self.model.inverter.network.settings
         at_once = 3 * max(settings.widths[0], settings.widths[min(1, len(settings.widths) - 1)])
         images = channels * (1 + settings.copies)
-        asked = 64.0 * channels if self.model.own_values and self.model.psf is not None else 0.0
+        asked = 64.0 * channels if self._own_values and self.model.psf is not None else 0.0
         return values * (4.0 * at_once / settings.fold**settings.ndim + 32.0 * images + asked + 16.0)
 
     def restore(self, block: Array, seen: Region, space: Shape) -> Array:
@@ -119,15 +136,15 @@ class NetworkRestorer:
         )
         inverter = model.inverter.to(self.device)
         x = invert(inverter, y, missing, pads, model.symmetries, model.entrance, most=self.symmetries)
-        if model.own_values is not None:  # behind a PSF not quite as of the whole image
+        if self._own_values is not None:  # behind a PSF not quite as of the whole image
             around = zip(model.pads, pads, strict=True)
             beyond = tuple((a - c, b - d) for (a, b), (c, d) in around)
-            instrument = model.instrument(y.shape[2:])
+            forward = model.forward_model(y.shape[2:])
             blind = predict_blind(
-                inverter, y, missing, pads, model.symmetries, model.entrance, instrument, beyond
+                inverter, y, missing, pads, model.symmetries, model.entrance, forward, beyond
             )
             x, pads = reflect(x, beyond), model.pads
-            x = model.own_values.update(x, y, blind, missing, instrument)
+            x = self._own_values.update(x, y, blind, missing, forward)
         x = x[field_of_view(pads, y.shape[2:])]
         return model.object_normalisation.undo(x)[0].cpu().numpy()
 

@@ -10,15 +10,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from selfinv.arrangement import together_of
-from selfinv.learning.instrument import Instrument
+from selfinv.arrangement import is_on_grid
+from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.inverter import Entrance, Inverter, invert
 from selfinv.learning.losses import MaskedLoss, cut_off
 from selfinv.learning.measurement import Measurement, Pads
 from selfinv.learning.own_values import OwnValues, has_wild_values
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
-from selfinv.operators import Convolution, Identity, Mask
+from selfinv.operators import Convolution, Identity, LinearOperator, Mask
 from selfinv.operators.boundary import reflect
 
 LEAST_WEIGHT = 0.01  # on the mean: where values say less, asking them is not worth the time
@@ -33,19 +33,26 @@ def answer(
     symmetries: Sequence[Symmetry],
     entrance: Entrance,
     own_values: OwnValues | None,
-    instrument: Instrument | None,
+    forward: ForwardModel | None,
     *,
     most: int = 8,
+    blind: Tensor | None = None,
 ) -> Tensor:
-    """Invert a normalised measurement, ``batch channel *space`` (`invert`), and ask its values.
+    """Invert a normalised measurement, ``batch channel *space`` (`invert`), and update by its values.
 
-    ``instrument`` has measured it; None where nothing is blurred.
+    Parameters
+    ----------
+    forward
+        What measured it; None where nothing is blurred.
+    blind
+        Its blind predictions, if they are there already.
     """
     x = invert(model, y, missing, pads, symmetries, entrance, most=most)
     if own_values is None:
         return x
-    blind = predict_blind(model, y, missing, pads, symmetries, entrance, instrument)
-    return own_values.update(x, y, blind, missing, instrument)
+    if blind is None:
+        blind = predict_blind(model, y, missing, pads, symmetries, entrance, forward)
+    return own_values.update(x, y, blind, missing, forward)
 
 
 @torch.no_grad()
@@ -56,7 +63,7 @@ def predict_blind(
     pads: Pads,
     symmetries: Sequence[Symmetry],
     entrance: Entrance,
-    instrument: Instrument | None,
+    forward: ForwardModel | None,
     beyond: Pads = (),
 ) -> Tensor:
     """Every value of a normalised measurement as predicted from the others.
@@ -66,7 +73,7 @@ def predict_blind(
     Parameters
     ----------
     beyond
-        How far the instrument's object reaches beyond the network's; it is taken to be mirrored there.
+        How far the forward model's object reaches beyond the network's; it is taken to be mirrored there.
     """
     marks, space = model.network.settings.marks, y.shape[2:]
     # Counted on the object's grid, where a part of an image begins at an even place.
@@ -86,49 +93,58 @@ def predict_blind(
             frame, places = slice(k, k + 1), hidden[k : k + 1]
             shown = entrance(y[frame], places | missing[frame], pads, marks, generator_for(0))
             x = reflect(symmetry.inverse(model(symmetry(shown))), beyond)
-            blind[frame][places] = (x if instrument is None else instrument(x))[places]
+            blind[frame][places] = (x if forward is None else forward(x))[places]
     return blind
 
 
 @torch.no_grad()
-def find_own_values(model: Inverter, data: Measurement, loss: MaskedLoss) -> OwnValues | None:
-    """The noise and the network's error, if the values of this measurement have anything to add.
+def find_own_values(
+    model: Inverter, data: Measurement, loss: MaskedLoss
+) -> tuple[OwnValues | None, Tensor | None]:
+    """The noise and the network's error, if the measured values have anything to add, and blind predictions.
 
     Not behind operators that do more than add up light, for which places of the object have no error that
-    local means could tell; nor where some values are wild, or hidden ones are then predicted worse.
+    local means could tell; nor where some values are wild, or, behind an operator, hidden ones are then
+    predicted worse.
     """
-    sharp = isinstance(data.operator, Identity | Mask)
-    instrument = None if sharp else data.instrument
-    if instrument is not None and not _has_say(instrument):
-        return None
+    forward = None if is_sharp(data.operator) else data.forward_model
+    if forward is not None and not _can_update(forward):
+        return None, None
     given = (data.pads, data.symmetries, data.entrance)
-    blind = predict_blind(model, data.y, data.missing, *given, instrument)
+    blind = predict_blind(model, data.y, data.missing, *given, forward)
     if loss.kind == "l1" and has_wild_values(data.y, blind, data.missing):
-        return None
-    shown = data.y.masked_fill(data.missing, torch.nan)
-    cut_low, cut_high = cut_off(shown)
-    limits = (
-        float(data.y[~data.missing].min()) if cut_low else -math.inf,
-        float(data.y[~data.missing].max()) if cut_high else math.inf,
-    )
+        return None, None
+    measured = data.y[~data.missing]
+    cut_low, cut_high = cut_off(data.y.masked_fill(data.missing, torch.nan))
+    limits = (float(measured.min()) if cut_low else None, float(measured.max()) if cut_high else None)
     found = OwnValues.of(data.y, blind, data.missing, data.validated, limits)
-    if float(found.weights(data.y, blind, data.missing).mean()) < LEAST_WEIGHT:
-        return None
-    if instrument is None:
-        return found
-    found = replace(found, power=instrument.power())
+    if float(found.weights(data.y, blind, data.missing)[~data.missing].mean()) < LEAST_WEIGHT:
+        return None, None
+    if forward is None:
+        return found, blind
+    found = replace(found, power=forward.power(data.y.shape[1]))
     hidden = data.missing | data.validation
     x = invert(model, data.y, hidden, data.pads, data.symmetries[:1], data.entrance)
-    asked = found.update(x, data.y, blind, hidden, instrument)
-    before, after = (loss.each((instrument(z) - data.y)[data.validated]) for z in (x, asked))
+    updated = found.update(x, data.y, blind, hidden, forward)
+    before, after = (loss.each((forward(z) - data.y)[data.validated]) for z in (x, updated))
     worse = after - before
-    error = float(worse.std()) / math.sqrt(worse.numel())
-    return found if float(worse.mean()) <= error else None
+    error = float(worse.std(correction=0)) / math.sqrt(worse.numel())
+    return (found, blind) if float(worse.mean()) <= error else (None, None)
 
 
-def _has_say(instrument: Instrument) -> bool:
-    operator = instrument.operator
-    on_grid = getattr(operator, "field_of_view", None) is not None
-    if on_grid and not isinstance(operator, Convolution):  # a model for other sizes would not have it
+def is_sharp(operator: object) -> bool:
+    """Whether an operator measures the object itself, or a part of it."""
+    return isinstance(operator, Identity | Mask)
+
+
+def _can_update(forward: ForwardModel) -> bool:
+    operator = forward.operator
+    if not isinstance(operator, LinearOperator) or operator.object_channels is not None:
         return False
-    return not together_of(operator) and instrument.adds_up()
+    if len(operator.out_shape) < len(operator.in_shape):
+        return False  # values in no order that local means could be taken in
+    # A model for images of other sizes has nothing but a PSF for all frames.
+    one_psf = isinstance(operator, Convolution) and operator.psf.ndim <= len(operator.out_shape) + 1
+    if is_on_grid(operator) and not one_psf:
+        return False
+    return not operator.together and forward.adds_up()

@@ -104,6 +104,8 @@ def cut_off(y: Tensor) -> tuple[bool, bool]:
     """
     sample = _sample(y)
     values = sample[np.isfinite(sample)]
+    if not values.size:
+        return False, False
     here, beside = sample[..., :-1], sample[..., 1:]
     apart = np.abs(here - beside) > 0.5 * noise_level(sample)
     low, high = (bool(np.mean((here == limit) & apart) > 5e-3) for limit in (values.min(), values.max()))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfinv.learning.instrument import Instrument
+from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.inverter import Entrance
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.random import generator_for
@@ -66,9 +66,9 @@ class Measurement:
         return tuple(n + a + b for n, (a, b) in zip(self.y.shape[2:], self.pads, strict=True))
 
     @property
-    def instrument(self) -> Instrument:
+    def forward_model(self) -> ForwardModel:
         """The operator between the network's units."""
-        return Instrument(self.operator, self.normalisation, self.object_normalisation)
+        return ForwardModel(self.operator, self.normalisation, self.object_normalisation)
 
     @property
     def validated(self) -> Tensor:

@@ -19,7 +19,7 @@ from selfinv.arrangement import Arrangement, as_measured, for_operator
 from selfinv.atomic import written_beside
 from selfinv.learning.answer import answer
 from selfinv.learning.crude import CrudeInverse
-from selfinv.learning.instrument import Instrument
+from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter
 from selfinv.learning.measurement import Pads, field_of_view
@@ -95,7 +95,7 @@ class TrainedModel:
         """How the network sees a measurement."""
         return Entrance(self.fill, self.crude, self.filters, self.outliers)
 
-    def instrument(self, shape: Sequence[int]) -> Instrument | None:
+    def forward_model(self, shape: Sequence[int]) -> ForwardModel | None:
         """What measures an image of this spatial shape, as far as `own_values` ask for it; else None."""
         if self.own_values is None or (self.psf is None and self.crude is None):
             return None
@@ -104,7 +104,7 @@ class TrainedModel:
         else:
             assert self.psf is not None
             operator = Convolution(self.psf, shape, self.boundary, margin=[max(pad) for pad in self.pads])
-        return Instrument(operator, self.normalisation, self.object_normalisation)
+        return ForwardModel(operator, self.normalisation, self.object_normalisation)
 
     def apply(
         self,
@@ -115,7 +115,7 @@ class TrainedModel:
         device: str | None = None,
         symmetries: int = 8,
     ) -> Array:
-        """Restore another image of the same instrument.
+        """Restore another image of the same forward.
 
         Parameters
         ----------
@@ -168,6 +168,8 @@ class TrainedModel:
         if self.crude is None:
             self._compare_noise(batch)
         missing = ~torch.isfinite(y)
+        if operator is not None and operator.measured is not None:
+            missing = missing | ~operator.measured.cpu()
         y = self.normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
         place = torch.device(device) if device else next(self.inverter.parameters()).device
         inverter = self.inverter.to(place)
@@ -179,7 +181,7 @@ class TrainedModel:
             self.symmetries,
             self.entrance,
             self.own_values,
-            self.instrument(y.shape[2:]),
+            self.forward_model(y.shape[2:]),
             most=symmetries,
         )
         x = self.object_normalisation.undo(x)
@@ -307,7 +309,7 @@ class TrainedModel:
             crude=None if operator is None else CrudeInverse.with_settings(operator, kept),
             filters=InverseFilters(tensors["filters"]) if "filters" in tensors else None,
             outliers=OutlierTest(**test) if (test := description.get("outliers")) else None,
-            own_values=OwnValues(**own) if (own := description.get("own_values")) else None,
+            own_values=_own_values(description["own_values"]),
             boundary=description["boundary"],
             noise=float(description.get("noise", 0.0)),
             origin=description["origin"],
@@ -316,6 +318,10 @@ class TrainedModel:
     def described(self, **origin: Any) -> TrainedModel:
         """The same model with more said about its origin."""
         return replace(self, origin={**self.origin, **origin})
+
+
+def _own_values(settings: dict[str, Any] | None) -> OwnValues | None:
+    return OwnValues(**{**settings, "power": tuple(settings["power"])}) if settings else None
 
 
 def versions() -> dict[str, str]:

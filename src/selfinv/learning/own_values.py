@@ -30,7 +30,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from selfinv.learning.instrument import Instrument
+from selfinv.learning.forward_model import DARK, ForwardModel
 from selfinv.learning.masks import smooth, smoothing_radius
 from selfinv.solvers.conjugate_gradient import linear_conjugate_gradients
 
@@ -46,7 +46,6 @@ WILD, PLAIN, FEW = 4.0, 0.25, 2e-4  # deviations, in this part of an image, and 
 CLEAR = 3.0  # deviations from where noise is cut off
 STEPS, ENOUGH = 100, 1e-9  # of conjugate gradients; of the residual, squared
 LEAST_NOISE = 0.01  # of the mean variance: equations must not differ too much in weight
-UNSEEN = 0.05  # of the largest response: fewer values than that see a place of the object
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class OwnValues:
     share
         How much of a local mean's difference from that is no chance.
     power
-        The mean square of what an instrument makes of a white object of variance 1.
+        Of each channel, the mean square of what is measured of a white object of variance 1.
     low, high
         Where noise is cut off, if it is: within three deviations of that nothing can be told.
     """
@@ -71,9 +70,9 @@ class OwnValues:
     slope: float
     excess: float
     share: float
-    power: float = 1.0
-    low: float = -math.inf
-    high: float = math.inf
+    power: tuple[float, ...] = (1.0,)
+    low: float | None = None
+    high: float | None = None
 
     @classmethod
     @torch.no_grad()
@@ -83,7 +82,7 @@ class OwnValues:
         blind: Tensor,
         missing: Tensor,
         untrained: Tensor | None = None,
-        limits: tuple[float, float] = (-math.inf, math.inf),
+        limits: tuple[float | None, float | None] = (None, None),
     ) -> OwnValues:
         """From measured values and their blind predictions, ``batch channel *space``.
 
@@ -121,8 +120,12 @@ class OwnValues:
 
     def _cut(self, level: Tensor) -> Tensor:
         """Where the noise about these intensities is cut off."""
-        reach = CLEAR * self.variance(level).sqrt()
-        return (level < self.low + reach) | (level > self.high - reach)
+        reach, cut = CLEAR * self.variance(level).sqrt(), torch.zeros_like(level, dtype=torch.bool)
+        if self.low is not None:
+            cut |= level < self.low + reach
+        if self.high is not None:
+            cut |= level > self.high - reach
+        return cut
 
     @torch.no_grad()
     def weights(self, y: Tensor, blind: Tensor, missing: Tensor) -> Tensor:
@@ -140,26 +143,31 @@ class OwnValues:
 
     @torch.no_grad()
     def update(
-        self, x: Tensor, y: Tensor, blind: Tensor, missing: Tensor, instrument: Instrument | None
+        self, x: Tensor, y: Tensor, blind: Tensor, missing: Tensor, forward: ForwardModel | None
     ) -> Tensor:
-        """The network's answer ``x``, an object, with what each value of ``y`` adds to it.
+        """Kalman's update of the network's answer ``x``, an object, by the measured values ``y``.
 
-        ``instrument`` has measured ``y``; None: nothing is blurred.
+        ``forward`` is what measured them; None: nothing is blurred.
         """
-        if instrument is None:
+        if forward is None:
             return torch.lerp(x, y, self.weights(y, blind, missing))
+        frames = (slice(k, k + 1) for k in range(len(y)))  # one by one: less memory
+        return torch.cat([self._update(x[f], y[f], blind[f], missing[f], forward) for f in frames])
+
+    def _update(self, x: Tensor, y: Tensor, blind: Tensor, missing: Tensor, forward: ForwardModel) -> Tensor:
         error, noise = self._error_and_noise(y, blind, missing)
-        seen = (~missing).to(y.dtype)
-        response = instrument.adjoint(seen)
-        covariance = instrument.adjoint(error) / response.clamp_min(UNSEEN * float(response.amax()))
-        covariance = covariance.clamp_min(0.0) / self.power
+        seen, space = (~missing).to(y.dtype), tuple(range(2, x.ndim))
+        least = DARK * forward.adjoint(torch.ones_like(y)).amax(space, keepdim=True)
+        power = y.new_tensor(self.power).reshape(1, -1, *(1,) * (x.ndim - 2))
+        covariance = forward.adjoint(error) / torch.maximum(forward.adjoint(seen), least)
+        covariance = covariance.clamp_min(0.0) / power
         whiten = seen / noise.sqrt()
 
-        def curve(z: Tensor) -> Tensor:
-            return z + whiten * instrument.respond(covariance * instrument.adjoint(whiten * z))
+        def system(z: Tensor) -> Tensor:
+            return z + whiten * forward.respond(covariance * forward.adjoint(whiten * z))
 
-        z = linear_conjugate_gradients(curve, whiten * (y - instrument(x)), STEPS, ENOUGH)
-        return x + covariance * instrument.adjoint(whiten * z)
+        z = linear_conjugate_gradients(system, whiten * (y - forward(x)), STEPS, ENOUGH)
+        return x + covariance * forward.adjoint(whiten * z)
 
 
 @torch.no_grad()
@@ -191,11 +199,15 @@ def _local_mean(x: Tensor, missing: Tensor) -> Tensor:
     return smooth(x.masked_fill(missing, 0.0), width) / weight.clamp_min(1e-6)
 
 
-def _noise_line(level: Floats, local: Floats, limits: tuple[float, float]) -> tuple[float, float]:
+def _noise_line(
+    level: Floats, local: Floats, limits: tuple[float | None, float | None]
+) -> tuple[float, float]:
     """Offset and slope, neither negative, of the noise's variance over the intensity.
 
     In each bin of intensities the lowest local means, relative to the line so far, say where the line lies.
     """
+    low = -math.inf if limits[0] is None else limits[0]
+    high = math.inf if limits[1] is None else limits[1]
     count = int(np.clip(level.size // BIN, 1, 10))
     edges = np.quantile(level, np.linspace(0.0, 1.0, count + 1))
     members = np.clip(np.searchsorted(edges, level, side="right") - 1, 0, count - 1)
@@ -206,13 +218,14 @@ def _noise_line(level: Floats, local: Floats, limits: tuple[float, float]) -> tu
     height, slope = float(local.mean()), 0.0
     for _ in range(ROUNDS):
         line = np.maximum(height + slope * above, 1e-12)
-        clear = (level >= limits[0] + CLEAR * np.sqrt(line)) & (level <= limits[1] - CLEAR * np.sqrt(line))
+        reach = CLEAR * np.sqrt(line)
+        clear = (level >= low + reach) & (level <= high - reach)
         ratio = local / line
         bins = [p & clear for p in chosen if (p & clear).any()] or chosen
         places = [p & (ratio <= np.quantile(ratio[p], 2 * LOWEST)) for p in bins]  # half of them below it
         floors = np.array([np.median(ratio[p]) / plain * line[p].mean() for p in places])
         design = np.stack([np.ones(len(places)), [above[p].mean() for p in places]], axis=1)
-        weight = 1.0 / (floors + LEAST_FLOOR * floors.mean())
+        weight = 1.0 / np.maximum(floors + LEAST_FLOOR * floors.mean(), 1e-12)
         (height, slope), _ = nnls(design * weight[:, None], floors * weight)
     return float(height - slope * lowest), float(slope)
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from selfinv.arrangement import for_network, for_operator, is_on_grid, together_of
-from selfinv.learning.answer import answer, find_own_values
+from selfinv.learning.answer import answer, find_own_values, is_sharp
 from selfinv.learning.artefacts import has_checkerboard
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.equivariance import ScaleLessons
@@ -46,7 +46,7 @@ from selfinv.learning.random import generator_for
 from selfinv.learning.settings import Hiding, Training, Windows
 from selfinv.learning.symmetry import Symmetry, operator_symmetries
 from selfinv.learning.unet import UNetSettings
-from selfinv.operators import Identity, LinearOperator, Mask
+from selfinv.operators import LinearOperator
 from selfinv.solvers.base import Forward, Status, linear
 from selfinv.types import InputError
 
@@ -237,9 +237,9 @@ class SSI:
         if state.cached is None or state.cached[0] != state.best_step:
             data = state.data
             model = self.best_model(state)
+            blind = None
             if self.own_values and not any(self.hiding.blind_spot):
-                state.own_values = find_own_values(model, data, state.loss_function)
-            instrument = None if isinstance(data.operator, Identity | Mask) else data.instrument
+                state.own_values, blind = find_own_values(model, data, state.loss_function)
             x = answer(
                 model,
                 data.y,
@@ -248,7 +248,8 @@ class SSI:
                 data.symmetries,
                 data.entrance,
                 state.own_values,
-                instrument,
+                None if is_sharp(data.operator) else data.forward_model,
+                blind=blind,
             )
             state.cached = (state.best_step, for_operator(data.operator, data.object_normalisation.undo(x)))
         return state.cached[1]
@@ -275,8 +276,8 @@ class SSI:
             noise = torch.randn(seen.shape, generator=generator_for(state.seed + 1, state.step))
             seen = seen + amplitude * noise.to(seen)
         x, penalty = state.model.with_penalty(symmetry(seen), state.passes if state.model.training else None)
-        instrument = replace(state.data.instrument, operator=operator)
-        return instrument(symmetry.inverse(x)), penalty
+        forward = replace(state.data.forward_model, operator=operator)
+        return forward(symmetry.inverse(x)), penalty
 
     def _loss(self, state: SSIState) -> Tensor:
         data, training = state.data, self.training

@@ -13,9 +13,11 @@ from selfinv.operators import LinearOperator, random_like
 from selfinv.solvers.base import Forward
 from selfinv.types import InputError
 
+DARK = 0.05  # of the most light: where less comes from, or arrives, hardly anything is measured
+
 
 @dataclass(frozen=True)
-class Instrument:
+class ForwardModel:
     """An operator in the network's units.
 
     Parameters
@@ -44,7 +46,7 @@ class Instrument:
         return self._scale * for_network(self.operator, self._linear.adjoint(y))
 
     def adds_up(self) -> bool:
-        """Whether each value is a sum of light from somewhere, and light from everywhere is seen."""
+        """Whether each value is a sum of light from somewhere, as far as one random object shows."""
         if not isinstance(self.operator, LinearOperator):
             return False
         for operator in (self.operator, self.operator.H):
@@ -53,10 +55,18 @@ class Instrument:
                 return False
         return True
 
-    def power(self) -> float:
-        """The mean square of what is measured of a white object of variance 1, but for the offset."""
-        x = random_like(self._linear, (1, 1, *self._linear.in_shape), torch.float32, seed=0)
-        return self._scale**2 * float(self._linear(x).square().mean() / x.square().mean())
+    def power(self, channels: int) -> tuple[float, ...]:
+        """Of each channel, the mean square of what is measured of a white object of variance 1.
+
+        Where anything is measured at all; without the offset.
+        """
+        operator, shape = self._linear, (1, channels, *self._linear.in_shape)
+        x = random_like(operator, shape, torch.float32, seed=0)
+        squares = operator(x).square()
+        light = operator(torch.ones_like(x)).expand_as(squares)
+        lit = light > DARK * light.amax()
+        total = (squares * lit).flatten(2).sum(-1) / lit.flatten(2).sum(-1).clamp_min(1)
+        return tuple((self._scale**2 * total / x.square().mean())[0].tolist())
 
     @property
     def _linear(self) -> LinearOperator:

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from selfinv.learning.instrument import Instrument
+from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.normalisation import Normalisation
 from selfinv.operators import (
     Convolution,
     Downsample,
     Identity,
+    Mask,
     MaskedFourier,
     Radon,
     RandomProjections,
@@ -24,11 +25,11 @@ def test_it_measures_in_normalised_units_what_the_operator_measures_in_the_calle
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(2, 1, *BLUR.in_shape, generator=generator, dtype=torch.float64)
     change = torch.rand(x.shape, generator=generator, dtype=torch.float64)
-    instrument = Instrument(BLUR, *UNITS)
-    assert torch.allclose(instrument(x), (BLUR(60 * x + 90) - 100) / 40)
-    assert torch.allclose(instrument.respond(change), instrument(x + change) - instrument(x))
+    forward = ForwardModel(BLUR, *UNITS)
+    assert torch.allclose(forward(x), (BLUR(60 * x + 90) - 100) / 40)
+    assert torch.allclose(forward.respond(change), forward(x + change) - forward(x))
     y = torch.rand(2, 1, *SHAPE, generator=generator, dtype=torch.float64)
-    left, right = (instrument.respond(change) * y).sum(), (change * instrument.adjoint(y)).sum()
+    left, right = (forward.respond(change) * y).sum(), (change * forward.adjoint(y)).sum()
     assert float(left) == pytest.approx(float(right))
 
 
@@ -47,9 +48,21 @@ def test_it_measures_in_normalised_units_what_the_operator_measures_in_the_calle
     ids=lambda value: type(value).__name__,
 )
 def test_which_operators_only_add_up_light(operator, adds_up):
-    assert Instrument(operator, *UNITS).adds_up() is adds_up
+    assert ForwardModel(operator, *UNITS).adds_up() is adds_up
 
 
-def test_the_power_of_a_mean_of_n_values_is_one_part_in_n():
-    coarser = Instrument(Downsample((128, 128), 2), Normalisation(0.0, 1.0), Normalisation(0.0, 1.0))
-    assert coarser.power() == pytest.approx(0.25, rel=0.05)
+def test_the_power_of_a_mean_of_n_values_is_one_part_in_n_where_anything_is_measured():
+    one = Normalisation(0.0, 1.0)
+    coarser = Downsample((128, 128), 2)
+    assert ForwardModel(coarser, one, one).power(1) == pytest.approx((0.25,), rel=0.05)
+    columns = torch.zeros(64, 64, dtype=torch.bool)
+    columns[:, ::8] = True
+    assert ForwardModel(Mask(columns) @ coarser, one, one).power(1) == pytest.approx((0.25,), rel=0.1)
+
+
+def test_each_channel_has_its_own_power():
+    one = Normalisation(0.0, 1.0)
+    kernels = torch.stack([torch.full((3, 3), 1 / 9), torch.full((3, 3), 0.0)])
+    kernels[1, 1, 1] = 1.0
+    power = ForwardModel(Convolution(kernels, (128, 128), "unknown"), one, one).power(2)
+    assert power == pytest.approx((1 / 9, 1.0), rel=0.05)
