@@ -167,6 +167,14 @@ def restore(
     check_contrast(array)
     y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
     y = y.masked_fill(~torch.isfinite(y), torch.nan)
+    empty = (~torch.isfinite(y).flatten(1).any(1)).nonzero().flatten().tolist()
+    if empty:
+        warnings.warn(
+            f"nothing is measured in frame {', '.join(map(str, empty))} (counted from 0); what comes back "
+            f"there is made up",
+            SelfinvWarning,
+            stacklevel=2,
+        )
     forward = operator if operator is not None else psf_operator(kernel, shape, layout, boundary, y)
     place = choose_device(device)
     if isinstance(forward, torch.nn.Module):

@@ -252,6 +252,13 @@ def test_other_formats_are_named_and_the_known_ones_listed(tmp_path):
     assert "unknown format" in message(tmp_path / "a.xyz")
 
 
+@pytest.mark.parametrize("count", [3, 4, 5])
+def test_no_frame_of_a_plain_stack_is_taken_for_transparency(tmp_path, count):
+    frames = np.random.default_rng(0).random((count, 24, 20)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "stack.tif", frames)
+    assert np.array_equal(read(tmp_path / "stack.tif", axes="tyx").data, frames)
+
+
 def stacked(path):
     """A stack whose page directories and pixels alternate, as most programs write it."""
     pages = [PIL.Image.fromarray((plane // 16).astype(np.uint8)) for plane in VOLUME]

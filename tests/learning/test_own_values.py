@@ -218,3 +218,15 @@ def test_no_residuals_at_all_are_no_noise():
     zero = torch.zeros(1, 1, 64, 64)
     own = OwnValues.of(zero, zero, torch.zeros_like(zero, dtype=torch.bool))
     assert not own.weights(zero, zero, torch.zeros_like(zero, dtype=torch.bool)).any()
+
+
+def test_rare_photons_on_nothing_are_not_taken_for_detail():
+    generator = np.random.default_rng(0)
+    truth = np.zeros((128, 128))
+    for row, column in generator.integers(10, 118, (20, 2)):
+        truth[row - 2 : row + 3, column - 2 : column + 3] += 20.0
+    y = generator.poisson(truth)
+    tensors = [torch.from_numpy(z)[None, None].float() / 50 for z in (y, truth + 0.02)]
+    own = OwnValues.of(*tensors, torch.zeros(1, 1, 128, 128, dtype=torch.bool))
+    weights = own.weights(*tensors, torch.zeros(1, 1, 128, 128, dtype=torch.bool))
+    assert float(weights[0, 0][torch.from_numpy(truth > 0)].mean()) < 0.2

@@ -79,7 +79,8 @@ def series_of(path: Path) -> Iterator[tuple[Any, Any, Layout]]:
 
 def _layout(path: Path, tif: Any, series: Any, index: int) -> Layout:
     names, shape, alpha = series.axes, list(series.shape), None
-    if series.keyframe.extrasamples and series.keyframe.extrasamples[-1] in (1, 2) and "S" in names:
+    # Planes that are stored one by one are more likely four frames, which tifffile writes so by default.
+    if series.keyframe.extrasamples and series.keyframe.extrasamples[-1] in (1, 2) and names.endswith("S"):
         alpha = names.index("S")
         shape[alpha] -= 1
     single = tuple(i for i, a in enumerate(names) if shape[i] == 1 and a not in "YX")

@@ -112,6 +112,8 @@ def find_own_values(
         return None, None
     given = (data.pads, data.symmetries, data.entrance)
     blind = predict_blind(model, data.y, data.missing, *given, forward)
+    if not bool(torch.isfinite(blind).all()):
+        return None, None  # the run has failed, which is told by its answer
     if loss.kind == "l1" and has_wild_values(data.y, blind, data.missing):
         return None, None
     measured = data.y[~data.missing]

@@ -43,6 +43,7 @@ NORMAL_QUANTILE = -1.645  # of LOWEST
 ROUNDS = 3
 LEAST_FLOOR = 0.1  # of the mean one: in a dark background without noise no floor is to outweigh all others
 WILD, PLAIN, FEW = 4.0, 0.25, 2e-4  # deviations, in this part of an image, and how many are chance
+EVEN, ENOUGH_EVEN = (0.7, 1.3), 0.01  # 1 for Gaussian noise; of the places, to tell the noise by
 CLEAR = 3.0  # deviations from where noise is cut off
 STEPS, ENOUGH = 100, 1e-9  # of conjugate gradients; of the residual, squared
 LEAST_NOISE = 0.01  # of the mean variance: equations must not differ too much in weight
@@ -96,8 +97,14 @@ class OwnValues:
         seen = ~missing
         local = _local_mean((y - blind).square(), missing)
         level = _local_mean(blind, missing)
+        evenness = _evenness(y - blind, missing)
+        even = seen & (evenness > EVEN[0]) & (evenness < EVEN[1])
+        for limit in y[seen].aminmax():
+            even &= _local_mean((y == limit).to(y.dtype), missing) < 0.5  # no noise where all is at its end
+        if float(even.sum()) < ENOUGH_EVEN * float(seen.sum()):
+            return cls(float(local[seen].mean()), 0.0, 0.0, 0.0, low=limits[0], high=limits[1])
         offset, slope = _noise_line(
-            level[seen].double().cpu().numpy(), local[seen].double().cpu().numpy(), limits
+            level[even].double().cpu().numpy(), local[even].double().cpu().numpy(), limits
         )
         if untrained is not None:
             learned = _share_of_noise_learned((y - blind).square(), seen, untrained)
@@ -197,6 +204,16 @@ def _local_mean(x: Tensor, missing: Tensor) -> Tensor:
     width = smoothing_width(x.ndim - 2)
     weight = smooth((~missing).to(x.dtype), width)
     return smooth(x.masked_fill(missing, 0.0), width) / weight.clamp_min(1e-6)
+
+
+def _evenness(residual: Tensor, missing: Tensor) -> Tensor:
+    """Local mean size, squared, over the local mean square: 1 for Gaussian noise, less if few stand out.
+
+    Where photons are rare, or detail is missed here and there, local means say nothing of the noise; nor
+    where all differ by the same (1.57), as the network's background from one of exactly 0.
+    """
+    size = _local_mean(residual.abs(), missing)
+    return 0.5 * math.pi * size.square() / _local_mean(residual.square(), missing).clamp_min(1e-30)
 
 
 def _noise_line(
