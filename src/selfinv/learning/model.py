@@ -115,7 +115,7 @@ class TrainedModel:
         device: str | None = None,
         symmetries: int = 8,
     ) -> Array:
-        """Restore another image of the same forward.
+        """Restore another image of the same instrument.
 
         Parameters
         ----------
