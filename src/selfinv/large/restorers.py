@@ -12,7 +12,7 @@ from torch import Tensor
 
 from selfinv.io.regions import Region
 from selfinv.large.tiles import Reach
-from selfinv.learning.answer import predict_blind
+from selfinv.learning.answer import answer
 from selfinv.learning.inverter import invert
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel
@@ -134,18 +134,20 @@ class NetworkRestorer:
             (a if part.start == 0 else 0, b if part.stop == n else 0)
             for part, n, (a, b) in zip(seen, space, model.pads, strict=True)
         )
-        inverter = model.inverter.to(self.device)
-        x = invert(inverter, y, missing, pads, model.symmetries, model.entrance, most=self.symmetries)
-        if self._own_values is not None:  # behind a PSF not quite as of the whole image
-            around = zip(model.pads, pads, strict=True)
-            beyond = tuple((a - c, b - d) for (a, b), (c, d) in around)
-            forward = model.forward_model(y.shape[2:])
-            blind = predict_blind(
-                inverter, y, missing, pads, model.symmetries, model.entrance, forward, beyond
-            )
-            x, pads = reflect(x, beyond), model.pads
-            x = self._own_values.update(x, y, blind, missing, forward)
-        x = x[field_of_view(pads, y.shape[2:])]
+        around = zip(model.pads, pads, strict=True)
+        x = answer(
+            model.inverter.to(self.device),
+            y,
+            missing,
+            pads,
+            model.symmetries,
+            model.entrance,
+            self._own_values,
+            model.forward_model(y.shape[2:]),
+            most=self.symmetries,
+            beyond=tuple((a - c, b - d) for (a, b), (c, d) in around),
+        )
+        x = x[field_of_view(model.pads, y.shape[2:])]
         return model.object_normalisation.undo(x)[0].cpu().numpy()
 
     @torch.no_grad()

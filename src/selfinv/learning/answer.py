@@ -37,6 +37,7 @@ def answer(
     *,
     most: int = 8,
     blind: Tensor | None = None,
+    beyond: Pads = (),
 ) -> Tensor:
     """Invert a normalised measurement, ``batch channel *space`` (`invert`), and update by its values.
 
@@ -46,12 +47,14 @@ def answer(
         What measured it; None where nothing is blurred.
     blind
         Its blind predictions, if they are there already.
+    beyond
+        As in `predict_blind`; the answer reaches as far.
     """
-    x = invert(model, y, missing, pads, symmetries, entrance, most=most)
+    x = reflect(invert(model, y, missing, pads, symmetries, entrance, most=most), beyond)
     if own_values is None:
         return x
     if blind is None:
-        blind = predict_blind(model, y, missing, pads, symmetries, entrance, forward)
+        blind = predict_blind(model, y, missing, pads, symmetries, entrance, forward, beyond)
     return own_values.update(x, y, blind, missing, forward)
 
 
