@@ -503,6 +503,7 @@ def _model(
         filters=state.data.entrance.filters,
         outliers=state.data.entrance.outliers,
         own_values=state.own_values,
+        looks=state.data.entrance.looks,
         boundary=forward.boundary if isinstance(forward, Convolution) else "unknown",
         noise=noise_level(y.cpu().numpy()),
         origin={k: v for k, v in stats.items() if k != "history"},

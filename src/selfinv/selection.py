@@ -28,7 +28,8 @@ from torch import Tensor
 from selfinv.arrangement import together_of
 from selfinv.independence import widen
 from selfinv.learning.losses import MaskedLoss, choose_loss
-from selfinv.learning.measurement import FEWEST, drawn_shape, sets_in
+from selfinv.learning.masks import drawn_shape
+from selfinv.learning.measurement import FEWEST, sets_in
 from selfinv.learning.random import generator_for
 from selfinv.solvers.base import Forward, Phase, Solver, Status, seed_of_attempt
 from selfinv.types import InputError, SelfinvWarning

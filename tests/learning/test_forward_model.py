@@ -51,6 +51,15 @@ def test_which_operators_only_add_up_light(operator, adds_up):
     assert ForwardModel(operator, *UNITS).adds_up() is adds_up
 
 
+@pytest.mark.parametrize(
+    ("operator", "local"),
+    [(BLUR, True), (Downsample(SHAPE, 2), True), (Radon(SHAPE, np.arange(0, 180, 5)), False)],
+    ids=lambda value: type(value).__name__,
+)
+def test_which_operators_look_at_a_place_at_a_time(operator, local):
+    assert ForwardModel(operator, *UNITS).is_local() is local
+
+
 def test_the_power_of_a_mean_of_n_values_is_one_part_in_n_where_anything_is_measured():
     one = Normalisation(0.0, 1.0)
     coarser = Downsample((128, 128), 2)

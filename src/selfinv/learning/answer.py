@@ -12,7 +12,7 @@ from torch import Tensor
 
 from selfinv.arrangement import is_on_grid
 from selfinv.learning.forward_model import ForwardModel
-from selfinv.learning.inverter import Entrance, Inverter, invert
+from selfinv.learning.inverter import Entrance, Inverter, invert, invert_parts
 from selfinv.learning.losses import MaskedLoss, cut_off
 from selfinv.learning.measurement import Measurement, Pads
 from selfinv.learning.own_values import OwnValues, has_wild_values
@@ -50,7 +50,12 @@ def answer(
     beyond
         As in `predict_blind`; the answer reaches as far.
     """
-    x = reflect(invert(model, y, missing, pads, symmetries, entrance, most=most), beyond)
+    if entrance.looks is not None:
+        asked = own_values is not None and blind is None
+        x, seen = invert_parts(model, y, missing, symmetries, entrance, forward if asked else None, most=most)
+        blind = seen if asked else blind
+    else:
+        x = reflect(invert(model, y, missing, pads, symmetries, entrance, most=most), beyond)
     if own_values is None:
         return x
     if blind is None:
@@ -78,6 +83,8 @@ def predict_blind(
     beyond
         How far the forward model's object reaches beyond the network's; it is taken to be mirrored there.
     """
+    if entrance.looks is not None:
+        return invert_parts(model, y, missing, symmetries, entrance, forward)[1]
     marks, space = model.network.settings.marks, y.shape[2:]
     # Counted on the object's grid, where a part of an image begins at an even place.
     firsts = [before % 2 for before, _ in pads] if entrance.crude is None else [0] * len(space)
@@ -152,4 +159,4 @@ def _can_update(forward: ForwardModel) -> bool:
     one_psf = isinstance(operator, Convolution) and operator.psf.ndim <= len(operator.out_shape) + 1
     if is_on_grid(operator) and not one_psf:
         return False
-    return not operator.together and forward.adds_up()
+    return not operator.together and forward.adds_up() and forward.is_local()

@@ -11,7 +11,7 @@ from selfinv.arrangement import for_network, for_operator
 from selfinv.learning.normalisation import Normalisation
 from selfinv.operators import LinearOperator, random_like
 from selfinv.solvers.base import Forward
-from selfinv.types import InputError
+from selfinv.types import InputError, spatial_index
 
 DARK = 0.05  # of the most light: where less comes from, or arrives, hardly anything is measured
 
@@ -54,6 +54,19 @@ class ForwardModel:
             if not float(seen.min()) > -1e-3 * float(seen.max()) or not float(seen.mean()) > 0.0:
                 return False
         return True
+
+    def is_local(self) -> bool:
+        """Whether values that see a point of the object see mostly its neighbourhood: not so of projections.
+
+        Told by half of the adjoint's image of a point in the middle, within an eighth of the object to each
+        side.
+        """
+        shape = (1, 1, *self._linear.in_shape)
+        x = torch.zeros(shape, device=random_like(self._linear, shape, torch.float32, 0).device)
+        x[(0, 0, *(n // 2 for n in shape[2:]))] = 1.0
+        image = self._linear.adjoint(self._linear(x)).abs()
+        near = image[spatial_index(slice(n // 2 - n // 8, n // 2 + n // 8 + 1) for n in shape[2:])]
+        return float(near.sum()) > 0.5 * float(image.sum())
 
     def power(self, channels: int) -> tuple[float, ...]:
         """Of each channel, the mean square of what is measured of a white object of variance 1.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,15 +12,17 @@ from torch import Tensor, nn
 
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.inverse_filters import InverseFilters
-from selfinv.learning.masks import FILLS
+from selfinv.learning.masks import FILLS, drawn_shape
 from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
 from selfinv.learning.unet import UNet, UNetSettings
+from selfinv.operators import LinearOperator
 from selfinv.operators.boundary import reflect
 from selfinv.types import InputError
 
 EDGE = 0.01  # of the span: how near to its bounds a residual begins
+PARTS = 4  # one hidden at a time: as much as in training
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,39 @@ def lift(y: Tensor, pads: Sequence[tuple[int, int]], marks: int) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Looks:
+    """What is hidden of a whole measurement: parts of it, one at a time, as in training.
+
+    Parameters
+    ----------
+    partitions
+        Random ones, into four parts.
+    spare
+        The share of other values that are hidden besides, as those set apart were in training.
+    """
+
+    partitions: int = 4
+    spare: float = 0.0
+
+    def hidden(self, y: Tensor, operator: LinearOperator, most: int = 8) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each look a part, every value once in each partition, and that with what is hidden besides.
+
+        With ``most`` below 8, for so many eighths of the partitions.
+        """
+        drawn = drawn_shape(y.shape, joint_channels=False, together=operator.together)
+        always = operator.always_shown
+        for i in range(max(1, round(self.partitions * most / 8))):
+            generator = generator_for(i)
+            part = torch.randint(PARTS, drawn, generator=generator)
+            for k in range(PARTS):
+                concealed = (part == k) | (torch.rand(drawn, generator=generator) < self.spare)
+                places = [mask.to(y.device).expand(y.shape) for mask in (part == k, concealed)]
+                if always is not None:
+                    places = [mask & ~always.to(y.device) for mask in places]
+                yield places[0], places[1]
+
+
+@dataclass(frozen=True)
 class Entrance:
     """How a network sees a measurement of which some values are hidden.
 
@@ -124,12 +159,15 @@ class Entrance:
         Where they are, and blurred: make sharper copies of what is shown, to be seen beside it.
     outliers
         There, too: replaces values that stand out as nothing blurred can.
+    looks
+        With ``crude``: what is hidden of a measurement where no value has to be; None: nothing.
     """
 
     fill: str = "neighbours"
     crude: CrudeInverse | None = None
     filters: InverseFilters | None = None
     outliers: OutlierTest | None = None
+    looks: Looks | None = None
 
     def __call__(
         self,
@@ -167,8 +205,9 @@ def invert(
 
     What the operator suppresses the loss never sees; it differs between transformed copies, and averages out.
     """
-    settings = model.network.settings
-    chosen = symmetries[:: max(1, math.ceil(len(symmetries) / most))]
+    if entrance.looks is not None:
+        return invert_parts(model, y, missing, symmetries, entrance, most=most)[0]
+    settings, chosen = model.network.settings, _chosen(symmetries, most)
     frames = []
     for frame, holes in zip(y.split(1), missing.split(1), strict=True):  # one by one: less memory
         seen = entrance(frame, holes, pads, settings.marks, generator_for(0))
@@ -177,3 +216,42 @@ def invert(
             total += symmetry.inverse(model(symmetry(seen)))
         frames.append(total / len(chosen))
     return torch.cat(frames)
+
+
+@torch.no_grad()
+def invert_parts(
+    model: Inverter,
+    y: Tensor,
+    missing: Tensor,
+    symmetries: Sequence[Symmetry],
+    entrance: Entrance,
+    forward: Callable[[Tensor], Tensor] | None = None,
+    *,
+    most: int = 8,
+) -> tuple[Tensor, Tensor]:
+    """The mean of the answers to parts of a measurement (`Looks`), and blind predictions with ``forward``.
+
+    A network that improves crude images has learned from such as lack a quarter of the values, whose errors
+    are of their own kind: the crude image of all values is not one of them, and the mean of many is better.
+    """
+    assert entrance.looks is not None
+    assert entrance.crude is not None
+    chosen, marks = _chosen(symmetries, most), model.network.settings.marks
+    frames, blind = [], torch.zeros_like(y)
+    for f in range(len(y)):  # one by one: less memory
+        frame, holes = y[f : f + 1], missing[f : f + 1]
+        looks = list(entrance.looks.hidden(frame, entrance.crude.operator, most))
+        total = torch.zeros(())
+        for i, (part, concealed) in enumerate(looks):
+            symmetry = chosen[i % len(chosen)]
+            seen = entrance(frame, concealed | holes, (), marks, generator_for(0))
+            x = symmetry.inverse(model(symmetry(seen)))
+            total = total.to(x) + x / len(looks)
+            if forward is not None:
+                blind[f : f + 1] += part * forward(x) * (PARTS / len(looks))
+        frames.append(total)
+    return torch.cat(frames), blind
+
+
+def _chosen(symmetries: Sequence[Symmetry], most: int) -> Sequence[Symmetry]:
+    return symmetries[:: max(1, math.ceil(len(symmetries) / most))]

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfinv.learning.random import CPU, generator_for
-from selfinv.types import InputError, spatial_index
+from selfinv.types import InputError, Shape, spatial_index
 
 
 class MaskScheme(Protocol):
@@ -85,6 +85,12 @@ class Grid:
         hidden = torch.zeros(tuple(shape), dtype=torch.bool, device=device)
         hidden[spatial_index(slice(offset, None, self.period) for offset in cell)] = True
         return hidden
+
+
+def drawn_shape(shape: Sequence[int], *, joint_channels: bool, together: Sequence[int] = ()) -> Shape:
+    """The shape of a mask for values of ``shape``, 1 along axes that are hidden together."""
+    joint = {axis % len(shape) for axis in together} | ({1} if joint_channels else set())
+    return tuple(1 if axis in joint else n for axis, n in enumerate(shape))
 
 
 def _uniform(shape: Sequence[int], step: int, seed: int, device: torch.device) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.inverter import Entrance
+from selfinv.learning.masks import drawn_shape
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
@@ -196,12 +197,6 @@ def gain(operator: Forward) -> float:
 def field_of_view(pads: Pads, shape: Sequence[int]) -> tuple[Any, ...]:
     """Where a measurement of this spatial shape lies on its object's grid."""
     return spatial_index(slice(a, a + n) for (a, _), n in zip(pads, shape, strict=True))
-
-
-def drawn_shape(shape: Sequence[int], *, joint_channels: bool, together: Sequence[int] = ()) -> Shape:
-    """The shape of a mask for values of ``shape``, 1 along axes that are hidden together."""
-    joint = {axis % len(shape) for axis in together} | ({1} if joint_channels else set())
-    return tuple(1 if axis in joint else n for axis, n in enumerate(shape))
 
 
 def sets_in(candidates: Tensor, drawn: Shape) -> Tensor:

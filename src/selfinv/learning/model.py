@@ -21,7 +21,7 @@ from selfinv.learning.answer import answer
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.inverse_filters import InverseFilters
-from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter
+from selfinv.learning.inverter import Entrance, Head, Inverter, Looks, build_inverter
 from selfinv.learning.measurement import Pads, field_of_view
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.outliers import OutlierTest
@@ -33,7 +33,7 @@ from selfinv.operators import Boundary, Convolution, LinearOperator
 from selfinv.types import Array, InputError, SelfinvWarning, check_image, parse_axes, same_layout
 
 FORMAT = "selfinv-model"
-FORMAT_VERSION = 3  # raised whenever the same weights would no longer make the same image
+FORMAT_VERSION = 4  # raised whenever the same weights would no longer make the same image
 OTHER_NOISE = 2.0  # times that of training, or a part of it, at which an image is called unlike it
 
 
@@ -65,6 +65,8 @@ class TrainedModel:
         What is filled in before the network sees it, if anything is.
     own_values
         The noise and the network's error, where each value is asked what it adds in the end.
+    looks
+        What is hidden of a measurement whose values are not pixels.
     boundary
         Of the convolution with ``psf``.
     noise
@@ -86,6 +88,7 @@ class TrainedModel:
     filters: InverseFilters | None = None
     outliers: OutlierTest | None = None
     own_values: OwnValues | None = None
+    looks: Looks | None = None
     boundary: Boundary = "unknown"
     noise: float = 0.0
     origin: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +96,7 @@ class TrainedModel:
     @property
     def entrance(self) -> Entrance:
         """How the network sees a measurement."""
-        return Entrance(self.fill, self.crude, self.filters, self.outliers)
+        return Entrance(self.fill, self.crude, self.filters, self.outliers, self.looks)
 
     def forward_model(self, shape: Sequence[int]) -> ForwardModel | None:
         """What measures an image of this spatial shape, as far as `own_values` ask for it; else None."""
@@ -228,6 +231,7 @@ class TrainedModel:
             "crude": self.crude.settings() if self.crude is not None else None,
             "outliers": asdict(self.outliers) if self.outliers else None,
             "own_values": asdict(self.own_values) if self.own_values else None,
+            "looks": asdict(self.looks) if self.looks else None,
             "boundary": self.boundary,
             "noise": self.noise,
             "origin": self.origin,
@@ -310,6 +314,7 @@ class TrainedModel:
             filters=InverseFilters(tensors["filters"]) if "filters" in tensors else None,
             outliers=OutlierTest(**test) if (test := description.get("outliers")) else None,
             own_values=_own_values(description["own_values"]),
+            looks=Looks(**looks) if (looks := description["looks"]) else None,
             boundary=description["boundary"],
             noise=float(description.get("noise", 0.0)),
             origin=description["origin"],

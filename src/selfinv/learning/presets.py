@@ -57,8 +57,7 @@ def ssi(
     fold
         See `UNetSettings`; less on small images. A step with 4 costs half of one with 2, and teaches less.
     pixels
-        Whether measured values are pixels of the object, which neighbours stand in for. If not, more are
-        hidden at a time: the crude image without them hardly differs from the one with all.
+        Whether measured values are pixels of the object; if not, the network improves a crude image of them.
     """
     ndim, widths = len(shape), (32, 64, 64, 64)
     while min(shape) < 8 * fold and fold > 1:
@@ -82,7 +81,7 @@ def ssi(
         network=network,
         training=Training(max_steps=planned),
         head=Head(residual=not pixels),
-        hiding=Hiding(RandomPixels(0.25 if pixels else 0.35)),
+        hiding=Hiding(RandomPixels(0.25), partitions=4),
         lessons=ScaleLessons(),
         windows=WINDOWS[ndim],
         filters=ndim < 3,  # on volumes they double the time and gain nothing

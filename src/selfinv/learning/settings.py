@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from selfinv.independence import widen
-from selfinv.learning.masks import FILLS, MaskScheme, RandomPixels
-from selfinv.learning.measurement import drawn_shape
+from selfinv.learning.masks import FILLS, MaskScheme, RandomPixels, drawn_shape
 from selfinv.learning.random import CPU, generator_for
 from selfinv.types import InputError
 
@@ -34,6 +33,8 @@ class Hiding:
     blind_spot
         How far around each hidden value others are hidden too, though not scored, along each spatial axis:
         where noise is correlated, they would tell of its noise (`selfinv.independence`).
+    partitions
+        Where measured values are not pixels: of `Looks` at the whole measurement, or 0.
     """
 
     scheme: MaskScheme | None = field(default_factory=RandomPixels)
@@ -41,6 +42,7 @@ class Hiding:
     joint_channels: bool = False
     validation: float = 0.02
     blind_spot: tuple[int, ...] = ()
+    partitions: int = 0
 
     def __post_init__(self) -> None:
         if self.fill not in FILLS:

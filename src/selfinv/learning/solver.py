@@ -27,7 +27,7 @@ from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.equivariance import ScaleLessons
 from selfinv.learning.graphs import GraphedPasses
 from selfinv.learning.inverse_filters import InverseFilters
-from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
+from selfinv.learning.inverter import Entrance, Head, Inverter, Looks, build_inverter, invert
 from selfinv.learning.likelihood import NoiseLikelihood
 from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
 from selfinv.learning.measurement import (
@@ -162,7 +162,12 @@ class SSI:
         if start is not None:
             missing = ~torch.isfinite(y)
             shown = start.data.normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
-            return replace(start, data=replace(start.data, y=shown, missing=missing), cached=None)
+            entrance = start.data.entrance
+            if entrance.looks is not None:  # as much is to be hidden as when it was trained
+                spare = _share(start.data.validation | start.data.missing, ~missing)
+                entrance = replace(entrance, looks=replace(entrance.looks, spare=spare))
+            data = replace(start.data, y=shown, missing=missing, entrance=entrance)
+            return replace(start, data=data, cached=None)
         suited = choose_loss(y) if self.loss is None or self.outliers else self.loss
         data = self._prepare(y, operator, seed, wild=self.outliers and suited.kind == "l1")
         loss = self.loss or suited
@@ -411,7 +416,9 @@ class SSI:
             pads = object_pads(operator, y.shape[2:])
         y = normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
         if crude is not None:
-            entrance = Entrance(crude=crude)
+            partitions = self.hiding.partitions
+            looks = Looks(partitions, _share(validation, ~missing)) if partitions else None
+            entrance = Entrance(crude=crude, looks=looks)
         else:
             entrance = Entrance(
                 self.hiding.fill,
@@ -481,6 +488,10 @@ def _always_shown(operator: Forward, y: Tensor) -> Tensor:
 
 def _can_be_recorded(y: Tensor) -> bool:
     return y.is_cuda and y.device.index == torch.cuda.current_device()  # torch records that one alone
+
+
+def _share(part: Tensor, of: Tensor) -> float:
+    return float((part & of).sum()) / max(1, int(of.sum()))
 
 
 def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
