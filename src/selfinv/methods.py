@@ -115,13 +115,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def _ssi(request: Request, preset: str = "default") -> Solver:
-    """The trained network, unless a simple method predicts held-out values better."""
+    """The trained network, with simple methods mixed in, or in its place, where held-out values say so."""
     options = PRESETS[preset]
     if not isinstance(request.operator, LinearOperator):
         return _learned(ssi, request, **options)  # nothing to compare with
     plain = replace(request, steps=None)
     network = _candidate_ssi(request, "ssi", **options)
-    return _tuned(request, network, *_tv_candidates(plain)[:1], _richardson_lucy(plain))
+    simple = (*_tv_candidates(plain)[:1], Candidate("wiener", lambda _: Wiener()))
+    return replace(_tuned(request, network, *simple), mixed=True)
 
 
 def _auto(request: Request) -> Solver:

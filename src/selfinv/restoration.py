@@ -56,8 +56,8 @@ class Result:
     stats
         Method, seed, steps, seconds, held-out scores, versions, device.
     model
-        The trained inverse, to save or to apply to more images of the same instrument; None where a classical
-        method made the image.
+        The trained inverse, to save or to apply to more images of the same instrument; without what was mixed
+        in (``stats["weights"]``); None where a classical method made the image.
     solver
         What made the image, with the settings that were chosen.
     """
@@ -101,8 +101,8 @@ def restore(
         axes of its measurement (angles and detector, for instance, or complex frequencies) and the result is
         on its object's grid; or any differentiable callable from ``batch channel *space`` to the same shape.
     method
-        ``"ssi"`` (our best: a network trained on this image, unless a simple method predicts held-out values
-        better), ``"ssi-fast"`` and ``"ssi-best"`` (the same in 0.25 and 2.5 times the training time),
+        ``"ssi"`` (our best: a network trained on this image, with simple methods mixed in, or in its place,
+        if that predicts held-out values better), ``"ssi-fast"`` and ``"ssi-best"`` (the same in 0.25 and 2.5 times the training time),
         ``"ssi-network"`` (that network in any case), ``"auto"`` (whatever predicts them best of
         all), ``"tv-chambolle-pock"``, ``"tv-conjugate-gradient"``, ``"richardson-lucy"``, ``"wiener"``
         (each tuned for this image),
@@ -460,6 +460,7 @@ def _outcome(state: Any) -> dict[str, Any]:
     return {
         "steps": state.step,
         "chosen": best.name,
+        **({"weights": dict(state.weights)} if len(state.weights) > 1 else {}),
         **({} if best.parameter is None else {best.parameter: best.setting}),
         "loss": state.held_out.loss.kind,
         "held_out_score": best.score,

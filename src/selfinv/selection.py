@@ -10,6 +10,12 @@ is the true error of the predicted measurement (Kobayashi et al. 2020, arXiv:200
 or a noise model. The hidden values are NaN in what a solver is given, so that it cannot see them; and because
 all settings are scored on the same values, two of them differ by the mean of *paired* differences, whose
 standard error is far smaller than that of either score: "no significant difference" is then an answer too.
+
+What methods are wrong in differs, and a mean of them may be better than each (stacking: Wolpert 1992,
+doi:10.1016/S0893-6080(05)80023-1; Breiman 1996, doi:10.1007/BF00117832). The weight is told by hidden values
+too. Of errors that the operator hides they know nothing, and a method that comes first makes fewer of those:
+so another one gets half of the weight that hidden values ask for, which has three quarters of the gain there
+and does no harm as long as a quarter of that weight is right for the object.
 """
 
 from __future__ import annotations
@@ -40,7 +46,9 @@ MAX_FOLDS = 5  # sets of hidden values, on small images
 MAX_TRIALS = 14  # of one candidate
 FINAL = "final"
 ATTEMPTS = 3  # of a candidate that may fail
+LEAST_WEIGHT = 0.1  # asked for: less is not worth another solve
 CONVINCING = 3.0  # standard errors: what is put in the first's place is the best of some ten settings
+WEIGHTS = torch.linspace(0.0, 1.0, 101)
 FINISHED = replace(Status.CONVERGED, message="finished: method and settings chosen by held-out values")
 
 
@@ -78,9 +86,13 @@ class HeldOut:
         typical = shown[torch.isfinite(shown)].median()
         return float(self.costs(typical.expand_as(self.y)).mean(dtype=torch.float64))
 
+    def errors(self, predicted: Tensor) -> Tensor:
+        """The error of every hidden value, 1-D."""
+        return (predicted - self.y)[self.hidden & torch.isfinite(self.y)]
+
     def costs(self, predicted: Tensor) -> Tensor:
-        """The cost of every hidden value, 1-D, in the loss's units."""
-        return self.loss.each((predicted - self.y)[self.hidden & torch.isfinite(self.y)])
+        """What they cost, in the loss's units."""
+        return self.loss.each(self.errors(predicted))
 
 
 def hold_out(
@@ -144,9 +156,11 @@ class Trial:
     name, setting
         The method, and the value of its one tuned parameter.
     costs
-        The cost of every hidden value.
+        Of every hidden value.
     steps
         Iterations that were taken for it.
+    errors
+        How far every hidden value was predicted too high.
     """
 
     name: str
@@ -154,6 +168,7 @@ class Trial:
     setting: float
     costs: Tensor = field(repr=False)
     steps: int = 0
+    errors: Tensor = field(repr=False, default_factory=lambda: torch.empty(0))
 
     @property
     def score(self) -> float:
@@ -226,6 +241,8 @@ class SelfTunedState:
     trials: list[Trial] = field(default_factory=list)
     best: dict[str, Trial] = field(default_factory=dict)
     chosen: Trial | None = None
+    weights: dict[str, float] = field(default_factory=dict)
+    finals: dict[str, Callable[[], Tensor]] = field(default_factory=dict)
     solver: Solver | None = None
     inner: Any = None
     failures: list[str] = field(default_factory=list)
@@ -247,6 +264,7 @@ class SelfTuned:
     """Tunes every candidate by the blind score, chooses by it too, and solves once more on all values.
 
     The first candidate is kept unless another one is better by three standard errors and the first's margin.
+    If ``mixed``, the others are mixed in where that predicts hidden values better, by two standard errors.
     On a small image a single set of hidden values is too few to tell settings apart; then each setting is
     tried several times, with other values hidden, unless a candidate has nothing to be tuned, as a network
     has that takes long to train.
@@ -255,6 +273,8 @@ class SelfTuned:
     ----------
     candidates
         The methods, in the order of preference.
+    mixed
+        Whether the result may be a mean of several, weighted by how they predict hidden values.
     fraction, loss, blind_spot
         See `hold_out`.
 
@@ -265,6 +285,7 @@ class SelfTuned:
     """
 
     candidates: tuple[Candidate, ...]
+    mixed: bool = False
     fraction: float | None = None
     loss: MaskedLoss | None = None
     blind_spot: tuple[int, ...] = ()
@@ -286,7 +307,7 @@ class SelfTuned:
             once = c.solver(c.first).planned_steps() + 1  # preparing a solve is a step too
             reference = c.reference.planned_steps() + 1 if c.reference is not None else 0
             searches += folds * (solves.get(c.parameter, MAX_TRIALS) * once + reference)
-            last = max(last, once + reference)
+            last = (last + once + reference) if self.mixed else max(last, once + reference)
         return searches + last
 
     def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> SelfTunedState:
@@ -331,7 +352,12 @@ class SelfTuned:
 
     def estimate(self, state: SelfTunedState) -> Tensor:
         """The best object so far: of the settings tried, before there is one, of the solve going on."""
-        return state.latest() if state.kept is None or state.finished else state.kept
+        if not state.finished:
+            return state.latest() if state.kept is None else state.kept
+        if len(state.finals) < 2:
+            return state.latest()
+        estimates = [state.weights[name] * final() for name, final in state.finals.items()]
+        return torch.stack(estimates).sum(0)
 
     # ---- the search: every `yield` is the end of one step of a solver ----
 
@@ -344,15 +370,23 @@ class SelfTuned:
                 if candidate is self.candidates[0]:
                     raise
                 state.skipped[candidate.name] = str(error)  # what the first can take, another need not
-        state.chosen = self._choose(list(state.best.values()), state.held_out.score_of_a_constant())
-        candidate = next(c for c in self.candidates if c.name == state.chosen.name)
-        if candidate.parameter == "steps":  # what was hidden may change their best number a little
-            best = yield from _nearest(candidate, state.held_out.y, operator, state, seed, FINAL)
-            state.chosen = replace(state.chosen, setting=best.step)
-            state.best[candidate.name] = state.chosen
-            return
-        solver, end = candidate.solver(state.chosen.setting), ends[candidate.name]
-        yield from _solve(solver, state.held_out.y, operator, state, seed, end, FINAL)
+        chosen = self._choose(list(state.best.values()), state.held_out.score_of_a_constant())
+        state.chosen = chosen
+        others = [trial for trial in state.best.values() if trial is not chosen] if self.mixed else []
+        state.weights = mixture(chosen, others, state.held_out.loss)
+        by_name = {candidate.name: candidate for candidate in self.candidates}
+        for name in [n for n in state.weights if n != chosen.name] + [
+            chosen.name
+        ]:  # what ends last is told of
+            candidate, trial = by_name[name], state.best[name]
+            if candidate.parameter == "steps":  # what was hidden may change their best number a little
+                best = yield from _nearest(candidate, state.held_out.y, operator, state, seed, FINAL)
+                state.best[name] = replace(trial, setting=best.step)
+            else:
+                solver = candidate.solver(trial.setting)
+                yield from _solve(solver, state.held_out.y, operator, state, seed, ends[name], FINAL)
+            state.finals[name] = state.latest
+        state.chosen = state.best[chosen.name]
 
     def _choose(self, trials: Sequence[Trial], score_of_a_constant: float) -> Trial:
         trials = [t for t in trials if math.isfinite(t.score)] or trials
@@ -364,6 +398,29 @@ class SelfTuned:
             if trial is lowest or worse.mean <= max(CONVINCING * worse.error, margin):
                 return trial
         return lowest
+
+
+def mixture(first: Trial, others: Sequence[Trial], loss: MaskedLoss) -> dict[str, float]:
+    """The weights, of sum 1, of the methods whose mean predicts hidden values best; of some perhaps none.
+
+    They are mixed in one after the other, with half of the weight that is best.
+    """
+    weights = {first.name: 1.0}
+    if not math.isfinite(first.score):
+        return weights
+    errors, costs = first.errors, first.costs
+    for other in (trial for trial in others if math.isfinite(trial.score)):
+        step = other.errors - errors
+        means = [float(loss.each(errors + float(w) * step).mean(dtype=torch.float64)) for w in WEIGHTS]
+        weight = float(WEIGHTS[means.index(min(means))])
+        gain = (costs - loss.each(errors + weight * step)).double()
+        significant = float(gain.mean()) > 2.0 * float(gain.std()) / math.sqrt(gain.numel())
+        if weight >= LEAST_WEIGHT and significant:
+            errors = errors + 0.5 * weight * step
+            costs = loss.each(errors)
+            weights = {name: (1.0 - 0.5 * weight) * w for name, w in weights.items()}
+            weights[other.name] = 0.5 * weight
+    return weights
 
 
 def _solve(
@@ -407,12 +464,14 @@ def _record(
 ) -> Trial:
     """The trial that these last states, one for each fold, make."""
     estimates = [solver.estimate(inner) for inner in inners]
-    costs = torch.cat(
-        [f.costs(_predict(operator, x, f.y)) for f, x in zip(state.folds, estimates, strict=True)]
+    errors = torch.cat(
+        [f.errors(_predict(operator, x, f.y)) for f, x in zip(state.folds, estimates, strict=True)]
     )
+    costs = state.held_out.loss.each(errors)
     if any(solver.status(inner).failed for inner in inners):
         costs = torch.full_like(costs, math.inf)
-    trial = Trial(candidate.name, candidate.parameter, setting, costs, sum(inner.step for inner in inners))
+    steps = sum(inner.step for inner in inners)
+    trial = Trial(candidate.name, candidate.parameter, setting, costs, steps, errors)
     if all(trial.score < other.score for other in state.trials):
         state.kept, state.kept_end = estimates[0], (solver, inners[0])
     state.trials.append(trial)
@@ -555,7 +614,10 @@ def table(state: SelfTunedState) -> str:
                 "" if d.significant else ", no significant difference"
             )
         lines.append(f"| {trial.name} | {setting} | {trial.score:.5g} | {words} |")
-    if reference.score > min(trial.score for trial in state.best.values()):
+    if len(state.weights) > 1:
+        parts = " and ".join(f"{weight:.2f} of {name}" for name, weight in state.weights.items())
+        lines.append(f"\nThe result is {parts}: together they predict hidden values better.")
+    elif reference.score > min(trial.score for trial in state.best.values()):
         lines.append(
             f"\n{reference.name} comes first in the order of preference, and no other predicts hidden values "
             f"better by enough: {CONVINCING:g} standard errors and the margin that it is given."

@@ -50,7 +50,7 @@ def restore(
     method: Annotated[
         str,
         typer.Option(
-            help="ssi (a network trained on this image, unless a simple method predicts held-out values "
+            help="ssi (a network trained on this image, with simple methods mixed in where that predicts hidden values "
             "better), ssi-fast, ssi-best (0.25 and 2.5 times the training), ssi-network (in any case), "
             "auto (whatever predicts them best), tv-chambolle-pock, "
             "tv-conjugate-gradient, richardson-lucy, wiener (each tuned for this image), and as in "
@@ -211,6 +211,8 @@ def spacing_of(image: Image) -> list[float] | None:
 
 def _how(stats: dict[str, Any]) -> str:
     """The method, and what was chosen for it."""
+    if "weights" in stats:
+        return " + ".join(f"{weight:.2f} {name}" for name, weight in stats["weights"].items())
     setting = next((f", {k} {stats[k]:.3g}" for k in ("weight", "balance") if k in stats), "")
     return f"{stats.get('chosen', stats['method'])}{setting}"
 
