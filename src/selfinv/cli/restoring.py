@@ -50,9 +50,9 @@ def restore(
     method: Annotated[
         str,
         typer.Option(
-            help="ssi (a network trained on this image, with simple methods mixed in where that predicts hidden values "
-            "better), ssi-fast, ssi-best (0.25 and 2.5 times the training), ssi-network (in any case), "
-            "auto (whatever predicts them best), tv-chambolle-pock, "
+            help="ssi (a network trained on this image, with simple methods mixed in, or in its place, where "
+            "that predicts hidden values better), ssi-fast, ssi-best (0.25 and 2.5 times the training), "
+            "ssi-network (that network alone), auto (whatever predicts them best), tv-chambolle-pock, "
             "tv-conjugate-gradient, richardson-lucy, wiener (each tuned for this image), and as in "
             "the paper: ssi-paper, ssi-unmasked, tv-chambolle-pock-paper, tv-conjugate-gradient-paper."
         ),
