@@ -104,8 +104,8 @@ def restore(
         ``"ssi"`` (our best: a network trained on this image, with simple methods mixed in, or in its place,
         if that predicts held-out values better), ``"ssi-fast"`` and ``"ssi-best"`` (the same in 0.25 and 2.5
         times the training time), ``"ssi-network"`` (that network alone), ``"auto"`` (whatever predicts them
-        best of all), ``"tv-chambolle-pock"``, ``"tv-conjugate-gradient"``, ``"richardson-lucy"``, ``"wiener"``
-        (each tuned for this image),
+        best of all), ``"tv-chambolle-pock"``, ``"tv-conjugate-gradient"``, ``"richardson-lucy"``,
+        ``"wiener"`` (each tuned for this image),
         ``"ssi-paper"`` (Kobayashi et al. 2020, arXiv:2006.06156), ``"ssi-unmasked"`` (its control),
         ``"tv-chambolle-pock-paper"``, ``"tv-conjugate-gradient-paper"`` (the paper's fixed settings, as for
         an image rescaled to 0 … 1); or a solver with settings of your own.
