@@ -14,7 +14,7 @@ import torch
 from selfinv import psf
 from selfinv.learning.losses import MaskedLoss
 from selfinv.operators import Convolution, Identity
-from selfinv.selection import Candidate, HeldOut, SelfTuned, Trial, difference, hold_out, table
+from selfinv.selection import Candidate, HeldOut, SelfTuned, Trial, difference, hold_out, mixture, table
 from selfinv.solvers import Status, iterate, run
 from selfinv.solvers.chambolle_pock import ChambollePock
 from selfinv.solvers.conjugate_gradient import ConjugateGradient
@@ -400,6 +400,48 @@ def test_the_standard_error_is_that_of_the_paired_differences():
 def test_one_value_tells_nothing_apart():
     one, other = (Trial("a", None, 0.0, torch.tensor([value])) for value in (1.0, 50.0))
     assert not difference(one, other).significant
+
+
+# ---- a mean of several methods ----
+
+
+def predicted(name, errors, loss=L2):
+    return Trial(name, None, 0.0, loss.each(errors), 0, errors)
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2"])
+def test_methods_that_are_wrong_in_other_ways_are_mixed_by_half_of_the_best_weight(kind):
+    loss, common = MaskedLoss(kind), noise(4000, deviation=0.3)
+    one, other = (predicted(n, common + noise(4000, seed=s), loss) for n, s in (("one", 1), ("other", 2)))
+    weights = mixture(one, [other], loss)
+    assert weights == pytest.approx({"one": 0.75, "other": 0.25}, abs=0.03)
+    costs = loss.each(sum(weights[t.name] * t.errors for t in (one, other)))
+    assert float(costs.mean()) < min(one.score, other.score)
+
+
+def test_nothing_is_mixed_in_that_helps_by_chance_or_hardly_or_not():
+    near, far = noise(2000, seed=1, deviation=0.1), noise(2000, seed=2)
+    first = predicted("first", near)
+    assert mixture(first, [predicted("far", far)], L2) == {"first": 1.0}
+    assert mixture(first, [predicted("worse", 1.2 * near)], L2) == {"first": 1.0}
+    failed = Trial("failed", None, 0.0, torch.full((2000,), math.inf), 0, near)
+    assert mixture(first, [failed], L2) == {"first": 1.0}
+    few = [predicted(str(seed), noise(6, seed=seed)) for seed in range(40)]
+    assert sum(len(mixture(a, [b], L2)) == 1 for a, b in itertools.pairwise(few)) > 30
+
+
+def test_weights_of_three_sum_to_one_and_the_result_is_their_mean():
+    y = data(level=5.0)
+    low, high, same = fixed("low", 3.0), fixed("high", 6.0), fixed("same", 3.0)
+    solver, state, status = tune(y, low, high, same, mixed=True)
+    assert str(status).startswith("finished")
+    assert sum(state.weights.values()) == pytest.approx(1.0)
+    expected = sum(w * {"low": 3.0, "high": 6.0, "same": 3.0}[name] for name, w in state.weights.items())
+    assert torch.allclose(solver.estimate(state), torch.full_like(y, expected))
+    assert solver.end(state)[0] is state.solver
+    assert "together they predict hidden values better" in table(state)
+    _, alone, _ = tune(y, low, high, same)
+    assert list(alone.weights) == [alone.chosen.name]
 
 
 # ---- tuning ----

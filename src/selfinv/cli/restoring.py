@@ -192,6 +192,8 @@ def carry_out(
             f"no model was written to {job.save_model}: the image is by {_how(result.stats)}, which trains "
             "none; --method ssi-network keeps the network in any case"
         )
+    if job.save_model is not None and result.model is not None and "weights" in result.stats:
+        say(f"{job.save_model} holds the network alone, without what was mixed into this image")
     if not job.quiet:
         if job.image.axes is None and job.image.data.ndim > 2:
             say(f"the file does not name its axes; taken as {result.stats['axes']} (--axes tells them)")
