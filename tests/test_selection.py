@@ -14,7 +14,7 @@ import torch
 from selfinv import psf
 from selfinv.learning.losses import MaskedLoss
 from selfinv.operators import Convolution, Identity
-from selfinv.selection import Candidate, HeldOut, SelfTuned, Trial, difference, hold_out, mixture, table
+from selfinv.selection import Candidate, HeldOut, SelfTuned, Trial, difference, hold_out, mix, table
 from selfinv.solvers import Status, iterate, run
 from selfinv.solvers.chambolle_pock import ChambollePock
 from selfinv.solvers.conjugate_gradient import ConjugateGradient
@@ -413,35 +413,83 @@ def predicted(name, errors, loss=L2):
 def test_methods_that_are_wrong_in_other_ways_are_mixed_by_half_of_the_best_weight(kind):
     loss, common = MaskedLoss(kind), noise(4000, deviation=0.3)
     one, other = (predicted(n, common + noise(4000, seed=s), loss) for n, s in (("one", 1), ("other", 2)))
-    weights = mixture(one, [other], loss)
-    assert weights == pytest.approx({"one": 0.75, "other": 0.25}, abs=0.03)
-    costs = loss.each(sum(weights[t.name] * t.errors for t in (one, other)))
-    assert float(costs.mean()) < min(one.score, other.score)
+    mixture = mix(one, [other], loss)
+    assert mixture.weights == pytest.approx({"one": 0.75, "other": 0.25}, abs=0.03)
+    errors = sum(mixture.weights[t.name] * t.errors for t in (one, other))
+    assert mixture.trial.score == pytest.approx(float(loss.each(errors).mean()), rel=1e-5)
+    assert mixture.trial.score < min(one.score, other.score)
 
 
 def test_nothing_is_mixed_in_that_helps_by_chance_or_hardly_or_not():
     near, far = noise(2000, seed=1, deviation=0.1), noise(2000, seed=2)
     first = predicted("first", near)
-    assert mixture(first, [predicted("far", far)], L2) == {"first": 1.0}
-    assert mixture(first, [predicted("worse", 1.2 * near)], L2) == {"first": 1.0}
-    failed = Trial("failed", None, 0.0, torch.full((2000,), math.inf), 0, near)
-    assert mixture(first, [failed], L2) == {"first": 1.0}
+    assert mix(first, [predicted("far", far)], L2).weights == {"first": 1.0}
+    assert mix(first, [predicted("worse", 1.2 * near)], L2).weights == {"first": 1.0}
+    helps = predicted("helps", -near)
+    assert mix(first, [helps], L2).weights["helps"] > 0.2
+    failed = replace(helps, costs=torch.full((2000,), math.inf))
+    assert mix(first, [failed], L2).weights == {"first": 1.0}
     few = [predicted(str(seed), noise(6, seed=seed)) for seed in range(40)]
-    assert sum(len(mixture(a, [b], L2)) == 1 for a, b in itertools.pairwise(few)) > 30
+    assert sum(len(mix(a, [b], L2).weights) == 1 for a, b in itertools.pairwise(few)) > 30
+    one, other = (predicted(name, torch.tensor([value])) for name, value in (("a", 1.0), ("b", -1.0)))
+    assert mix(one, [other], L2).weights == {"a": 1.0}  # one value tells nothing
 
 
-def test_weights_of_three_sum_to_one_and_the_result_is_their_mean():
+LOW, HIGH = fixed("low", 4.0), fixed("high", 8.0)
+
+
+def test_weights_sum_to_one_and_the_result_is_the_mean_with_them():
     y = data(level=5.0)
-    low, high, same = fixed("low", 3.0), fixed("high", 6.0), fixed("same", 3.0)
-    solver, state, status = tune(y, low, high, same, mixed=True)
+    solver, state, status = tune(y, LOW, HIGH, fixed("higher", 9.0), mixed=True)
     assert str(status).startswith("finished")
-    assert sum(state.weights.values()) == pytest.approx(1.0)
-    expected = sum(w * {"low": 3.0, "high": 6.0, "same": 3.0}[name] for name, w in state.weights.items())
+    weights = state.mixture.weights
+    assert sum(weights.values()) == pytest.approx(1.0)
+    assert weights["high"] == pytest.approx(0.125, abs=0.03)  # half of the way from 4 to 5
+    values = {"low": 4.0, "high": 8.0, "higher": 9.0}
+    expected = sum(w * values[name] for name, w in weights.items())
     assert torch.allclose(solver.estimate(state), torch.full_like(y, expected))
-    assert solver.end(state)[0] is state.solver
+    assert solver.end(state)[0].value == values[state.chosen.name]
     assert "together they predict hidden values better" in table(state)
-    _, alone, _ = tune(y, low, high, same)
-    assert list(alone.weights) == [alone.chosen.name]
+    assert state.mixture.trial.score < state.chosen.score
+    _, alone, _ = tune(y, LOW, HIGH)
+    assert alone.mixture is None
+
+
+@dataclass(frozen=True)
+class Unfit(Constant):
+    """Takes what is shown, but not the whole: refuses it, or fails."""
+
+    how: str = "fails"
+
+    def init(self, y, operator, *, seed=0, start=None):
+        whole = bool(torch.isfinite(y).all())
+        if whole and self.how == "refuses":
+            raise InputError("not all at once")
+        return super().init(y, operator, seed=-1 if whole and self.how == "fails" else seed)
+
+    def estimate(self, state):
+        wild = self.how == "is infinite" and bool(torch.isfinite(state.y).all())
+        return torch.full_like(state.y, math.inf if wild else self.value)
+
+
+@pytest.mark.parametrize("how", ["fails", "refuses", "is infinite"])
+def test_what_cannot_be_solved_in_the_end_is_left_out_of_the_mixture(how):
+    y = data(level=5.0)
+    unfit = Candidate("unfit", lambda _: Unfit(8.0, fails=(-1,), how=how))
+    solver, state, status = tune(y, LOW, unfit, mixed=True)
+    assert not status.failed
+    assert torch.equal(solver.estimate(state), torch.full_like(y, 4.0))
+    assert state.mixture is None
+    assert "unfit" in state.skipped
+
+
+def test_a_run_cancelled_before_all_parts_are_there_does_not_call_itself_a_mixture():
+    y = data(level=5.0)
+    stop = lambda progress: not progress.phase.startswith("final")  # noqa: E731
+    solver, state, status = tune(y, LOW, HIGH, mixed=True, callback=stop)
+    assert status.name == "cancelled"
+    assert state.mixture is None
+    assert torch.equal(solver.estimate(state), torch.full_like(y, 4.0))
 
 
 # ---- tuning ----

@@ -57,9 +57,9 @@ class Result:
         Method, seed, steps, seconds, held-out scores, versions, device.
     model
         The trained inverse, to save or to apply to more images of the same instrument; without what was mixed
-        in (``stats["weights"]``); None where a classical method made the image.
+        in (``stats["weights"]``); None where a classical method made the image, or most of it.
     solver
-        What made the image, with the settings that were chosen.
+        What made the image, or most of it, with the settings that were chosen.
     """
 
     image: Array
@@ -103,8 +103,8 @@ def restore(
     method
         ``"ssi"`` (our best: a network trained on this image, with simple methods mixed in, or in its place,
         if that predicts held-out values better), ``"ssi-fast"`` and ``"ssi-best"`` (the same in 0.25 and 2.5
-        times the training time), ``"ssi-network"`` (that network alone), ``"auto"`` (whatever predicts them
-        best of all), ``"tv-chambolle-pock"``, ``"tv-conjugate-gradient"``, ``"richardson-lucy"``,
+        times the training time), ``"ssi-network"`` (that network alone), ``"auto"`` (one of all
+        methods, unmixed), ``"tv-chambolle-pock"``, ``"tv-conjugate-gradient"``, ``"richardson-lucy"``,
         ``"wiener"`` (each tuned for this image),
         ``"ssi-paper"`` (Kobayashi et al. 2020, arXiv:2006.06156), ``"ssi-unmasked"`` (its control),
         ``"tv-chambolle-pock-paper"``, ``"tv-conjugate-gradient-paper"`` (the paper's fixed settings, as for
@@ -460,10 +460,10 @@ def _outcome(state: Any) -> dict[str, Any]:
     return {
         "steps": state.step,
         "chosen": best.name,
-        **({"weights": dict(state.weights)} if len(state.weights) > 1 else {}),
+        **({"mixture": str(state.mixture), "weights": state.mixture.weights} if state.mixture else {}),
         **({} if best.parameter is None else {best.parameter: best.setting}),
         "loss": state.held_out.loss.kind,
-        "held_out_score": best.score,
+        "held_out_score": state.mixture.trial.score if state.mixture else best.score,
         "held_out_score_of_a_constant": state.held_out.score_of_a_constant(),
         "trials": [(t.name, t.parameter, t.setting, t.score, t.steps) for t in state.trials],
         "table": table(state),

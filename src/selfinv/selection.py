@@ -48,7 +48,7 @@ FINAL = "final"
 ATTEMPTS = 3  # of a candidate that may fail
 LEAST_WEIGHT = 0.1  # asked for: less is not worth another solve
 CONVINCING = 3.0  # standard errors: what is put in the first's place is the best of some ten settings
-WEIGHTS = torch.linspace(0.0, 1.0, 101)
+WEIGHTS = [k / 100 for k in range(101)]
 FINISHED = replace(Status.CONVERGED, message="finished: method and settings chosen by held-out values")
 
 
@@ -91,7 +91,7 @@ class HeldOut:
         return (predicted - self.y)[self.hidden & torch.isfinite(self.y)]
 
     def costs(self, predicted: Tensor) -> Tensor:
-        """What they cost, in the loss's units."""
+        """The cost of every hidden value, 1-D, in the loss's units."""
         return self.loss.each(self.errors(predicted))
 
 
@@ -156,7 +156,7 @@ class Trial:
     name, setting
         The method, and the value of its one tuned parameter.
     costs
-        Of every hidden value.
+        The cost of every hidden value.
     steps
         Iterations that were taken for it.
     errors
@@ -241,8 +241,8 @@ class SelfTunedState:
     trials: list[Trial] = field(default_factory=list)
     best: dict[str, Trial] = field(default_factory=dict)
     chosen: Trial | None = None
-    weights: dict[str, float] = field(default_factory=dict)
-    finals: dict[str, Callable[[], Tensor]] = field(default_factory=dict)
+    mixture: Mixture | None = None
+    finals: dict[str, tuple[Solver, Any]] = field(default_factory=dict)
     solver: Solver | None = None
     inner: Any = None
     failures: list[str] = field(default_factory=list)
@@ -273,10 +273,10 @@ class SelfTuned:
     ----------
     candidates
         The methods, in the order of preference.
-    mixed
-        Whether the result may be a mean of several, weighted by how they predict hidden values.
     fraction, loss, blind_spot
         See `hold_out`.
+    mixed
+        Whether the result may be a mean of several, weighted by how they predict hidden values.
 
     Raises
     ------
@@ -285,10 +285,10 @@ class SelfTuned:
     """
 
     candidates: tuple[Candidate, ...]
-    mixed: bool = False
     fraction: float | None = None
     loss: MaskedLoss | None = None
     blind_spot: tuple[int, ...] = ()
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         if not self.candidates:
@@ -345,7 +345,7 @@ class SelfTuned:
         return status if status.failed else FINISHED
 
     def end(self, state: SelfTunedState) -> tuple[Solver | None, Any]:
-        """The solver, and its state, that `estimate` is of."""
+        """The solver, and its state, that `estimate` is of; of a mixture, the chosen one's."""
         if state.kept_end is None or state.finished:
             return state.solver, state.inner
         return state.kept_end
@@ -354,10 +354,10 @@ class SelfTuned:
         """The best object so far: of the settings tried, before there is one, of the solve going on."""
         if not state.finished:
             return state.latest() if state.kept is None else state.kept
-        if len(state.finals) < 2:
+        if state.mixture is None:
             return state.latest()
-        estimates = [state.weights[name] * final() for name, final in state.finals.items()]
-        return torch.stack(estimates).sum(0)
+        parts = [(state.mixture.weights[name], *final) for name, final in state.finals.items()]
+        return sum((w * solver.estimate(inner) for w, solver, inner in parts), start=torch.zeros(()))
 
     # ---- the search: every `yield` is the end of one step of a solver ----
 
@@ -370,23 +370,29 @@ class SelfTuned:
                 if candidate is self.candidates[0]:
                     raise
                 state.skipped[candidate.name] = str(error)  # what the first can take, another need not
-        chosen = self._choose(list(state.best.values()), state.held_out.score_of_a_constant())
-        state.chosen = chosen
+        chosen = state.chosen = self._choose(list(state.best.values()), state.held_out.score_of_a_constant())
         others = [trial for trial in state.best.values() if trial is not chosen] if self.mixed else []
-        state.weights = mixture(chosen, others, state.held_out.loss)
-        by_name = {candidate.name: candidate for candidate in self.candidates}
-        for name in [n for n in state.weights if n != chosen.name] + [
-            chosen.name
-        ]:  # what ends last is told of
-            candidate, trial = by_name[name], state.best[name]
-            if candidate.parameter == "steps":  # what was hidden may change their best number a little
-                best = yield from _nearest(candidate, state.held_out.y, operator, state, seed, FINAL)
-                state.best[name] = replace(trial, setting=best.step)
-            else:
-                solver = candidate.solver(trial.setting)
-                yield from _solve(solver, state.held_out.y, operator, state, seed, ends[name], FINAL)
-            state.finals[name] = state.latest
+        mixture = mix(chosen, others, state.held_out.loss)
+        candidates = {candidate.name: candidate for candidate in self.candidates}
+        for name in [*(n for n in mixture.weights if n != chosen.name), chosen.name]:
+            final = _final(candidates[name], state, operator, seed, ends.get(name))
+            if name == chosen.name:
+                yield from final
+                continue
+            try:
+                yield from final
+                assert state.solver is not None
+                if state.solver.status(state.inner).failed or not bool(torch.isfinite(state.latest()).all()):
+                    raise InputError("its last solve failed")
+                state.finals[name] = state.solver, state.inner
+            except InputError as error:
+                state.skipped[name] = str(error)
+                mixture = mixture.without(name)
+        assert state.solver is not None
+        state.finals[chosen.name] = state.solver, state.inner
         state.chosen = state.best[chosen.name]
+        if len(mixture.weights) > 1:
+            state.mixture = mixture
 
     def _choose(self, trials: Sequence[Trial], score_of_a_constant: float) -> Trial:
         trials = [t for t in trials if math.isfinite(t.score)] or trials
@@ -400,27 +406,68 @@ class SelfTuned:
         return lowest
 
 
-def mixture(first: Trial, others: Sequence[Trial], loss: MaskedLoss) -> dict[str, float]:
-    """The weights, of sum 1, of the methods whose mean predicts hidden values best; of some perhaps none.
+@dataclass(frozen=True)
+class Mixture:
+    """A mean of several methods' results.
+
+    Parameters
+    ----------
+    weights
+        Of each method, of sum 1.
+    trial
+        How well it predicts the hidden values.
+    """
+
+    weights: dict[str, float]
+    trial: Trial
+
+    def without(self, name: str) -> Mixture:
+        """The same weights of the others, one to another."""
+        left = {n: w for n, w in self.weights.items() if n != name}
+        return replace(self, weights={n: w / sum(left.values()) for n, w in left.items()})
+
+    def __str__(self) -> str:
+        return " + ".join(f"{weight:.2f} {name}" for name, weight in self.weights.items())
+
+
+def mix(first: Trial, others: Sequence[Trial], loss: MaskedLoss) -> Mixture:
+    """The mean of methods that predicts hidden values best; of some there may be nothing in it.
 
     They are mixed in one after the other, with half of the weight that is best.
     """
-    weights = {first.name: 1.0}
+    mixture = Mixture({first.name: 1.0}, first)
     if not math.isfinite(first.score):
-        return weights
-    errors, costs = first.errors, first.costs
+        return mixture
     for other in (trial for trial in others if math.isfinite(trial.score)):
-        step = other.errors - errors
-        means = [float(loss.each(errors + float(w) * step).mean(dtype=torch.float64)) for w in WEIGHTS]
-        weight = float(WEIGHTS[means.index(min(means))])
-        gain = (costs - loss.each(errors + weight * step)).double()
-        significant = float(gain.mean()) > 2.0 * float(gain.std()) / math.sqrt(gain.numel())
-        if weight >= LEAST_WEIGHT and significant:
-            errors = errors + 0.5 * weight * step
-            costs = loss.each(errors)
-            weights = {name: (1.0 - 0.5 * weight) * w for name, w in weights.items()}
-            weights[other.name] = 0.5 * weight
-    return weights
+        trials = [_between(mixture.trial, other, weight, loss) for weight in WEIGHTS]
+        best = min(trials, key=lambda trial: trial.score)
+        weight = best.setting
+        if weight < LEAST_WEIGHT or not difference(mixture.trial, best).significant:
+            continue
+        weights = {name: (1.0 - 0.5 * weight) * w for name, w in mixture.weights.items()}
+        mixture = Mixture(
+            weights | {other.name: 0.5 * weight}, _between(mixture.trial, other, 0.5 * weight, loss)
+        )
+    return mixture
+
+
+def _between(trial: Trial, other: Trial, weight: float, loss: MaskedLoss) -> Trial:
+    errors = torch.lerp(trial.errors, other.errors, weight)
+    return Trial("mixture", "weight", weight, loss.each(errors), errors=errors)
+
+
+def _final(
+    candidate: Candidate, state: SelfTunedState, operator: Forward, seed: int, start: Any
+) -> Generator[None, None, None]:
+    """The solve on all values with the setting that was best."""
+    trial = state.best[candidate.name]
+    if candidate.parameter == "steps":  # what was hidden may change their best number a little
+        best = yield from _nearest(candidate, state.held_out.y, operator, state, seed, FINAL)
+        state.best[candidate.name] = replace(trial, setting=best.step)
+    else:
+        yield from _solve(
+            candidate.solver(trial.setting), state.held_out.y, operator, state, seed, start, FINAL
+        )
 
 
 def _solve(
@@ -435,7 +482,7 @@ def _solve(
 ) -> Generator[None, None, Any]:
     """One solve, step by step; returns its last state."""
     with warnings.catch_warnings():
-        # What is wrong with the data is said once, and of the chosen method only.
+        # What is wrong with the data is said once, and of what the result is made of only.
         if not name.startswith(FINAL):
             warnings.simplefilter("ignore", SelfinvWarning)
         if start is not None and "start" in inspect.signature(solver.init).parameters:
@@ -614,9 +661,11 @@ def table(state: SelfTunedState) -> str:
                 "" if d.significant else ", no significant difference"
             )
         lines.append(f"| {trial.name} | {setting} | {trial.score:.5g} | {words} |")
-    if len(state.weights) > 1:
-        parts = " and ".join(f"{weight:.2f} of {name}" for name, weight in state.weights.items())
-        lines.append(f"\nThe result is {parts}: together they predict hidden values better.")
+    if state.mixture is not None:
+        lines.append(
+            f"\nThe result is {state.mixture}: together they predict hidden values better "
+            f"({state.mixture.trial.score:.5g})."
+        )
     elif reference.score > min(trial.score for trial in state.best.values()):
         lines.append(
             f"\n{reference.name} comes first in the order of preference, and no other predicts hidden values "

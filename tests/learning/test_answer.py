@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import selfinv
-from selfinv.learning.answer import find_own_values, predict_blind
+from selfinv.learning.answer import answer_to_own, predict_blind
 from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.presets import ssi
 from selfinv.operators import Convolution, Downsample, Identity, Mask, from_scipy
@@ -35,10 +35,10 @@ def started(operator, seed=0):
 def test_a_blind_prediction_does_not_depend_on_the_value_itself(operator):
     model, data = started(operator)
     given = (data.missing, data.pads, data.symmetries, data.entrance, data.forward_model)
-    before = predict_blind(model, data.y, *given)
+    _, before = predict_blind(model, data.y, *given)
     y = data.y.clone()
     y[..., 5, 8] += 3.0
-    after = predict_blind(model, y, *given)
+    _, after = predict_blind(model, y, *given)
     assert float((after - before)[..., 5, 8].abs().max()) < 1e-6
     assert float((after - before).abs().max()) > 1e-4  # of others it tells
 
@@ -89,8 +89,8 @@ def test_series_colour_and_volumes_are_updated(axes):
 
 def test_there_is_no_update_where_hidden_values_are_then_predicted_worse(monkeypatch):
     model, data = started(BLUR)
-    kept, _ = find_own_values(model, data, MaskedLoss("l2"))
+    _, kept = answer_to_own(model, data, MaskedLoss("l2"), asked=True)
     assert kept is not None  # after two steps nearly everything is still to be told
     worse = lambda self, x, *given: x + 10.0  # noqa: E731
     monkeypatch.setattr("selfinv.learning.own_values.OwnValues.update", worse)
-    assert find_own_values(model, data, MaskedLoss("l2")) == (None, None)
+    assert answer_to_own(model, data, MaskedLoss("l2"), asked=True)[1] is None

@@ -18,6 +18,7 @@ from selfinv.operators import (
 
 SHAPE = (16, 16)
 BLUR = Convolution(torch.full((3, 3), 1 / 9, dtype=torch.float64), SHAPE, "unknown")
+HOLE = Mask(torch.ones(32, 32, dtype=torch.bool).index_put((torch.tensor(16),), torch.tensor(False)))
 UNITS = Normalisation(100.0, 40.0), Normalisation(90.0, 60.0)
 
 
@@ -53,7 +54,12 @@ def test_which_operators_only_add_up_light(operator, adds_up):
 
 @pytest.mark.parametrize(
     ("operator", "local"),
-    [(BLUR, True), (Downsample(SHAPE, 2), True), (Radon(SHAPE, np.arange(0, 180, 5)), False)],
+    [
+        (BLUR, True),
+        (Downsample((5, 32, 32), (1, 2, 2)), True),
+        (HOLE @ Downsample((64, 64), 2), True),
+        (Radon((64, 64), np.arange(0, 180, 5)), False),
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_which_operators_look_at_a_place_at_a_time(operator, local):

@@ -61,3 +61,15 @@ def test_fewer_symmetries_are_fewer_looks():
         invert(model, *given, most=most)
         counts[most] = len(looks)
     assert counts == {8: 4 * PARTS, 1: PARTS}
+
+
+def test_what_was_hidden_from_a_training_for_comparison_is_as_much_hidden_later():
+    A = Downsample((64, 64), 2)
+    y = A(torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)))
+    apart = torch.rand(y.shape, generator=torch.Generator().manual_seed(1)) < 0.1
+    solver = ssi((64, 64), 1, steps=1, pixels=False)
+    state = solver.init(y.masked_fill(apart, torch.nan), A)
+    validated = float((state.data.validation & ~apart).float().mean())
+    assert state.data.entrance.looks.spare == pytest.approx(validated / 0.9, rel=0.05)
+    later = solver.init(y, A, start=state)
+    assert later.data.entrance.looks.spare == pytest.approx(validated + float(apart.float().mean()), rel=0.05)

@@ -95,8 +95,8 @@ def front_door(problem: Problem, *, method: str, steps: int | None = None) -> Re
     setting = next((f"{k} {stats[k]:.3g}" for k in ("weight", "balance", "steps") if k in stats), "")
     chosen = stats.get("chosen", "")
     words = f"{chosen}, {setting}" if chosen and chosen != method else setting
-    if "weights" in stats:
-        words = " + ".join(f"{weight:.2f} {name}" for name, weight in stats["weights"].items())
+    if "mixture" in stats:
+        words = stats["mixture"]
     inference = total - (watch.prepared or 0.0)
     if result.model is not None:
         start = watch.seconds()

@@ -122,6 +122,8 @@ def learned(
         for piece in chosen:
             words = piece.describe(letters) if len(letters) == len(piece.region) else str(piece.region)
             say(f"learned from {words}")
+        if "mixture" in result.stats:
+            say(f"on these {result.stats['mixture']} would be best; the image is made by the first alone")
     if result.status.name == "cancelled":
         say(str(result.status))
         sys.exit(INTERRUPTED)

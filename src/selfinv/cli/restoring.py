@@ -52,7 +52,7 @@ def restore(
         typer.Option(
             help="ssi (a network trained on this image, with simple methods mixed in, or in its place, where "
             "that predicts hidden values better), ssi-fast, ssi-best (0.25 and 2.5 times the training), "
-            "ssi-network (that network alone), auto (whatever predicts them best), tv-chambolle-pock, "
+            "ssi-network (that network alone), auto (one of all, unmixed), tv-chambolle-pock, "
             "tv-conjugate-gradient, richardson-lucy, wiener (each tuned for this image), and as in "
             "the paper: ssi-paper, ssi-unmasked, tv-chambolle-pock-paper, tv-conjugate-gradient-paper."
         ),
@@ -188,11 +188,12 @@ def carry_out(
     if not result.status.failed and (result.status.failed_attempts or result.status.name == "cancelled"):
         say(str(result.status))  # of a failure, a warning has told
     if job.save_model is not None and result.model is None:
+        chosen = result.stats.get("chosen", result.stats["method"])
         say(
-            f"no model was written to {job.save_model}: the image is by {_how(result.stats)}, which trains "
-            "none; --method ssi-network keeps the network in any case"
+            f"no model was written to {job.save_model}: the image is by {chosen}, "
+            "which trains none; --method ssi-network keeps the network in any case"
         )
-    if job.save_model is not None and result.model is not None and "weights" in result.stats:
+    if job.save_model is not None and result.model is not None and "mixture" in result.stats:
         say(f"{job.save_model} holds the network alone, without what was mixed into this image")
     if not job.quiet:
         if job.image.axes is None and job.image.data.ndim > 2:
@@ -213,8 +214,8 @@ def spacing_of(image: Image) -> list[float] | None:
 
 def _how(stats: dict[str, Any]) -> str:
     """The method, and what was chosen for it."""
-    if "weights" in stats:
-        return " + ".join(f"{weight:.2f} {name}" for name, weight in stats["weights"].items())
+    if "mixture" in stats:
+        return stats["mixture"]
     setting = next((f", {k} {stats[k]:.3g}" for k in ("weight", "balance") if k in stats), "")
     return f"{stats.get('chosen', stats['method'])}{setting}"
 
@@ -223,7 +224,7 @@ def _report(output: Path, stats: dict[str, Any]) -> None:
     if len({trial[0] for trial in stats.get("trials", [])}) > 1 and not one_of_many():
         print(stats["table"], file=sys.stderr)
     for name, why in stats.get("skipped", {}).items():
-        say(f"{name} was not tried: {why}")
+        say(f"{name} was left out: {why}")
     tuned = ", tuning included," if "trials" in stats and "best_step" not in stats else ""
     words = f"wrote {output}: {_how(stats)}, {stats['steps']} steps{tuned} in {stats['seconds']:.0f} s"
     if "held_out_score" in stats:

@@ -36,7 +36,6 @@ def answer(
     forward: ForwardModel | None,
     *,
     most: int = 8,
-    blind: Tensor | None = None,
     beyond: Pads = (),
 ) -> Tensor:
     """Invert a normalised measurement, ``batch channel *space`` (`invert`), and update by its values.
@@ -45,21 +44,14 @@ def answer(
     ----------
     forward
         What measured it; None where nothing is blurred.
-    blind
-        Its blind predictions, if they are there already.
     beyond
-        As in `predict_blind`; the answer reaches as far.
+        How far the forward model's object, and the answer, reach beyond the network's object, which is taken
+        to be mirrored there; nowhere where measured values are not pixels.
     """
-    if entrance.looks is not None:
-        asked = own_values is not None and blind is None
-        x, seen = invert_parts(model, y, missing, symmetries, entrance, forward if asked else None, most=most)
-        blind = seen if asked else blind
-    else:
-        x = reflect(invert(model, y, missing, pads, symmetries, entrance, most=most), beyond)
+    given = (y, missing, pads, symmetries, entrance)
     if own_values is None:
-        return x
-    if blind is None:
-        blind = predict_blind(model, y, missing, pads, symmetries, entrance, forward, beyond)
+        return reflect(invert(model, *given, most=most), beyond)
+    x, blind = predict_blind(model, *given, forward, most=most, beyond=beyond)
     return own_values.update(x, y, blind, missing, forward)
 
 
@@ -72,19 +64,18 @@ def predict_blind(
     symmetries: Sequence[Symmetry],
     entrance: Entrance,
     forward: ForwardModel | None,
+    *,
+    most: int = 8,
     beyond: Pads = (),
-) -> Tensor:
-    """Every value of a normalised measurement as predicted from the others.
+) -> tuple[Tensor, Tensor]:
+    """The network's answer, and every value of a normalised measurement as predicted from others.
 
-    A sample in two is hidden along each axis at a time; channels do not hide the same pixels.
-
-    Parameters
-    ----------
-    beyond
-        How far the forward model's object reaches beyond the network's; it is taken to be mirrored there.
+    Of pixels, a sample in two is hidden along each axis at a time; channels do not hide the same pixels. Of
+    other values, as in the looks that the answer is the mean of. Parameters as in `answer`.
     """
     if entrance.looks is not None:
-        return invert_parts(model, y, missing, symmetries, entrance, forward)[1]
+        return invert_parts(model, y, missing, symmetries, entrance, forward, most=most)
+    answered = reflect(invert(model, y, missing, pads, symmetries, entrance, most=most), beyond)
     marks, space = model.network.settings.marks, y.shape[2:]
     # Counted on the object's grid, where a part of an image begins at an even place.
     firsts = [before % 2 for before, _ in pads] if entrance.crude is None else [0] * len(space)
@@ -104,44 +95,53 @@ def predict_blind(
             shown = entrance(y[frame], places | missing[frame], pads, marks, generator_for(0))
             x = reflect(symmetry.inverse(model(symmetry(shown))), beyond)
             blind[frame][places] = (x if forward is None else forward(x))[places]
-    return blind
+    return answered, blind
 
 
 @torch.no_grad()
-def find_own_values(
-    model: Inverter, data: Measurement, loss: MaskedLoss
-) -> tuple[OwnValues | None, Tensor | None]:
-    """The noise and the network's error, if the measured values have anything to add, and blind predictions.
+def answer_to_own(
+    model: Inverter, data: Measurement, loss: MaskedLoss, *, asked: bool
+) -> tuple[Tensor, OwnValues | None]:
+    """The answer to what the network was trained on, and how its values were asked, if they were.
 
-    Not behind operators that do more than add up light, for which places of the object have no error that
-    local means could tell; nor where some values are wild, or, behind an operator, hidden ones are then
-    predicted worse.
+    Not behind operators that do more than add up light from a neighbourhood: places of the object then have
+    no error that local means could tell. Nor where some values are wild, or, behind an operator, hidden ones
+    are then predicted worse. ``asked``: whether they may be at all.
     """
+    given = (model, data.y, data.missing, data.pads, data.symmetries, data.entrance)
     forward = None if is_sharp(data.operator) else data.forward_model
-    if forward is not None and not _can_update(forward):
-        return None, None
-    given = (data.pads, data.symmetries, data.entrance)
-    blind = predict_blind(model, data.y, data.missing, *given, forward)
+    if not asked or (forward is not None and not _can_update(forward)):
+        return answer(*given, None, None), None
+    x, blind = predict_blind(*given, forward)
+    own_values = _find_own_values(model, data, loss, forward, blind)
+    if own_values is None:
+        return x, None
+    return own_values.update(x, data.y, blind, data.missing, forward), own_values
+
+
+def _find_own_values(
+    model: Inverter, data: Measurement, loss: MaskedLoss, forward: ForwardModel | None, blind: Tensor
+) -> OwnValues | None:
     if not bool(torch.isfinite(blind).all()):
-        return None, None  # the run has failed, which is told by its answer
+        return None  # the run has failed, which is told by its answer
     if loss.kind == "l1" and has_wild_values(data.y, blind, data.missing):
-        return None, None
+        return None
     measured = data.y[~data.missing]
     cut_low, cut_high = cut_off(data.y.masked_fill(data.missing, torch.nan))
     limits = (float(measured.min()) if cut_low else None, float(measured.max()) if cut_high else None)
     found = OwnValues.of(data.y, blind, data.missing, data.validated, limits)
     if float(found.weights(data.y, blind, data.missing)[~data.missing].mean()) < LEAST_WEIGHT:
-        return None, None
+        return None
     if forward is None:
-        return found, blind
+        return found
     found = replace(found, power=forward.power(data.y.shape[1]))
     hidden = data.missing | data.validation
-    x = invert(model, data.y, hidden, data.pads, data.symmetries[:1], data.entrance)
+    x = invert(model, data.y, hidden, data.pads, data.symmetries[:1], data.entrance, most=1)
     updated = found.update(x, data.y, blind, hidden, forward)
     before, after = (loss.each((forward(z) - data.y)[data.validated]) for z in (x, updated))
     worse = after - before
     error = float(worse.std(correction=0)) / math.sqrt(worse.numel())
-    return (found, blind) if float(worse.mean()) <= error else (None, None)
+    return found if float(worse.mean()) <= error else None
 
 
 def is_sharp(operator: object) -> bool:
@@ -159,4 +159,6 @@ def _can_update(forward: ForwardModel) -> bool:
     one_psf = isinstance(operator, Convolution) and operator.psf.ndim <= len(operator.out_shape) + 1
     if is_on_grid(operator) and not one_psf:
         return False
-    return not operator.together and forward.adds_up() and forward.is_local()
+    if operator.together or not forward.adds_up():
+        return False
+    return is_on_grid(operator) or forward.is_local()

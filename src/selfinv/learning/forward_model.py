@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,14 +59,23 @@ class ForwardModel:
     def is_local(self) -> bool:
         """Whether values that see a point of the object see mostly its neighbourhood: not so of projections.
 
-        Told by half of the adjoint's image of a point in the middle, within an eighth of the object to each
-        side.
+        Told of the point that is seen best, by where its light, seen, would be put back: half of it within
+        an eighth of the object (of short axes, four samples) to each side.
         """
-        shape = (1, 1, *self._linear.in_shape)
-        x = torch.zeros(shape, device=random_like(self._linear, shape, torch.float32, 0).device)
-        x[(0, 0, *(n // 2 for n in shape[2:]))] = 1.0
-        image = self._linear.adjoint(self._linear(x)).abs()
-        near = image[spatial_index(slice(n // 2 - n // 8, n // 2 + n // 8 + 1) for n in shape[2:])]
+        light = self._linear.adjoint(
+            self._linear(torch.ones(1, 1, *self._linear.in_shape, device=self._device))
+        )
+        x = torch.zeros_like(light).flatten()
+        brightest = int(light.argmax())
+        x[brightest] = 1.0
+        image = self._linear.adjoint(self._linear(x.view_as(light))).abs()
+        place = np.unravel_index(brightest, light.shape)[2:]
+        reach = [max(4, n // 8) for n in light.shape[2:]]
+        near = image[
+            spatial_index(
+                slice(max(0, int(i) - r), int(i) + r + 1) for i, r in zip(place, reach, strict=True)
+            )
+        ]
         return float(near.sum()) > 0.5 * float(image.sum())
 
     def power(self, channels: int) -> tuple[float, ...]:
@@ -86,6 +96,10 @@ class ForwardModel:
         if not isinstance(self.operator, LinearOperator):
             raise InputError("the operator is not linear; it has no adjoint")
         return self.operator
+
+    @property
+    def _device(self) -> torch.device:
+        return next((buffer.device for buffer in self._linear.buffers()), torch.device("cpu"))
 
     @property
     def _scale(self) -> float:

@@ -22,7 +22,7 @@ from selfinv.operators.boundary import reflect
 from selfinv.types import InputError
 
 EDGE = 0.01  # of the span: how near to its bounds a residual begins
-PARTS = 4  # one hidden at a time: as much as in training
+PARTS = 4  # one hidden at a time: as much as the preset `ssi` hides in training
 
 
 @dataclass(frozen=True)
@@ -124,25 +124,25 @@ class Looks:
         The share of other values that are hidden besides, as those set apart were in training.
     """
 
-    partitions: int = 4
+    partitions: int
     spare: float = 0.0
 
-    def hidden(self, y: Tensor, operator: LinearOperator, most: int = 8) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each look a part, every value once in each partition, and that with what is hidden besides.
+    def count(self, most: int = 8) -> int:
+        """How many looks; with ``most`` below 8, for so many eighths of the partitions."""
+        return PARTS * max(1, round(self.partitions * most / 8))
 
-        With ``most`` below 8, for so many eighths of the partitions.
-        """
+    def hidden(self, y: Tensor, operator: LinearOperator, most: int = 8) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each look a part, every value once in each partition, and that with what is hidden besides."""
         drawn = drawn_shape(y.shape, joint_channels=False, together=operator.together)
         always = operator.always_shown
-        for i in range(max(1, round(self.partitions * most / 8))):
-            generator = generator_for(i)
-            part = torch.randint(PARTS, drawn, generator=generator)
-            for k in range(PARTS):
-                concealed = (part == k) | (torch.rand(drawn, generator=generator) < self.spare)
-                places = [mask.to(y.device).expand(y.shape) for mask in (part == k, concealed)]
-                if always is not None:
-                    places = [mask & ~always.to(y.device) for mask in places]
-                yield places[0], places[1]
+        for i in range(self.count(most)):
+            partition, k = divmod(i, PARTS)
+            part = torch.randint(PARTS, drawn, generator=generator_for(partition)) == k
+            concealed = part | (torch.rand(drawn, generator=generator_for(partition, 1 + k)) < self.spare)
+            places = [mask.to(y.device).expand(y.shape) for mask in (part, concealed)]
+            if always is not None:
+                places = [mask & ~always.to(y.device) for mask in places]
+            yield places[0], places[1]
 
 
 @dataclass(frozen=True)
@@ -204,6 +204,7 @@ def invert(
     """Apply a trained inverse to a normalised measurement and average over (at most ``most``) symmetries.
 
     What the operator suppresses the loss never sees; it differs between transformed copies, and averages out.
+    Where measured values are not pixels, over looks at parts of them (`invert_parts`).
     """
     if entrance.looks is not None:
         return invert_parts(model, y, missing, symmetries, entrance, most=most)[0]
@@ -240,15 +241,15 @@ def invert_parts(
     frames, blind = [], torch.zeros_like(y)
     for f in range(len(y)):  # one by one: less memory
         frame, holes = y[f : f + 1], missing[f : f + 1]
-        looks = list(entrance.looks.hidden(frame, entrance.crude.operator, most))
+        looks, count = entrance.looks.hidden(frame, entrance.crude.operator, most), entrance.looks.count(most)
         total = torch.zeros(())
         for i, (part, concealed) in enumerate(looks):
             symmetry = chosen[i % len(chosen)]
             seen = entrance(frame, concealed | holes, (), marks, generator_for(0))
             x = symmetry.inverse(model(symmetry(seen)))
-            total = total.to(x) + x / len(looks)
+            total = total.to(x) + x / count
             if forward is not None:
-                blind[f : f + 1] += part * forward(x) * (PARTS / len(looks))
+                blind[f : f + 1] += part * forward(x) * (PARTS / count)
         frames.append(total)
     return torch.cat(frames), blind
 

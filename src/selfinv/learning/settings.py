@@ -49,6 +49,8 @@ class Hiding:
             raise InputError(f"fill {self.fill!r} is unknown; use one of {', '.join(FILLS)}")
         if not 0.0 < self.validation < 0.5:
             raise InputError(f"the validation fraction must lie in (0, 0.5), got {self.validation}")
+        if self.partitions < 0:
+            raise InputError(f"partitions must be 0 or more, got {self.partitions}")
 
     def concealed(self, scored: Tensor) -> Tensor:
         """What must not be shown where the values ``scored`` are."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from selfinv.arrangement import for_network, for_operator, is_on_grid, together_of
-from selfinv.learning.answer import answer, find_own_values, is_sharp
+from selfinv.learning.answer import answer_to_own
 from selfinv.learning.artefacts import has_checkerboard
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.equivariance import ScaleLessons
@@ -241,20 +241,11 @@ class SSI:
             self._check(state)  # cancelled before the first look
         if state.cached is None or state.cached[0] != state.best_step:
             data = state.data
-            model = self.best_model(state)
-            blind = None
-            if self.own_values and not any(self.hiding.blind_spot):
-                state.own_values, blind = find_own_values(model, data, state.loss_function)
-            x = answer(
-                model,
-                data.y,
-                data.missing,
-                data.pads,
-                data.symmetries,
-                data.entrance,
-                state.own_values,
-                None if is_sharp(data.operator) else data.forward_model,
-                blind=blind,
+            x, state.own_values = answer_to_own(
+                self.best_model(state),
+                data,
+                state.loss_function,
+                asked=self.own_values and not any(self.hiding.blind_spot),
             )
             state.cached = (state.best_step, for_operator(data.operator, data.object_normalisation.undo(x)))
         return state.cached[1]
