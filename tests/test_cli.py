@@ -12,6 +12,8 @@ import pytest
 import tifffile
 import torch
 from imagecodecs import png_decode, png_encode
+from scipy.ndimage import gaussian_filter
+from skimage import data
 
 import selfinv
 from selfinv import cli, io, metrics, noise, psf
@@ -396,6 +398,19 @@ def test_what_was_tuned_is_told_in_a_table(tmp_path, command, folder):
     assert "held-out l2 score" in done.lines[-1]
     quiet = succeeded(command("restore", *arguments, "-q", folder=folder))
     assert quiet.err == ""
+
+
+def test_a_mixture_is_told_and_the_model_is_the_networks_alone(tmp_path, command):
+    truth = data.camera()[100:228, 150:278] / 255.0
+    noisy = gaussian_filter(truth, 1.2) + np.random.default_rng(0).normal(0, 0.01, truth.shape)
+    io.write(tmp_path / "noisy.tif", noisy.astype(np.float32))
+    io.write(tmp_path / "psf.tif", psf.gaussian(1.2, (11, 11)).astype(np.float32))
+    options = ("--psf", "psf.tif", "--steps", 60, "--save-model", "model.safetensors")
+    done = command("restore", "noisy.tif", "a.tif", *options, folder=tmp_path)
+    assert done.code == 0, done.err
+    assert "model.safetensors holds the network alone" in done.err
+    assert " ssi + 0." in done.lines[-1]
+    assert "predicts hidden values better than ssi alone" in done.err
 
 
 def test_a_model_that_there_is_not_is_told(tmp_path, command, folder):

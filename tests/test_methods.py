@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from skimage import data
 
 import selfinv
 from selfinv import Status, psf
@@ -258,6 +259,23 @@ def test_spacing_smooths_long_voxels_less():
 
 
 # ---- the network and what stands in for it ----
+
+
+def test_a_simple_method_is_mixed_in_where_that_is_better_than_either():
+    truth = data.camera()[100:228, 150:278] / 255.0
+    noisy = gaussian_filter(truth, 1.2) + np.random.default_rng(0).normal(0, 0.01, truth.shape)
+    kernel = psf.gaussian(1.2, (11, 11))
+    result = selfinv.restore(noisy, kernel, max_steps=60)
+    weights = result.stats["weights"]
+    assert result.stats["mixture"].startswith("0.")
+    assert sum(weights.values()) == pytest.approx(1.0)
+    assert weights["ssi"] > 0.2
+    assert result.stats["held_out_score"] < next(t[3] for t in result.stats["trials"] if t[0] == "ssi")
+    alone = [
+        result.model.apply(noisy),
+        selfinv.restore(noisy, kernel, method="tv-chambolle-pock").image,
+    ]
+    assert psnr(result.image, truth) > max(psnr(image, truth) for image in alone) + 0.1
 
 
 def test_a_hopeless_network_is_replaced_and_that_is_told():

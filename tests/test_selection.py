@@ -449,7 +449,7 @@ def test_weights_sum_to_one_and_the_result_is_the_mean_with_them():
     expected = sum(w * values[name] for name, w in weights.items())
     assert torch.allclose(solver.estimate(state), torch.full_like(y, expected))
     assert solver.end(state)[0].value == values[state.chosen.name]
-    assert "together they predict hidden values better" in table(state)
+    assert "predicts hidden values better than" in table(state)
     assert state.mixture.trial.score < state.chosen.score
     _, alone, _ = tune(y, LOW, HIGH)
     assert alone.mixture is None

@@ -663,8 +663,8 @@ def table(state: SelfTunedState) -> str:
         lines.append(f"| {trial.name} | {setting} | {trial.score:.5g} | {words} |")
     if state.mixture is not None:
         lines.append(
-            f"\nThe result is {state.mixture}: together they predict hidden values better "
-            f"({state.mixture.trial.score:.5g})."
+            f"\nThe result is {state.mixture}, which predicts hidden values better than {reference.name} "
+            f"alone ({state.mixture.trial.score:.5g})."
         )
     elif reference.score > min(trial.score for trial in state.best.values()):
         lines.append(
