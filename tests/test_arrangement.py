@@ -114,7 +114,7 @@ def test_a_saved_model_goes_on_with_its_operator_and_no_other(tmp_path):
     model = selfinv.load_model(tmp_path / "model.safetensors", A)
     assert model.apply(y).shape == (N, N)
     assert np.allclose(model.apply(y), result.image, atol=5e-3 * TRUTH.max())
-    with pytest.raises(InputError, match="values are not pixels; give it to load_model"):
+    with pytest.raises(InputError, match="values are not pixels; give that to load_model"):
         selfinv.load_model(tmp_path / "model.safetensors")
     with pytest.raises(InputError, match=r"from \(36, 36\) to \(16, 16\), and the one given goes from"):
         selfinv.load_model(tmp_path / "model.safetensors", Downsample((N, N), 2))

@@ -388,7 +388,7 @@ def test_what_was_tuned_is_told_in_a_table(tmp_path, command, folder):
     done = command("restore", *arguments, folder=folder)
     assert done.code == 0, done.err
     rows = [line for line in done.lines if line.startswith("|")]
-    assert rows[0].startswith("| method | setting | held-out score |")
+    assert rows[0].startswith("| method | setting | held-out score (lower is better) |")
     assert {row.split("|")[1].strip() for row in rows[2:]} == {
         "tv-chambolle-pock, L2",
         "tv-chambolle-pock, Huber",
@@ -410,7 +410,7 @@ def test_a_mixture_is_told_and_the_model_is_the_networks_alone(tmp_path, command
     assert done.code == 0, done.err
     assert "model.safetensors holds the network alone" in done.err
     assert " ssi + 0." in done.lines[-1]
-    assert "predicts hidden values better than ssi alone" in done.err
+    assert "The result is a mean of methods, better than ssi alone" in done.err
 
 
 def test_a_model_that_there_is_not_is_told(tmp_path, command, folder):

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfinv.arrangement import is_on_grid
+from selfinv.arrangement import is_on_grid, together_of
 from selfinv.functionals import Box, Fidelity, Huber, SquaredL2, noise_scale
 from selfinv.learning.losses import choose_loss
+from selfinv.learning.masks import drawn_shape
 from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
 from selfinv.learning.solver import SSI
 from selfinv.operators import LinearOperator
-from selfinv.selection import Candidate, SelfTuned
+from selfinv.selection import MOST, Candidate, SelfTuned
 from selfinv.solvers.base import Forward, Solver
 from selfinv.solvers.chambolle_pock import ChambollePock
 from selfinv.solvers.conjugate_gradient import ConjugateGradient, paper_conjugate_gradient
@@ -98,6 +99,8 @@ def _tuned(request: Request, *candidates: Candidate) -> SelfTuned:
 def _learned(preset: Callable[..., SSI], request: Request, **options: Any) -> SSI:
     if preset is ssi:
         options["pixels"] = is_on_grid(request.operator)
+        together = together_of(request.operator)
+        options["sets"] = math.prod(drawn_shape(request.y.shape, joint_channels=False, together=together))
     solver = preset(request.object_shape, request.channels or request.y.shape[1], **options)
     if preset is ssi:
         solver = replace(solver, hiding=replace(solver.hiding, blind_spot=request.blind_spot))
@@ -106,7 +109,7 @@ def _learned(preset: Callable[..., SSI], request: Request, **options: Any) -> SS
     return replace(solver, training=replace(solver.training, max_steps=request.steps))
 
 
-MARGIN = 0.01  # of what a network explains: it makes fewer errors that the operator hides
+MARGIN = 0.01  # of what a network explains: behind a blur it makes fewer errors that the operator hides
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"effort": 0.5, "fold": 4},  # training steps, relative to the default's, on a coarser grid
     "default": {},
@@ -122,7 +125,9 @@ def _ssi(request: Request, preset: str = "default") -> Solver:
     plain = replace(request, steps=None)
     network = _candidate_ssi(request, "ssi", **options)
     simple = (*_tv_candidates(plain)[:1], Candidate("wiener", lambda _: Wiener()))
-    return replace(_tuned(request, network, *simple), mixed=True)
+    # No neighbour stands in for a value that is no pixel: what is set apart is missed.
+    most = MOST if is_on_grid(request.operator) else 0.5 * MOST
+    return replace(_tuned(request, network, *simple), mixed=True, most=most)
 
 
 def _auto(request: Request) -> Solver:
@@ -133,7 +138,7 @@ def _auto(request: Request) -> Solver:
 
 def _candidate_ssi(request: Request, name: str, **options: Any) -> Candidate:
     solver = _learned(ssi, request, **options)
-    return Candidate(name, lambda _: solver, margin=MARGIN)
+    return Candidate(name, lambda _: solver, margin=MARGIN if is_on_grid(request.operator) else 0.0)
 
 
 def _chambolle_pock(request: Request) -> Solver:

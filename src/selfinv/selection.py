@@ -41,6 +41,7 @@ from selfinv.solvers.base import Forward, Phase, Solver, Status, seed_of_attempt
 from selfinv.types import InputError, SelfinvWarning
 
 ENOUGH = 5000  # hidden values at which the score tells settings apart that differ by some hundredths of a dB
+MOST = 0.1  # of the values
 MAX_FOLDS = 5  # sets of hidden values, on small images
 
 MAX_TRIALS = 14  # of one candidate
@@ -99,6 +100,7 @@ def hold_out(
     y: Tensor,
     *,
     fraction: float | None = None,
+    most: float = MOST,
     loss: MaskedLoss | None = None,
     blind_spot: tuple[int, ...] = (),
     together: tuple[int, ...] = (),
@@ -110,7 +112,7 @@ def hold_out(
     Parameters
     ----------
     fraction
-        Of the values; None takes 2 %, more of a small image so that there are some 5000, at most 10 %.
+        Of the values; None takes 2 %, more of a small image so that there are some 5000, at most ``most``.
     loss
         None chooses by the data (`choose_loss`).
     blind_spot
@@ -121,7 +123,7 @@ def hold_out(
         Which one of the sets that this seed gives; no value is in two of them.
     """
     measured = int(torch.isfinite(y).sum())
-    share = _share(measured, fraction, blind_spot)
+    share = _share(measured, fraction, blind_spot, most)
     drawn = drawn_shape(y.shape, joint_channels=False, together=together)
     share = max(share, min(0.1, FEWEST / int(sets_in(torch.isfinite(y), drawn).sum())))
     place = (torch.rand(drawn, generator=generator_for(seed)) / share).expand(y.shape)
@@ -138,10 +140,10 @@ def count_folds(y: Tensor, fraction: float | None = None, blind_spot: tuple[int,
     return max(1, min(MAX_FOLDS, int(1 / share), round(ENOUGH / (share * measured))))
 
 
-def _share(measured: int, fraction: float | None, blind_spot: tuple[int, ...]) -> float:
+def _share(measured: int, fraction: float | None, blind_spot: tuple[int, ...], most: float = MOST) -> float:
     if measured < 2:
         raise InputError("there are fewer than 2 measured values; nothing can be set apart to score with")
-    share = min(0.1, max(0.02, ENOUGH / measured)) if fraction is None else fraction
+    share = min(most, max(0.02, ENOUGH / measured)) if fraction is None else fraction
     if not 0.0 < share < 1.0:
         raise InputError(f"the held-out fraction must lie in (0, 1), got {fraction}")
     return share / math.prod(2 * b + 1 for b in blind_spot)
@@ -277,6 +279,8 @@ class SelfTuned:
         See `hold_out`.
     mixed
         Whether the result may be a mean of several, weighted by how they predict hidden values.
+    most
+        The share of values that is hidden at most where ``fraction`` is None.
 
     Raises
     ------
@@ -289,6 +293,7 @@ class SelfTuned:
     loss: MaskedLoss | None = None
     blind_spot: tuple[int, ...] = ()
     mixed: bool = False
+    most: float = MOST
 
     def __post_init__(self) -> None:
         if not self.candidates:
@@ -317,6 +322,7 @@ class SelfTuned:
             hold_out,
             y,
             fraction=self.fraction,
+            most=self.most,
             blind_spot=self.blind_spot,
             together=together_of(operator),
             seed=seed + 11,
@@ -453,7 +459,7 @@ def mix(first: Trial, others: Sequence[Trial], loss: MaskedLoss) -> Mixture:
 
 def _between(trial: Trial, other: Trial, weight: float, loss: MaskedLoss) -> Trial:
     errors = torch.lerp(trial.errors, other.errors, weight)
-    return Trial("mixture", "weight", weight, loss.each(errors), errors=errors)
+    return Trial("mean", "weight", weight, loss.each(errors), errors=errors)
 
 
 def _final(
@@ -648,11 +654,15 @@ def _far_behind(trial: Trial, state: SelfTunedState) -> bool:
 
 def table(state: SelfTunedState) -> str:
     """What was tried and why this was chosen, as a Markdown table."""
-    reference = state.chosen or min(state.trials, key=lambda trial: trial.score)
+    mean = state.mixture.trial if state.mixture else None
+    first = state.chosen or min(state.trials, key=lambda trial: trial.score)
+    reference = mean or first
     against = "against the chosen one (± standard error; significant beyond two)"
-    lines = [f"| method | setting | held-out score | {against} |", "|---|---|---|---|"]
-    for trial in sorted(state.best.values(), key=lambda trial: trial.score):
+    lines = [f"| method | setting | held-out score (lower is better) | {against} |", "|---|---|---|---|"]
+    for trial in sorted([*state.best.values(), *([mean] if mean else [])], key=lambda trial: trial.score):
         setting = "-" if trial.parameter is None else f"{trial.parameter} {trial.setting:.3g}"
+        if trial is mean:
+            setting = str(state.mixture)
         if trial is reference:
             words = "chosen"
         else:
@@ -661,14 +671,15 @@ def table(state: SelfTunedState) -> str:
                 "" if d.significant else ", no significant difference"
             )
         lines.append(f"| {trial.name} | {setting} | {trial.score:.5g} | {words} |")
-    if state.mixture is not None:
+    if mean is not None:
         lines.append(
-            f"\nThe result is {state.mixture}, which predicts hidden values better than {reference.name} "
-            f"alone ({state.mixture.trial.score:.5g})."
+            f"\nThe result is a mean of methods, better than {first.name} alone by "
+            f"{first.score - mean.score:.3g}. The others have half of the weight that predicts hidden values "
+            f"best: of errors that hidden values do not tell, {first.name} is expected to make fewer."
         )
-    elif reference.score > min(trial.score for trial in state.best.values()):
+    elif first.score > min(trial.score for trial in state.best.values()):
         lines.append(
-            f"\n{reference.name} comes first in the order of preference, and no other predicts hidden values "
+            f"\n{first.name} comes first in the order of preference, and no other predicts hidden values "
             f"better by enough: {CONVINCING:g} standard errors and the margin that it is given."
         )
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from skimage import data
 from skimage.transform import resize
 
 import selfinv
-from selfinv.learning.inverter import PARTS, Looks, invert
+from selfinv.learning.inverter import Looks, invert
 from selfinv.learning.presets import ssi
 from selfinv.operators import Downsample, Hadamard, MaskedFourier
 
@@ -18,11 +18,11 @@ SHAPE = (32, 32)
 
 def test_each_partition_hides_every_value_once_and_no_two_are_alike():
     y = torch.zeros(1, 1, 64, 64)
-    looks = list(Looks(2, spare=0.1).hidden(y, Downsample((128, 128), 2)))
+    looks = list(Looks(4, 2, spare=0.1).hidden(y, Downsample((128, 128), 2)))
     parts = [part for part, _ in looks]
-    assert len(parts) == 2 * PARTS
-    assert (sum(p.int() for p in parts[:PARTS]) == 1).all()
-    assert not any(torch.equal(a, b) for a, b in zip(parts[:PARTS], parts[PARTS:], strict=True))
+    assert len(parts) == 2 * 4
+    assert (sum(p.int() for p in parts[:4]) == 1).all()
+    assert not any(torch.equal(a, b) for a, b in zip(parts[:4], parts[4:], strict=True))
     for part, concealed in looks:
         assert concealed[part].all()
         assert float(concealed[~part].float().mean()) == pytest.approx(0.1, abs=0.03)
@@ -30,7 +30,7 @@ def test_each_partition_hides_every_value_once_and_no_two_are_alike():
 
 def test_a_frequency_is_hidden_whole_and_the_mean_never():
     A = MaskedFourier(SHAPE, torch.ones(SHAPE, dtype=torch.bool))
-    for _, hidden in Looks(1, spare=0.2).hidden(torch.zeros(1, 1, *A.out_shape), A):
+    for _, hidden in Looks(3, 1, spare=0.2).hidden(torch.zeros(1, 1, *A.out_shape), A):
         assert torch.equal(hidden[..., 0], hidden[..., 1])
         assert not hidden[A.always_shown.expand(hidden.shape)].any()
 
@@ -60,7 +60,7 @@ def test_fewer_symmetries_are_fewer_looks():
         looks.clear()
         invert(model, *given, most=most)
         counts[most] = len(looks)
-    assert counts == {8: 4 * PARTS, 1: PARTS}
+    assert counts == {8: 4 * 4, 1: 4}
 
 
 def test_what_was_hidden_from_a_training_for_comparison_is_as_much_hidden_later():

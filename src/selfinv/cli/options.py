@@ -36,7 +36,8 @@ Preview = Annotated[
     Path | None, typer.Option(help="Also write a before/after picture (png, pdf or svg) to this file.")
 ]
 SaveModel = Annotated[
-    Path | None, typer.Option(help="Also write the trained model (.safetensors), for 'selfinv apply'.")
+    Path | None,
+    typer.Option(help="Also write the trained model (.safetensors), for 'selfinv apply' or --model."),
 ]
 UseModel = Annotated[
     Path | None,

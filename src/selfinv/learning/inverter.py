@@ -22,7 +22,6 @@ from selfinv.operators.boundary import reflect
 from selfinv.types import InputError
 
 EDGE = 0.01  # of the span: how near to its bounds a residual begins
-PARTS = 4  # one hidden at a time: as much as the preset `ssi` hides in training
 
 
 @dataclass(frozen=True)
@@ -118,26 +117,35 @@ class Looks:
 
     Parameters
     ----------
+    parts
+        Into how many the values are divided: one part is about as much as each step of training hid.
     partitions
-        Random ones, into four parts.
+        How many random ones.
     spare
         The share of other values that are hidden besides, as those set apart were in training.
     """
 
+    parts: int
     partitions: int
     spare: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.parts < 2 or self.partitions < 1:
+            raise InputError(
+                f"looks take 2 parts at least and 1 partition, got {self.parts} and {self.partitions}"
+            )
+
     def count(self, most: int = 8) -> int:
         """How many looks; with ``most`` below 8, for so many eighths of the partitions."""
-        return PARTS * max(1, round(self.partitions * most / 8))
+        return self.parts * max(1, round(self.partitions * most / 8))
 
     def hidden(self, y: Tensor, operator: LinearOperator, most: int = 8) -> Iterator[tuple[Tensor, Tensor]]:
         """For each look a part, every value once in each partition, and that with what is hidden besides."""
         drawn = drawn_shape(y.shape, joint_channels=False, together=operator.together)
         always = operator.always_shown
         for i in range(self.count(most)):
-            partition, k = divmod(i, PARTS)
-            part = torch.randint(PARTS, drawn, generator=generator_for(partition)) == k
+            partition, k = divmod(i, self.parts)
+            part = torch.randint(self.parts, drawn, generator=generator_for(partition)) == k
             concealed = part | (torch.rand(drawn, generator=generator_for(partition, 1 + k)) < self.spare)
             places = [mask.to(y.device).expand(y.shape) for mask in (part, concealed)]
             if always is not None:
@@ -232,7 +240,7 @@ def invert_parts(
 ) -> tuple[Tensor, Tensor]:
     """The mean of the answers to parts of a measurement (`Looks`), and blind predictions with ``forward``.
 
-    A network that improves crude images has learned from such as lack a quarter of the values, whose errors
+    A network that improves crude images has learned from such as lack a part of the values, whose errors
     are of their own kind: the crude image of all values is not one of them, and the mean of many is better.
     """
     assert entrance.looks is not None
@@ -249,7 +257,7 @@ def invert_parts(
             x = symmetry.inverse(model(symmetry(seen)))
             total = total.to(x) + x / count
             if forward is not None:
-                blind[f : f + 1] += part * forward(x) * (PARTS / count)
+                blind[f : f + 1] += part * forward(x) * (entrance.looks.parts / count)
         frames.append(total)
     return torch.cat(frames), blind
 

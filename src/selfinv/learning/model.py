@@ -292,7 +292,8 @@ class TrainedModel:
             raise InputError(
                 "the model was trained for pixels; it takes no operator"
                 if kept is None
-                else "the model is for an operator whose values are not pixels; give it to load_model"
+                else "the model is for an operator whose values are not pixels; give that to load_model "
+                "(from the shell, the model to --model of the command that trained it)"
             )
         inverter = build_inverter(
             UNetSettings.from_dict(description["architecture"]), Head(**description["head"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from selfinv.learning.equivariance import ScaleLessons
-from selfinv.learning.inverter import Head
+from selfinv.learning.inverter import Head, Looks
 from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.masks import Decaying, RandomPixels
 from selfinv.learning.settings import Hiding, Training, Windows
@@ -20,6 +20,7 @@ WINDOWS = {
     2: Windows(512 * 512, 2200 * 2200),
     3: Windows(384 * 384, 384 * 384),
 }
+FEW_SETS = 1000
 STEPS = {1: 200, 2: 200, 3: 450}
 
 
@@ -45,6 +46,7 @@ def ssi(
     effort: float = 1.0,
     fold: int = 2,
     pixels: bool = True,
+    sets: float = math.inf,
 ) -> SSI:
     """Our best recipe, for an object of this spatial ``shape``.
 
@@ -58,7 +60,11 @@ def ssi(
         See `UNetSettings`; less on small images. A step with 4 costs half of one with 2, and teaches less.
     pixels
         Whether measured values are pixels of the object; if not, the network improves a crude image of them.
+    sets
+        How many sets of values there are that are hidden together. Of few, as lines of a spectrum, more are
+        hidden at a time, or a step would have too little to score.
     """
+    parts = 4 if pixels or sets > FEW_SETS else 3
     ndim, widths = len(shape), (32, 64, 64, 64)
     while min(shape) < 8 * fold and fold > 1:
         fold //= 2
@@ -81,7 +87,7 @@ def ssi(
         network=network,
         training=Training(max_steps=planned),
         head=Head(residual=not pixels),
-        hiding=Hiding(RandomPixels(0.25), partitions=4),
+        hiding=Hiding(RandomPixels(1.0 / parts), looks=Looks(parts, partitions=4)),
         lessons=ScaleLessons(),
         windows=WINDOWS[ndim],
         filters=ndim < 3,  # on volumes they double the time and gain nothing

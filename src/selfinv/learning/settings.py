@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from selfinv.independence import widen
+from selfinv.learning.inverter import Looks
 from selfinv.learning.masks import FILLS, MaskScheme, RandomPixels, drawn_shape
 from selfinv.learning.random import CPU, generator_for
 from selfinv.types import InputError
@@ -33,8 +34,8 @@ class Hiding:
     blind_spot
         How far around each hidden value others are hidden too, though not scored, along each spatial axis:
         where noise is correlated, they would tell of its noise (`selfinv.independence`).
-    partitions
-        Where measured values are not pixels: of `Looks` at the whole measurement, or 0.
+    looks
+        At the whole measurement in the end, where its values are not pixels; None: one, at all of them.
     """
 
     scheme: MaskScheme | None = field(default_factory=RandomPixels)
@@ -42,15 +43,13 @@ class Hiding:
     joint_channels: bool = False
     validation: float = 0.02
     blind_spot: tuple[int, ...] = ()
-    partitions: int = 0
+    looks: Looks | None = None
 
     def __post_init__(self) -> None:
         if self.fill not in FILLS:
             raise InputError(f"fill {self.fill!r} is unknown; use one of {', '.join(FILLS)}")
         if not 0.0 < self.validation < 0.5:
             raise InputError(f"the validation fraction must lie in (0, 0.5), got {self.validation}")
-        if self.partitions < 0:
-            raise InputError(f"partitions must be 0 or more, got {self.partitions}")
 
     def concealed(self, scored: Tensor) -> Tensor:
         """What must not be shown where the values ``scored`` are."""

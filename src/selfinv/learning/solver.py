@@ -27,7 +27,7 @@ from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.equivariance import ScaleLessons
 from selfinv.learning.graphs import GraphedPasses
 from selfinv.learning.inverse_filters import InverseFilters
-from selfinv.learning.inverter import Entrance, Head, Inverter, Looks, build_inverter, invert
+from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
 from selfinv.learning.likelihood import NoiseLikelihood
 from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
 from selfinv.learning.measurement import (
@@ -407,8 +407,9 @@ class SSI:
             pads = object_pads(operator, y.shape[2:])
         y = normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
         if crude is not None:
-            partitions = self.hiding.partitions
-            looks = Looks(partitions, _share(validation, ~missing)) if partitions else None
+            looks = self.hiding.looks
+            if looks is not None:
+                looks = replace(looks, spare=_share(validation, ~missing))
             entrance = Entrance(crude=crude, looks=looks)
         else:
             entrance = Entrance(
