@@ -1,10 +1,9 @@
-"""Held-out values: nobody sees them, and they choose what the truth would."""
+"""Held-out values choose what the truth would: settings, methods, and what is mixed."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,9 +11,10 @@ import pytest
 import torch
 
 from selfinv import psf
+from selfinv.held_out import hold_out
 from selfinv.learning.losses import MaskedLoss
 from selfinv.operators import Convolution, Identity
-from selfinv.selection import Candidate, HeldOut, SelfTuned, Trial, difference, hold_out, mix, table
+from selfinv.selection import Candidate, SelfTuned, table
 from selfinv.solvers import Status, iterate, run
 from selfinv.solvers.chambolle_pock import ChambollePock
 from selfinv.solvers.conjugate_gradient import ConjugateGradient
@@ -114,118 +114,7 @@ def tune(y, *candidates, operator=None, callback=None, seed=0, **settings):
     return solver, state, status
 
 
-# ---- setting values apart ----
-
-
-@pytest.mark.parametrize(
-    ("shape", "share"),
-    [
-        ((1, 1, 64, 64), 0.1),  # small: as much as there may be
-        ((1, 1, 400, 400), 5000 / 160_000),
-        ((2, 3, 300, 300), 0.02),
-        ((1, 1, 40, 50, 60), 5000 / 120_000),
-    ],
-)
-def test_some_values_are_set_apart_more_of_a_small_image(shape, share):
-    y = noise(*shape)
-    held_out = hold_out(y)
-    expected, n = share, y.numel()
-    assert float(held_out.hidden.float().mean()) == pytest.approx(
-        expected, abs=5 * math.sqrt(expected * (1 - expected) / n)
-    )
-    asked = hold_out(y, fraction=0.3)
-    assert float(asked.hidden.float().mean()) == pytest.approx(0.3, abs=5 * math.sqrt(0.21 / n))
-
-
-def test_they_are_spread_over_the_whole_image_and_come_from_the_seed_alone():
-    y = noise(1, 2, 100, 100)
-    torch.manual_seed(1)
-    hidden = hold_out(y, seed=3).hidden
-    torch.manual_seed(2)
-    assert torch.equal(hidden, hold_out(2 * y, seed=3).hidden)
-    assert not torch.equal(hidden, hold_out(y, seed=4).hidden)
-    quarters = hidden.reshape(1, 2, 2, 50, 2, 50).float().mean(dim=(0, 3, 5))
-    torch.testing.assert_close(quarters, torch.full_like(quarters, 0.1), atol=0.03, rtol=0.0)
-
-
-def test_missing_values_are_never_set_apart():
-    y = noise(1, 1, 50, 50)
-    y[..., ::2, :] = torch.nan
-    y[..., 1::4, :10] = torch.inf
-    held_out = hold_out(y)
-    assert not (held_out.hidden & ~torch.isfinite(y)).any()
-    share = float(held_out.hidden.sum() / torch.isfinite(y).sum())
-    assert share == pytest.approx(0.1, abs=0.05)
-
-
-@pytest.mark.parametrize("measured", [2, 3, 16, 64])
-def test_tiny_images_have_something_to_score(measured):
-    y = torch.full((1, 1, 8, 8), torch.nan)
-    y.view(-1)[:measured] = torch.arange(measured).float()
-    for seed in range(20):
-        held_out = hold_out(y, seed=seed)
-        assert held_out.hidden.any()
-        assert not (held_out.hidden & ~torch.isfinite(y)).any()
-        assert held_out.costs(torch.zeros_like(y)).numel() == int(held_out.hidden.sum())
-
-
-@pytest.mark.parametrize("measured", [0, 1])
-def test_too_little_to_set_anything_apart_is_said(measured):
-    y = torch.full((1, 1, 8, 8), torch.nan)
-    y.view(-1)[:measured] = 3.0
-    with pytest.raises(InputError, match="fewer than 2 measured values; nothing can be set apart"):
-        hold_out(y)
-
-
-@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, math.nan])
-def test_a_fraction_that_cannot_be_is_refused(fraction):
-    with pytest.raises(InputError, match=r"fraction must lie in \(0, 1\)"):
-        hold_out(noise(1, 1, 8, 8), fraction=fraction)
-
-
 # ---- nobody sees them ----
-
-
-def test_what_is_shown_is_all_but_the_hidden_values():
-    y = noise(1, 2, 30, 30)
-    y[..., 3, 3] = torch.nan
-    before = y.clone()
-    held_out = hold_out(y)
-    assert torch.equal(torch.isnan(held_out.shown), held_out.hidden | torch.isnan(y))
-    seen = ~torch.isnan(held_out.shown)
-    assert torch.equal(held_out.shown[seen], y[seen])
-    torch.testing.assert_close(y, before, equal_nan=True, rtol=0.0, atol=0.0)
-
-
-def test_a_blind_spot_hides_the_neighbours_too_but_does_not_score_them():
-    y = noise(1, 1, 60, 60)
-    held_out = hold_out(y, fraction=0.1, blind_spot=(0, 2))
-    hidden, concealed = held_out.hidden[0, 0], torch.isnan(held_out.shown)[0, 0]
-    around = torch.stack([hidden.roll(shift, 1) for shift in range(-2, 3)])
-    inner = (slice(None), slice(2, -2))  # rolling wraps around
-    assert torch.equal(concealed[inner], around.any(dim=0)[inner])
-    assert held_out.costs(torch.zeros_like(y)).numel() == int(hidden.sum())
-    assert float(concealed.float().mean()) == pytest.approx(0.1, abs=0.03)  # as much as was asked for
-
-
-@pytest.mark.parametrize(
-    "operator",
-    [Identity((12, 10)), Convolution(BLUR.double()[2:7, 2:7], (12, 10), "unknown")],
-    ids=["identity", "blur"],
-)
-def test_the_estimate_has_no_gradient_with_respect_to_hidden_values(operator):
-    y = (5 + noise(1, 1, 12, 10).double()).requires_grad_()
-    held_out = HeldOut(y, hold_out(y.detach()).hidden, L2)
-    (direct,) = torch.autograd.grad(held_out.shown.nan_to_num().square().sum(), y)
-    assert bool((direct[held_out.hidden] == 0).all())
-
-    solver = ConjugateGradient(0.2, smoothing=0.1, max_steps=3)
-    state = solver.init(held_out.shown, operator)
-    for _ in range(3):
-        state = solver.step(state)
-    (gradient,) = torch.autograd.grad(solver.estimate(state).square().sum(), y)
-    assert bool((gradient[held_out.hidden] == 0).all())
-    assert bool((gradient[~held_out.hidden] != 0).all())
 
 
 def test_in_the_search_no_solver_is_given_a_hidden_value_and_in_the_end_all():
@@ -311,128 +200,7 @@ def test_changing_hidden_values_changes_nothing_of_what_is_found_without_them(na
     assert found[0][2] < found[1][2]  # the score is what looks at them
 
 
-# ---- what the score says ----
-
-
-@pytest.mark.parametrize("kind", ["l1", "l2", "huber"])
-def test_costs_are_of_the_hidden_values_alone(kind):
-    y, predicted = noise(1, 2, 20, 20), noise(1, 2, 20, 20, seed=1)
-    y[..., 0, 0] = torch.nan
-    hidden = torch.rand(y.shape, generator=torch.Generator().manual_seed(2)) < 0.2
-    hidden[..., 0, 0] = True  # even if someone should ask for it
-    held_out = HeldOut(y, hidden, MaskedLoss(kind, 0.5))
-    costs = held_out.costs(predicted)
-    residual = (predicted - y)[hidden & torch.isfinite(y)].numpy()
-    size = np.abs(residual)
-    expected = {
-        "l1": size,
-        "l2": residual**2,
-        "huber": np.where(size < 0.5, residual**2 / 2 / 0.5, size - 0.25),
-    }[kind]
-    np.testing.assert_allclose(costs, expected, rtol=1e-5)
-    elsewhere = torch.where(hidden, predicted, predicted + 100)
-    assert torch.equal(held_out.costs(elsewhere), costs)
-
-
-def test_the_constant_is_the_median_of_what_is_shown():
-    y = noise(1, 1, 30, 30) ** 2
-    held_out = hold_out(y, loss=L2)
-    typical = np.nanmedian(held_out.shown.numpy())
-    expected = np.mean((y[held_out.hidden].numpy() - typical) ** 2)
-    assert held_out.score_of_a_constant() == pytest.approx(expected, rel=0.01)
-    spoilt = replace(held_out, y=torch.where(held_out.hidden, y + 1e3, y))
-    assert spoilt.score_of_a_constant() == pytest.approx(
-        np.mean((y[held_out.hidden].numpy() + 1e3 - typical) ** 2), rel=0.01
-    )
-
-
-def test_the_score_is_the_true_error_and_a_constant():
-    """Noise adds the same variance to the score of any blind prediction (Kobayashi et al. 2020, Eq. 5)."""
-    truth, deviation = torch.from_numpy(np.random.default_rng(0).random((1, 1, 200, 200))).float(), 0.7
-    held_out = hold_out(truth + noise(*truth.shape, seed=5, deviation=deviation), fraction=0.5, loss=L2)
-    predictions = [truth + 0.3, 0.5 * truth, truth + noise(*truth.shape, seed=9, deviation=0.4)]
-    trials = []
-    for predicted in predictions:
-        costs = held_out.costs(predicted)
-        trial = Trial("some", None, math.nan, costs)
-        error = float((predicted - truth)[held_out.hidden].square().mean())
-        assert trial.score - deviation**2 == pytest.approx(
-            error, abs=4 * float(costs.std()) / costs.numel() ** 0.5
-        )
-        trials.append((trial, error))
-    for trial, error in trials[1:]:
-        found = difference(trial, trials[0][0])
-        assert abs(found.mean - (error - trials[0][1])) < 4 * found.error
-        alone = math.hypot(*(float(t.costs.std()) / t.costs.numel() ** 0.5 for t in (trial, trials[0][0])))
-        assert found.error < 0.8 * alone  # the noise is common to both
-
-
-def test_a_trial_without_a_finite_score_is_the_worst():
-    costs = torch.tensor([1.0, math.inf])
-    assert Trial("a", None, 0.0, costs).score == math.inf
-    assert Trial("a", None, 0.0, torch.tensor([1.0, math.nan])).score == math.inf
-    assert Trial("a", None, 0.0, torch.tensor([1.0, 2.0])).score == 1.5
-
-
-def test_equal_methods_differ_significantly_one_time_in_twenty_and_others_nearly_always():
-    generator = torch.Generator().manual_seed(0)
-    found = Counter()
-    for _ in range(400):
-        common = torch.randn(300, generator=generator).square() * 5  # noise hits both alike
-        own = torch.randn(2, 300, generator=generator)
-        for name, shift in (("equal", 0.0), ("worse", 0.5)):
-            trials = [Trial(name, None, 0.0, common + own[0] + shift), Trial("b", None, 0.0, common + own[1])]
-            d = difference(*trials)
-            back = difference(*trials[::-1])
-            assert (back.mean, back.error) == pytest.approx((-d.mean, d.error))
-            found[name] += d.significant
-    assert 0.02 < found["equal"] / 400 < 0.09
-    assert found["worse"] > 396
-
-
-def test_the_standard_error_is_that_of_the_paired_differences():
-    a, b = noise(50, seed=1), noise(50, seed=2)
-    d = difference(Trial("a", None, 0.0, a), Trial("b", None, 0.0, b))
-    assert d.mean == pytest.approx(float((a - b).mean()), rel=1e-4)
-    assert d.error == pytest.approx(np.std((a - b).numpy(), ddof=1) / math.sqrt(50), rel=1e-5)
-
-
-def test_one_value_tells_nothing_apart():
-    one, other = (Trial("a", None, 0.0, torch.tensor([value])) for value in (1.0, 50.0))
-    assert not difference(one, other).significant
-
-
 # ---- a mean of several methods ----
-
-
-def predicted(name, errors, loss=L2):
-    return Trial(name, None, 0.0, loss.each(errors), 0, errors)
-
-
-@pytest.mark.parametrize("kind", ["l1", "l2"])
-def test_methods_that_are_wrong_in_other_ways_are_mixed_by_half_of_the_best_weight(kind):
-    loss, common = MaskedLoss(kind), noise(4000, deviation=0.3)
-    one, other = (predicted(n, common + noise(4000, seed=s), loss) for n, s in (("one", 1), ("other", 2)))
-    mixture = mix(one, [other], loss)
-    assert mixture.weights == pytest.approx({"one": 0.75, "other": 0.25}, abs=0.03)
-    errors = sum(mixture.weights[t.name] * t.errors for t in (one, other))
-    assert mixture.trial.score == pytest.approx(float(loss.each(errors).mean()), rel=1e-5)
-    assert mixture.trial.score < min(one.score, other.score)
-
-
-def test_nothing_is_mixed_in_that_helps_by_chance_or_hardly_or_not():
-    near, far = noise(2000, seed=1, deviation=0.1), noise(2000, seed=2)
-    first = predicted("first", near)
-    assert mix(first, [predicted("far", far)], L2).weights == {"first": 1.0}
-    assert mix(first, [predicted("worse", 1.2 * near)], L2).weights == {"first": 1.0}
-    helps = predicted("helps", -near)
-    assert mix(first, [helps], L2).weights["helps"] > 0.2
-    failed = replace(helps, costs=torch.full((2000,), math.inf))
-    assert mix(first, [failed], L2).weights == {"first": 1.0}
-    few = [predicted(str(seed), noise(6, seed=seed)) for seed in range(40)]
-    assert sum(len(mix(a, [b], L2).weights) == 1 for a, b in itertools.pairwise(few)) > 30
-    one, other = (predicted(name, torch.tensor([value])) for name, value in (("a", 1.0), ("b", -1.0)))
-    assert mix(one, [other], L2).weights == {"a": 1.0}  # one value tells nothing
 
 
 LOW, HIGH = fixed("low", 4.0), fixed("high", 8.0)

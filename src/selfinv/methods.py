@@ -14,12 +14,13 @@ from torch import Tensor
 
 from selfinv.arrangement import is_on_grid, together_of
 from selfinv.functionals import Box, Fidelity, Huber, SquaredL2, noise_scale
+from selfinv.held_out import MOST
 from selfinv.learning.losses import choose_loss
 from selfinv.learning.masks import drawn_shape
 from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
 from selfinv.learning.solver import SSI
 from selfinv.operators import LinearOperator
-from selfinv.selection import MOST, Candidate, SelfTuned
+from selfinv.selection import Candidate, SelfTuned
 from selfinv.solvers.base import Forward, Solver
 from selfinv.solvers.chambolle_pock import ChambollePock
 from selfinv.solvers.conjugate_gradient import ConjugateGradient, paper_conjugate_gradient

@@ -1,21 +1,8 @@
-r"""The blind score: hide some measured values, solve on the rest, and see how the hidden ones are predicted.
+"""Tune methods by the blind score, choose between them, and solve once more on all values.
 
-Noise in a hidden value cannot be predicted from the others, signal can; so up to a constant that is the same
-for all, the score
-
-.. math:: \frac1{|J|} \sum_{i \in J} \rho\bigl((A \hat x_{-J})_i - y_i\bigr)
-
-is the true error of the predicted measurement (Kobayashi et al. 2020, arXiv:2006.06156, Eq. 5; Batson & Royer
-2019, arXiv:1901.11365). It tunes any method and chooses between methods, for one image, without clean data
-or a noise model. The hidden values are NaN in what a solver is given, so that it cannot see them; and because
-all settings are scored on the same values, two of them differ by the mean of *paired* differences, whose
-standard error is far smaller than that of either score: "no significant difference" is then an answer too.
-
-What methods are wrong in differs, and a mean of them may be better than each (stacking: Wolpert 1992,
-doi:10.1016/S0893-6080(05)80023-1; Breiman 1996, doi:10.1007/BF00117832). The weight is told by hidden values
-too. Of errors that the operator hides they know nothing, and a method that comes first makes fewer of those:
-so another one gets half of the weight that hidden values ask for, which has three quarters of the gain there
-and does no harm as long as a quarter of that weight is right for the object.
+Hide some measured values, solve on the rest, and see how the hidden ones are predicted (`selfinv.held_out`):
+that tunes any method and chooses between methods, for one image, without clean data or a noise model
+(`selfinv.trials`).
 """
 
 from __future__ import annotations
@@ -32,171 +19,17 @@ import torch
 from torch import Tensor
 
 from selfinv.arrangement import together_of
-from selfinv.independence import widen
+from selfinv.held_out import MAX_FOLDS, MOST, HeldOut, count_folds, hold_out
 from selfinv.learning.losses import MaskedLoss, choose_loss
-from selfinv.learning.masks import drawn_shape
-from selfinv.learning.measurement import FEWEST, sets_in
-from selfinv.learning.random import generator_for
 from selfinv.solvers.base import Forward, Phase, Solver, Status, seed_of_attempt
+from selfinv.trials import Mixture, Trial, difference, mix
 from selfinv.types import InputError, SelfinvWarning
-
-ENOUGH = 5000  # hidden values at which the score tells settings apart that differ by some hundredths of a dB
-MOST = 0.1  # of the values
-MAX_FOLDS = 5  # sets of hidden values, on small images
 
 MAX_TRIALS = 14  # of one candidate
 FINAL = "final"
 ATTEMPTS = 3  # of a candidate that may fail
-LEAST_WEIGHT = 0.1  # asked for: less is not worth another solve
 CONVINCING = 3.0  # standard errors: what is put in the first's place is the best of some ten settings
-WEIGHTS = [k / 100 for k in range(101)]
 FINISHED = replace(Status.CONVERGED, message="finished: method and settings chosen by held-out values")
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Measured values set apart to score predictions with.
-
-    Parameters
-    ----------
-    y
-        The measurement, ``batch channel *space``, NaN where missing.
-    hidden
-        True where a value is set apart; the same shape.
-    loss
-        What a deviation costs.
-    blind_spot
-        How far around each of these values nothing is shown either, along each spatial axis: where noise is
-        correlated, neighbours tell of it (`selfinv.independence`).
-    """
-
-    y: Tensor
-    hidden: Tensor
-    loss: MaskedLoss
-    blind_spot: tuple[int, ...] = ()
-
-    @property
-    def shown(self) -> Tensor:
-        """What a solver may see: NaN in place of the hidden values."""
-        concealed = widen(self.hidden, self.blind_spot) if any(self.blind_spot) else self.hidden
-        return self.y.masked_fill(concealed, torch.nan)
-
-    def score_of_a_constant(self) -> float:
-        """The score of predicting the median of what is shown everywhere."""
-        shown = self.shown
-        typical = shown[torch.isfinite(shown)].median()
-        return float(self.costs(typical.expand_as(self.y)).mean(dtype=torch.float64))
-
-    def errors(self, predicted: Tensor) -> Tensor:
-        """The error of every hidden value, 1-D."""
-        return (predicted - self.y)[self.hidden & torch.isfinite(self.y)]
-
-    def costs(self, predicted: Tensor) -> Tensor:
-        """The cost of every hidden value, 1-D, in the loss's units."""
-        return self.loss.each(self.errors(predicted))
-
-
-def hold_out(
-    y: Tensor,
-    *,
-    fraction: float | None = None,
-    most: float = MOST,
-    loss: MaskedLoss | None = None,
-    blind_spot: tuple[int, ...] = (),
-    together: tuple[int, ...] = (),
-    seed: int = 0,
-    fold: int = 0,
-) -> HeldOut:
-    """Set a random set of measured values apart.
-
-    Parameters
-    ----------
-    fraction
-        Of the values; None takes 2 %, more of a small image so that there are some 5000, at most ``most``.
-    loss
-        None chooses by the data (`choose_loss`).
-    blind_spot
-        See `HeldOut`; so many fewer values are then set apart.
-    together
-        Axes along which values are set apart together (`LinearOperator.together`).
-    fold
-        Which one of the sets that this seed gives; no value is in two of them.
-    """
-    measured = int(torch.isfinite(y).sum())
-    share = _share(measured, fraction, blind_spot, most)
-    drawn = drawn_shape(y.shape, joint_channels=False, together=together)
-    share = max(share, min(0.1, FEWEST / int(sets_in(torch.isfinite(y), drawn).sum())))
-    place = (torch.rand(drawn, generator=generator_for(seed)) / share).expand(y.shape)
-    hidden = ((place >= fold) & (place < fold + 1)).to(y.device) & torch.isfinite(y)
-    if not hidden.any():
-        hidden.view(-1)[int(torch.isfinite(y).view(-1).nonzero()[(measured // 2 + fold) % measured])] = True
-    return HeldOut(y, hidden, loss or choose_loss(y), tuple(blind_spot))
-
-
-def count_folds(y: Tensor, fraction: float | None = None, blind_spot: tuple[int, ...] = ()) -> int:
-    """How many disjoint sets of hidden values it takes to have enough of them, at most `MAX_FOLDS`."""
-    measured = int(torch.isfinite(y).sum())
-    share = _share(measured, fraction, blind_spot)
-    return max(1, min(MAX_FOLDS, int(1 / share), round(ENOUGH / (share * measured))))
-
-
-def _share(measured: int, fraction: float | None, blind_spot: tuple[int, ...], most: float = MOST) -> float:
-    if measured < 2:
-        raise InputError("there are fewer than 2 measured values; nothing can be set apart to score with")
-    share = min(most, max(0.02, ENOUGH / measured)) if fraction is None else fraction
-    if not 0.0 < share < 1.0:
-        raise InputError(f"the held-out fraction must lie in (0, 1), got {fraction}")
-    return share / math.prod(2 * b + 1 for b in blind_spot)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One setting of one method, and how well it predicted the hidden values.
-
-    Parameters
-    ----------
-    name, setting
-        The method, and the value of its one tuned parameter.
-    costs
-        The cost of every hidden value.
-    steps
-        Iterations that were taken for it.
-    errors
-        How far every hidden value was predicted too high.
-    """
-
-    name: str
-    parameter: str | None
-    setting: float
-    costs: Tensor = field(repr=False)
-    steps: int = 0
-    errors: Tensor = field(repr=False, default_factory=lambda: torch.empty(0))
-
-    @property
-    def score(self) -> float:
-        """The mean cost; lower is better."""
-        mean = float(self.costs.mean(dtype=torch.float64))
-        return mean if math.isfinite(mean) else math.inf
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How much worse one trial is than another, with the standard error of the paired difference."""
-
-    mean: float
-    error: float
-
-    @property
-    def significant(self) -> bool:
-        """Beyond two standard errors."""
-        return abs(self.mean) > 2.0 * self.error
-
-
-def difference(trial: Trial, other: Trial) -> Difference:
-    """``trial`` minus ``other``, value by value on the same hidden values."""
-    paired = (trial.costs - other.costs).double()
-    error = float(paired.std()) / math.sqrt(paired.numel()) if paired.numel() > 1 else math.inf
-    return Difference(float(paired.mean()), error)
 
 
 @dataclass(frozen=True)
@@ -358,12 +191,10 @@ class SelfTuned:
 
     def estimate(self, state: SelfTunedState) -> Tensor:
         """The best object so far: of the settings tried, before there is one, of the solve going on."""
-        if not state.finished:
-            return state.latest() if state.kept is None else state.kept
-        if state.mixture is None:
-            return state.latest()
-        parts = [(state.mixture.weights[name], *final) for name, final in state.finals.items()]
-        return sum((w * solver.estimate(inner) for w, solver, inner in parts), start=torch.zeros(()))
+        if state.mixture is not None:
+            parts = ((w, *state.finals[name]) for name, w in state.mixture.weights.items())
+            return sum((w * solver.estimate(inner) for w, solver, inner in parts), start=torch.zeros(()))
+        return state.latest() if state.kept is None or state.finished else state.kept
 
     # ---- the search: every `yield` is the end of one step of a solver ----
 
@@ -380,22 +211,22 @@ class SelfTuned:
         others = [trial for trial in state.best.values() if trial is not chosen] if self.mixed else []
         mixture = mix(chosen, others, state.held_out.loss)
         candidates = {candidate.name: candidate for candidate in self.candidates}
-        for name in [*(n for n in mixture.weights if n != chosen.name), chosen.name]:
-            final = _final(candidates[name], state, operator, seed, ends.get(name))
-            if name == chosen.name:
-                yield from final
-                continue
+
+        def final(name: str) -> Generator[None, None, None]:
+            yield from _final(candidates[name], state, operator, seed, ends.get(name))
+            assert state.solver is not None
+            state.finals[name] = state.solver, state.inner
+
+        for name in [n for n in mixture.weights if n != chosen.name]:
             try:
-                yield from final
-                assert state.solver is not None
-                if state.solver.status(state.inner).failed or not bool(torch.isfinite(state.latest()).all()):
+                yield from final(name)
+                solver, inner = state.finals[name]
+                if solver.status(inner).failed or not bool(torch.isfinite(solver.estimate(inner)).all()):
                     raise InputError("its last solve failed")
-                state.finals[name] = state.solver, state.inner
             except InputError as error:
                 state.skipped[name] = str(error)
                 mixture = mixture.without(name)
-        assert state.solver is not None
-        state.finals[chosen.name] = state.solver, state.inner
+        yield from final(chosen.name)  # the last: how it ended is how the run ended
         state.chosen = state.best[chosen.name]
         if len(mixture.weights) > 1:
             state.mixture = mixture
@@ -410,56 +241,6 @@ class SelfTuned:
             if trial is lowest or worse.mean <= max(CONVINCING * worse.error, margin):
                 return trial
         return lowest
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """A mean of several methods' results.
-
-    Parameters
-    ----------
-    weights
-        Of each method, of sum 1.
-    trial
-        How well it predicts the hidden values.
-    """
-
-    weights: dict[str, float]
-    trial: Trial
-
-    def without(self, name: str) -> Mixture:
-        """The same weights of the others, one to another."""
-        left = {n: w for n, w in self.weights.items() if n != name}
-        return replace(self, weights={n: w / sum(left.values()) for n, w in left.items()})
-
-    def __str__(self) -> str:
-        return " + ".join(f"{weight:.2f} {name}" for name, weight in self.weights.items())
-
-
-def mix(first: Trial, others: Sequence[Trial], loss: MaskedLoss) -> Mixture:
-    """The mean of methods that predicts hidden values best; of some there may be nothing in it.
-
-    They are mixed in one after the other, with half of the weight that is best.
-    """
-    mixture = Mixture({first.name: 1.0}, first)
-    if not math.isfinite(first.score):
-        return mixture
-    for other in (trial for trial in others if math.isfinite(trial.score)):
-        trials = [_between(mixture.trial, other, weight, loss) for weight in WEIGHTS]
-        best = min(trials, key=lambda trial: trial.score)
-        weight = best.setting
-        if weight < LEAST_WEIGHT or not difference(mixture.trial, best).significant:
-            continue
-        weights = {name: (1.0 - 0.5 * weight) * w for name, w in mixture.weights.items()}
-        mixture = Mixture(
-            weights | {other.name: 0.5 * weight}, _between(mixture.trial, other, 0.5 * weight, loss)
-        )
-    return mixture
-
-
-def _between(trial: Trial, other: Trial, weight: float, loss: MaskedLoss) -> Trial:
-    errors = torch.lerp(trial.errors, other.errors, weight)
-    return Trial("mean", "weight", weight, loss.each(errors), errors=errors)
 
 
 def _final(

@@ -141,8 +141,8 @@ def test_a_halo_of_defocus_and_spherical_aberration_is_said_to_be_like_the_objec
 
 
 def test_held_out_values_veto_a_worse_psf(monkeypatch):
-    from selfinv.selection import Difference
     from selfinv.semiblind import fit
+    from selfinv.trials import Difference
 
     image, _ = blurred(microscope(3.0))
     monkeypatch.setattr(fit, "_guard", lambda *_: Difference(1.0, 0.1))

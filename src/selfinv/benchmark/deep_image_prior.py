@@ -7,12 +7,12 @@ import math
 import torch
 
 from selfinv.benchmark.problem import Problem, Restored
+from selfinv.held_out import hold_out
 from selfinv.learning.inverter import Head, build_inverter
 from selfinv.learning.measurement import gain
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.presets import ssi
 from selfinv.learning.random import generator_for
-from selfinv.selection import hold_out
 
 LEARNING_RATE = 0.01
 CHECK_EVERY = 10

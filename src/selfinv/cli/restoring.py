@@ -193,7 +193,7 @@ def carry_out(
             f"no model was written to {job.save_model}: the image is by {chosen}, "
             "which trains none; --method ssi-network keeps the network in any case"
         )
-    if job.save_model is not None and result.model is not None and "mixture" in result.stats:
+    elif job.save_model is not None and "mixture" in result.stats:
         say(f"{job.save_model} holds the network alone, without what was mixed into this image")
     if not job.quiet:
         if job.image.axes is None and job.image.data.ndim > 2:

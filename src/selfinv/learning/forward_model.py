@@ -10,7 +10,7 @@ from torch import Tensor
 
 from selfinv.arrangement import for_network, for_operator
 from selfinv.learning.normalisation import Normalisation
-from selfinv.operators import LinearOperator, random_like
+from selfinv.operators import LinearOperator, device_of, random_like
 from selfinv.solvers.base import Forward
 from selfinv.types import InputError, spatial_index
 
@@ -63,7 +63,7 @@ class ForwardModel:
         an eighth of the object (of short axes, four samples) to each side.
         """
         light = self._linear.adjoint(
-            self._linear(torch.ones(1, 1, *self._linear.in_shape, device=self._device))
+            self._linear(torch.ones(1, 1, *self._linear.in_shape, device=device_of(self._linear)))
         )
         x = torch.zeros_like(light).flatten()
         brightest = int(light.argmax())
@@ -96,10 +96,6 @@ class ForwardModel:
         if not isinstance(self.operator, LinearOperator):
             raise InputError("the operator is not linear; it has no adjoint")
         return self.operator
-
-    @property
-    def _device(self) -> torch.device:
-        return next((buffer.device for buffer in self._linear.buffers()), torch.device("cpu"))
 
     @property
     def _scale(self) -> float:

@@ -16,7 +16,7 @@ from selfinv.learning.masks import drawn_shape
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
-from selfinv.operators import LinearOperator
+from selfinv.operators import LinearOperator, device_of
 from selfinv.solvers.base import Forward
 from selfinv.types import InputError, Shape, spatial_index
 
@@ -188,8 +188,7 @@ def gain(operator: Forward) -> float:
     """What an operator makes of a constant object of 1, on average; 1 if that is nothing or not known."""
     if not isinstance(operator, LinearOperator):
         return 1.0
-    device = next((b.device for b in operator.buffers()), None)
-    one = operator(torch.ones(1, 1, *operator.in_shape, device=device))
+    one = operator(torch.ones(1, 1, *operator.in_shape, device=device_of(operator)))
     mean = float(one.double().mean())
     return mean if abs(mean) > 1e-6 else 1.0
 

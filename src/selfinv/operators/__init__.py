@@ -1,7 +1,16 @@
 """Forward operators: how an object becomes a measurement."""
 
 from selfinv.operators.adapters import from_deepinv, from_pylops, from_scipy
-from selfinv.operators.base import Adjoint, Composition, LinearOperator, Scaled, dot_test, norm, random_like
+from selfinv.operators.base import (
+    Adjoint,
+    Composition,
+    LinearOperator,
+    Scaled,
+    device_of,
+    dot_test,
+    norm,
+    random_like,
+)
 from selfinv.operators.channels import ChannelMixing, EachChannel
 from selfinv.operators.convolution import Boundary, Convolution
 from selfinv.operators.edges import choose_boundary
@@ -37,6 +46,7 @@ __all__ = [
     "Surround",
     "as_real",
     "choose_boundary",
+    "device_of",
     "dot_test",
     "from_deepinv",
     "from_pylops",

@@ -265,9 +265,13 @@ class Scaled(LinearOperator):
 
 def random_like(operator: LinearOperator, shape: Shape, dtype: torch.dtype, seed: int) -> Tensor:
     """Normally distributed numbers on the operator's device."""
-    device = next((b.device for b in operator.buffers()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=dtype).to(device)
+    return torch.randn(shape, generator=generator, dtype=dtype).to(device_of(operator))
+
+
+def device_of(operator: LinearOperator) -> torch.device:
+    """Where an operator's numbers are; the CPU if it has none."""
+    return next((buffer.device for buffer in operator.buffers()), torch.device("cpu"))
 
 
 def norm(

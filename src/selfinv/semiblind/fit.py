@@ -25,10 +25,11 @@ import torch
 from selfinv.learning.measurement import object_pads
 from selfinv.methods import Request, solver_for
 from selfinv.operators import Convolution, choose_boundary
-from selfinv.selection import Difference, SelfTunedState, difference
+from selfinv.selection import SelfTunedState
 from selfinv.semiblind.families import POINTS, PSFFamily
 from selfinv.semiblind.spectrum import Spectrum, first_guess, misfit, unlike
 from selfinv.solvers.base import run
+from selfinv.trials import Difference, difference
 from selfinv.types import InputError, check_contrast, check_image, guess_axes, parse_axes
 
 Floats = npt.NDArray[np.float64]

@@ -1,0 +1,126 @@
+r"""Measured values set apart: nobody sees them, and how they are predicted is a method's score.
+
+Noise in a hidden value cannot be predicted from the others, signal can; so up to a constant that is the same
+for all, the score
+
+.. math:: \frac1{|J|} \sum_{i \in J} \rho\bigl((A \hat x_{-J})_i - y_i\bigr)
+
+is the true error of the predicted measurement (Kobayashi et al. 2020, arXiv:2006.06156, Eq. 5; Batson & Royer
+2019, arXiv:1901.11365). It tunes any method and chooses between methods, for one image, without clean data
+or a noise model. The hidden values are NaN in what a solver is given, so that it cannot see them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from selfinv.independence import widen
+from selfinv.learning.losses import MaskedLoss, choose_loss
+from selfinv.learning.masks import drawn_shape
+from selfinv.learning.measurement import FEWEST, sets_in
+from selfinv.learning.random import generator_for
+from selfinv.types import InputError
+
+ENOUGH = 5000  # hidden values at which the score tells settings apart that differ by some hundredths of a dB
+MOST = 0.1  # of the values
+MAX_FOLDS = 5  # sets of hidden values, on small images
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Measured values set apart to score predictions with.
+
+    Parameters
+    ----------
+    y
+        The measurement, ``batch channel *space``, NaN where missing.
+    hidden
+        True where a value is set apart; the same shape.
+    loss
+        What a deviation costs.
+    blind_spot
+        How far around each of these values nothing is shown either, along each spatial axis: where noise is
+        correlated, neighbours tell of it (`selfinv.independence`).
+    """
+
+    y: Tensor
+    hidden: Tensor
+    loss: MaskedLoss
+    blind_spot: tuple[int, ...] = ()
+
+    @property
+    def shown(self) -> Tensor:
+        """What a solver may see: NaN in place of the hidden values."""
+        concealed = widen(self.hidden, self.blind_spot) if any(self.blind_spot) else self.hidden
+        return self.y.masked_fill(concealed, torch.nan)
+
+    def score_of_a_constant(self) -> float:
+        """The score of predicting the median of what is shown everywhere."""
+        shown = self.shown
+        typical = shown[torch.isfinite(shown)].median()
+        return float(self.costs(typical.expand_as(self.y)).mean(dtype=torch.float64))
+
+    def errors(self, predicted: Tensor) -> Tensor:
+        """The error of every hidden value, 1-D."""
+        return (predicted - self.y)[self.hidden & torch.isfinite(self.y)]
+
+    def costs(self, predicted: Tensor) -> Tensor:
+        """The cost of every hidden value, 1-D, in the loss's units."""
+        return self.loss.each(self.errors(predicted))
+
+
+def hold_out(
+    y: Tensor,
+    *,
+    fraction: float | None = None,
+    most: float = MOST,
+    loss: MaskedLoss | None = None,
+    blind_spot: tuple[int, ...] = (),
+    together: tuple[int, ...] = (),
+    seed: int = 0,
+    fold: int = 0,
+) -> HeldOut:
+    """Set a random set of measured values apart.
+
+    Parameters
+    ----------
+    fraction
+        Of the values; None takes 2 %, more of a small image so that there are some 5000, at most ``most``.
+    loss
+        None chooses by the data (`choose_loss`).
+    blind_spot
+        See `HeldOut`; so many fewer values are then set apart.
+    together
+        Axes along which values are set apart together (`LinearOperator.together`).
+    fold
+        Which one of the sets that this seed gives; no value is in two of them.
+    """
+    measured = int(torch.isfinite(y).sum())
+    share = _share(measured, fraction, blind_spot, most)
+    drawn = drawn_shape(y.shape, joint_channels=False, together=together)
+    share = max(share, min(0.1, FEWEST / int(sets_in(torch.isfinite(y), drawn).sum())))
+    place = (torch.rand(drawn, generator=generator_for(seed)) / share).expand(y.shape)
+    hidden = ((place >= fold) & (place < fold + 1)).to(y.device) & torch.isfinite(y)
+    if not hidden.any():
+        hidden.view(-1)[int(torch.isfinite(y).view(-1).nonzero()[(measured // 2 + fold) % measured])] = True
+    return HeldOut(y, hidden, loss or choose_loss(y), tuple(blind_spot))
+
+
+def count_folds(y: Tensor, fraction: float | None = None, blind_spot: tuple[int, ...] = ()) -> int:
+    """How many disjoint sets of hidden values it takes to have enough of them, at most `MAX_FOLDS`."""
+    measured = int(torch.isfinite(y).sum())
+    share = _share(measured, fraction, blind_spot)
+    return max(1, min(MAX_FOLDS, int(1 / share), round(ENOUGH / (share * measured))))
+
+
+def _share(measured: int, fraction: float | None, blind_spot: tuple[int, ...], most: float = MOST) -> float:
+    if measured < 2:
+        raise InputError("there are fewer than 2 measured values; nothing can be set apart to score with")
+    share = min(most, max(0.02, ENOUGH / measured)) if fraction is None else fraction
+    if not 0.0 < share < 1.0:
+        raise InputError(f"the held-out fraction must lie in (0, 1), got {fraction}")
+    return share / math.prod(2 * b + 1 for b in blind_spot)

@@ -1,0 +1,126 @@
+"""What was tried, compared on the same hidden values, and the mean of methods that predicts them best.
+
+Because all settings are scored on the same values, two of them differ by the mean of *paired* differences,
+whose standard error is far smaller than that of either score: "no significant difference" is then an answer
+too.
+
+What methods are wrong in differs, and a mean of them may be better than each (stacking: Wolpert 1992,
+doi:10.1016/S0893-6080(05)80023-1; Breiman 1996, doi:10.1007/BF00117832). The weight is told by hidden values
+too. Of errors that the operator hides they know nothing, and a method that comes first makes fewer of those:
+so another one gets half of the weight that hidden values ask for, which has three quarters of the gain there
+and does no harm as long as a quarter of that weight is right for the object.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from selfinv.learning.losses import MaskedLoss
+
+LEAST_WEIGHT = 0.1  # asked for: less is not worth another solve
+WEIGHTS = [k / 100 for k in range(101)]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting of one method, and how well it predicted the hidden values.
+
+    Parameters
+    ----------
+    name, setting
+        The method, and the value of its one tuned parameter.
+    costs
+        The cost of every hidden value.
+    steps
+        Iterations that were taken for it.
+    errors
+        How far every hidden value was predicted too high.
+    """
+
+    name: str
+    parameter: str | None
+    setting: float
+    costs: Tensor = field(repr=False)
+    steps: int = 0
+    errors: Tensor = field(repr=False, default_factory=lambda: torch.empty(0))
+
+    @property
+    def score(self) -> float:
+        """The mean cost; lower is better."""
+        mean = float(self.costs.mean(dtype=torch.float64))
+        return mean if math.isfinite(mean) else math.inf
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much worse one trial is than another, with the standard error of the paired difference."""
+
+    mean: float
+    error: float
+
+    @property
+    def significant(self) -> bool:
+        """Beyond two standard errors."""
+        return abs(self.mean) > 2.0 * self.error
+
+
+def difference(trial: Trial, other: Trial) -> Difference:
+    """``trial`` minus ``other``, value by value on the same hidden values."""
+    paired = (trial.costs - other.costs).double()
+    error = float(paired.std()) / math.sqrt(paired.numel()) if paired.numel() > 1 else math.inf
+    return Difference(float(paired.mean()), error)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A mean of several methods' results.
+
+    Parameters
+    ----------
+    weights
+        Of each method, of sum 1.
+    trial
+        How well it predicts the hidden values.
+    """
+
+    weights: dict[str, float]
+    trial: Trial
+
+    def without(self, name: str) -> Mixture:
+        """The same weights of the others, one to another."""
+        left = {n: w for n, w in self.weights.items() if n != name}
+        return replace(self, weights={n: w / sum(left.values()) for n, w in left.items()})
+
+    def __str__(self) -> str:
+        return " + ".join(f"{weight:.2f} {name}" for name, weight in self.weights.items())
+
+
+def mix(first: Trial, others: Sequence[Trial], loss: MaskedLoss) -> Mixture:
+    """The mean of methods that predicts hidden values best; of some there may be nothing in it.
+
+    They are mixed in one after the other, with half of the weight that is best.
+    """
+    mixture = Mixture({first.name: 1.0}, first)
+    if not math.isfinite(first.score):
+        return mixture
+    for other in (trial for trial in others if math.isfinite(trial.score)):
+        trials = [_between(mixture.trial, other, weight, loss) for weight in WEIGHTS]
+        best = min(trials, key=lambda trial: trial.score)
+        weight = best.setting
+        if weight < LEAST_WEIGHT or not difference(mixture.trial, best).significant:
+            continue
+        weights = {name: (1.0 - 0.5 * weight) * w for name, w in mixture.weights.items()}
+        mixture = Mixture(
+            weights | {other.name: 0.5 * weight}, _between(mixture.trial, other, 0.5 * weight, loss)
+        )
+    return mixture
+
+
+def _between(trial: Trial, other: Trial, weight: float, loss: MaskedLoss) -> Trial:
+    errors = torch.lerp(trial.errors, other.errors, weight)
+    return Trial("mean", "weight", weight, loss.each(errors), errors=errors)

@@ -1,0 +1,111 @@
+"""Trials compared on the same hidden values, and a mean of several methods."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from selfinv.held_out import hold_out
+from selfinv.learning.losses import MaskedLoss
+from selfinv.trials import Trial, difference, mix
+
+L2 = MaskedLoss("l2")
+
+
+def noise(*shape, seed=0, deviation=1.0):
+    return deviation * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_score_is_the_true_error_and_a_constant():
+    """Noise adds the same variance to the score of any blind prediction (Kobayashi et al. 2020, Eq. 5)."""
+    truth, deviation = torch.from_numpy(np.random.default_rng(0).random((1, 1, 200, 200))).float(), 0.7
+    held_out = hold_out(truth + noise(*truth.shape, seed=5, deviation=deviation), fraction=0.5, loss=L2)
+    predictions = [truth + 0.3, 0.5 * truth, truth + noise(*truth.shape, seed=9, deviation=0.4)]
+    trials = []
+    for predicted in predictions:
+        costs = held_out.costs(predicted)
+        trial = Trial("some", None, math.nan, costs)
+        error = float((predicted - truth)[held_out.hidden].square().mean())
+        assert trial.score - deviation**2 == pytest.approx(
+            error, abs=4 * float(costs.std()) / costs.numel() ** 0.5
+        )
+        trials.append((trial, error))
+    for trial, error in trials[1:]:
+        found = difference(trial, trials[0][0])
+        assert abs(found.mean - (error - trials[0][1])) < 4 * found.error
+        alone = math.hypot(*(float(t.costs.std()) / t.costs.numel() ** 0.5 for t in (trial, trials[0][0])))
+        assert found.error < 0.8 * alone  # the noise is common to both
+
+
+def test_a_trial_without_a_finite_score_is_the_worst():
+    costs = torch.tensor([1.0, math.inf])
+    assert Trial("a", None, 0.0, costs).score == math.inf
+    assert Trial("a", None, 0.0, torch.tensor([1.0, math.nan])).score == math.inf
+    assert Trial("a", None, 0.0, torch.tensor([1.0, 2.0])).score == 1.5
+
+
+def test_equal_methods_differ_significantly_one_time_in_twenty_and_others_nearly_always():
+    generator = torch.Generator().manual_seed(0)
+    found = Counter()
+    for _ in range(400):
+        common = torch.randn(300, generator=generator).square() * 5  # noise hits both alike
+        own = torch.randn(2, 300, generator=generator)
+        for name, shift in (("equal", 0.0), ("worse", 0.5)):
+            trials = [Trial(name, None, 0.0, common + own[0] + shift), Trial("b", None, 0.0, common + own[1])]
+            d = difference(*trials)
+            back = difference(*trials[::-1])
+            assert (back.mean, back.error) == pytest.approx((-d.mean, d.error))
+            found[name] += d.significant
+    assert 0.02 < found["equal"] / 400 < 0.09
+    assert found["worse"] > 396
+
+
+def test_the_standard_error_is_that_of_the_paired_differences():
+    a, b = noise(50, seed=1), noise(50, seed=2)
+    d = difference(Trial("a", None, 0.0, a), Trial("b", None, 0.0, b))
+    assert d.mean == pytest.approx(float((a - b).mean()), rel=1e-4)
+    assert d.error == pytest.approx(np.std((a - b).numpy(), ddof=1) / math.sqrt(50), rel=1e-5)
+
+
+def test_one_value_tells_nothing_apart():
+    one, other = (Trial("a", None, 0.0, torch.tensor([value])) for value in (1.0, 50.0))
+    assert not difference(one, other).significant
+
+
+# ---- a mean of several methods ----
+
+
+def predicted(name, errors, loss=L2):
+    return Trial(name, None, 0.0, loss.each(errors), 0, errors)
+
+
+@pytest.mark.parametrize("kind", ["l1", "l2"])
+def test_methods_that_are_wrong_in_other_ways_are_mixed_by_half_of_the_best_weight(kind):
+    loss, common = MaskedLoss(kind), noise(4000, deviation=0.3)
+    one, other = (predicted(n, common + noise(4000, seed=s), loss) for n, s in (("one", 1), ("other", 2)))
+    mixture = mix(one, [other], loss)
+    assert mixture.weights == pytest.approx({"one": 0.75, "other": 0.25}, abs=0.03)
+    errors = sum(mixture.weights[t.name] * t.errors for t in (one, other))
+    assert mixture.trial.score == pytest.approx(float(loss.each(errors).mean()), rel=1e-5)
+    assert mixture.trial.score < min(one.score, other.score)
+
+
+def test_nothing_is_mixed_in_that_helps_by_chance_or_hardly_or_not():
+    near, far = noise(2000, seed=1, deviation=0.1), noise(2000, seed=2)
+    first = predicted("first", near)
+    assert mix(first, [predicted("far", far)], L2).weights == {"first": 1.0}
+    assert mix(first, [predicted("worse", 1.2 * near)], L2).weights == {"first": 1.0}
+    helps = predicted("helps", -near)
+    assert mix(first, [helps], L2).weights["helps"] > 0.2
+    failed = replace(helps, costs=torch.full((2000,), math.inf))
+    assert mix(first, [failed], L2).weights == {"first": 1.0}
+    few = [predicted(str(seed), noise(6, seed=seed)) for seed in range(40)]
+    assert sum(len(mix(a, [b], L2).weights) == 1 for a, b in itertools.pairwise(few)) > 30
+    one, other = (predicted(name, torch.tensor([value])) for name, value in (("a", 1.0), ("b", -1.0)))
+    assert mix(one, [other], L2).weights == {"a": 1.0}  # one value tells nothing
