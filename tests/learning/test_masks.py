@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from selfinv.learning.masks import FILLS, ComplementaryPairs, Decaying, Grid, RandomPixels, neighbour_fill
+from selfinv.learning.masks import (
+    FILLS,
+    ComplementaryPairs,
+    Decaying,
+    Grid,
+    RandomPixels,
+    neighbour_fill,
+    widths_needed,
+)
 from selfinv.learning.random import generator_for
 from selfinv.types import InputError
 
@@ -101,3 +109,16 @@ def test_neighbour_fill_interpolates_and_reaches_across_large_holes():
     filled = neighbour_fill(ramp + 5, hidden, generator_for(0))
     assert filled.min() >= 5 - 1e-9
     assert filled.max() <= 6 + 1e-9
+
+
+@pytest.mark.parametrize("hole", [0, 1, 7, 40])
+def test_neighbour_fill_told_how_often_to_widen_fills_the_same(hole):
+    y = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    hidden = RandomPixels(0.25).hidden(y.shape, 0, seed=0)
+    hidden[..., 12 : 12 + hole, 12 : 12 + hole] = True
+    widths = widths_needed(hidden)
+    filled = neighbour_fill(y, hidden, generator_for(0))
+    assert torch.equal(neighbour_fill(y, hidden, generator_for(0), widths=widths), filled)
+    fewer = neighbour_fill(y, hidden, generator_for(0), widths=widths - 1)
+    assert widths == 1 or not torch.equal(fewer, filled)
+    assert widths == {0: 1, 1: 1, 7: 2, 40: 4}[hole]

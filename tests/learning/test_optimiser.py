@@ -112,7 +112,7 @@ def test_the_average_forgets_the_start_and_ends_as_an_exponential_mean():
     for value in values:
         with torch.no_grad():
             model.weight.fill_(value)
-        average.update(model)
+        average.update()
     expected = 4.0
     for value in values[1:]:
         expected = 0.5 * expected + 0.5 * value

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from selfinv.learning.symmetry import grid_symmetries, operator_symmetries
+from selfinv.learning.symmetry import Rearrangement, grid_symmetries, operator_symmetries
 from selfinv.operators import Convolution, Identity
 from selfinv.psf import gaussian
 
@@ -20,6 +20,19 @@ def test_all_symmetries_are_different_and_invertible(ndim, count):
     for s in symmetries:
         assert torch.equal(s.inverse(s(x)), x)
     assert torch.equal(symmetries[0](x), x)
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 6), (3, 4, 5)])
+def test_tables_of_places_do_what_the_symmetry_does_to_values_and_gradients(shape):
+    x = torch.randn(2, 3, *shape, requires_grad=True)
+    for s in grid_symmetries(len(shape)):
+        tables = Rearrangement.of(s, shape, x.device)
+        turned = tables(x)
+        assert torch.equal(turned, s(x))
+        assert torch.equal(tables.inverse(turned), x)
+        weights = torch.randn_like(turned)
+        (gradient,) = torch.autograd.grad((turned * weights).sum(), x)
+        assert torch.allclose(gradient, s.inverse(weights))
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,13 @@ def test_a_plane_in_any_number_of_blocks(counts):
     np.testing.assert_allclose(ours, expected, atol=1e-12)
 
 
+def test_uncut_on_request():
+    shape, kernel = (4096, 4096), (17, 17)
+    blocks = Blocks(shape, shape, kernel, (8, 8), whole=True)
+    assert [axis.count for axis in blocks.axes] == [1, 1]
+    assert len(Blocks(shape, shape, kernel, (8, 8)).places) > 1
+
+
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ doi:10.1109/ICCV.2009.5459271.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,8 @@ class ScaleLessons:
         Reductions to draw from.
     hidden
         The largest part of the simulated values that is hidden from the network; it is drawn each time.
+    few
+        How many reductions there are where each must be recorded before it is fast (on a GPU).
     """
 
     weight: float = 0.5
@@ -60,6 +63,7 @@ class ScaleLessons:
     renew: int = 20
     scales: tuple[float, float] = (0.6, 0.95)
     hidden: float = 0.5
+    few: int = 3
 
     def due(self, step: int, planned: int) -> bool:
         """Whether there is a lesson in this step."""
@@ -72,16 +76,37 @@ class ScaleLessons:
             return False
         return operator.for_shape(operator.out_shape) is not None
 
+    def draw(self, x: Tensor, data: Measurement, multiple: int, seed: int, step: int) -> Lesson | None:
+        """What to teach from the object ``x``; None if it is too small for that.
+
+        Parameters
+        ----------
+        x
+            The present reconstruction on the object's grid, in the network's units, without gradient.
+        multiple
+            Lessons have a multiple of this many samples along each axis.
+        """
+        small = reduced(x, self.scales, multiple, seed + 10, step, few=self.few if x.is_cuda else None)
+        if small is None:
+            return None
+        generator = generator_for(seed + 11, step)
+        turns = grid_symmetries(2)  # the operator comes after them, so it need not have these symmetries
+        small = turns[int(torch.randint(len(turns), (1,), generator=generator))](small)
+        if min(n - a - b for n, (a, b) in zip(small.shape[2:], data.pads, strict=True)) < multiple:
+            return None
+        share = self.hidden * float(torch.rand((), generator=generator))
+        return Lesson(small, torch.full((), share, device=x.device))  # a copy would wait for the GPU
+
     def teach(
         self,
         model: Inverter,
-        x: Tensor,
+        lesson: Lesson,
         data: Measurement,
+        operator: LinearOperator,
         likelihood: NoiseLikelihood,
-        seed: int,
-        step: int,
+        generator: torch.Generator,
     ) -> Tensor:
-        """How far the network is from the reduced object ``x``, shown to it measured, noisy and in part.
+        """How far the network is from a lesson's object, shown to it measured, noisy and in part.
 
         What the instrument shows of the error is not counted.
 
@@ -89,47 +114,66 @@ class ScaleLessons:
         ----------
         model
             In training; its running statistics stay those of the data, with which it is used.
-        x
-            The present reconstruction on the object's grid, in the network's units, without gradient.
-        data, likelihood
-            The instrument and its noise.
-        seed, step
-            Of the draws.
+        data, operator, likelihood
+            The instrument, for an object of the lesson's shape, and its noise.
+        generator
+            On the object's device.
         """
-        settings = model.network.settings
-        small = reduced(x, self.scales, max(settings.multiple()), seed + 10, step)
-        if small is None:
-            return x.new_zeros(())
-        generator = generator_for(seed + 11, step)
-        turns = grid_symmetries(2)  # the operator comes after them, so it need not have these symmetries
-        small = turns[int(torch.randint(len(turns), (1,), generator=generator))](small)
-        shape = [n - a - b for n, (a, b) in zip(small.shape[2:], data.pads, strict=True)]
-        if min(shape) < max(settings.multiple()):
-            return x.new_zeros(())
-        assert isinstance(data.operator, LinearOperator)
-        operator = data.operator.for_shape(shape)
-        assert operator is not None
-        operator = operator.to(x.device)
+        small = lesson.object
         with torch.no_grad():
             mean = data.normalisation.apply(operator(data.object_normalisation.undo(small)))
-            share = self.hidden * float(torch.rand((), generator=generator))
-            there = generator_for(seed + 13, step, x.device)
-            y = likelihood.sample(mean, there)
-            hidden = torch.rand(y.shape, generator=there, device=y.device) < share
-            seen = data.entrance(y, hidden, data.pads, settings.marks, generator)
+            y = likelihood.sample(mean, generator)
+            hidden = torch.rand(y.shape, generator=generator, device=y.device) < lesson.hidden
+            seen = data.entrance(y, hidden, data.pads, model.network.settings.marks, generator)
         with frozen_statistics(model):
             error = model(seen) - small
         gain = data.normalisation.scale / data.object_normalisation.scale
-        return (error[field_of_view(data.pads, shape)] - operator(error) / gain).abs().mean()
+        inside = error[field_of_view(data.pads, operator.out_shape)]
+        return (inside - operator(error) / gain).abs().mean()
 
 
-def reduced(x: Tensor, scales: tuple[float, float], multiple: int, seed: int, step: int) -> Tensor | None:
+@dataclass(frozen=True)
+class Lesson:
+    """What the network is to find again.
+
+    Parameters
+    ----------
+    object
+        ``batch channel *space``, in the network's units.
+    hidden
+        The share of its measured values that is hidden, a tensor of one number.
+    """
+
+    object: Tensor
+    hidden: Tensor
+
+
+def instrument(data: Measurement, shape: Sequence[int]) -> LinearOperator:
+    """The operator for an object of this spatial shape; it must `ScaleLessons.suit`."""
+    assert isinstance(data.operator, LinearOperator)
+    operator = data.operator.for_shape([n - a - b for n, (a, b) in zip(shape, data.pads, strict=True)])
+    assert operator is not None
+    return operator.to(data.y.device)
+
+
+def reduced(
+    x: Tensor,
+    scales: tuple[float, float],
+    multiple: int,
+    seed: int,
+    step: int,
+    *,
+    few: int | None = None,
+) -> Tensor | None:
     """The object at a scale drawn from ``scales``, in multiples of ``multiple``; None if that is too small.
 
-    ``x`` is ``batch channel *space`` with two spatial axes.
+    ``x`` is ``batch channel *space`` with two spatial axes. The scale is one of a ``few``, evenly spaced, or
+    any.
     """
     low, high = scales
-    scale = low + (high - low) * float(torch.rand((), generator=generator_for(seed, step)))
+    place = float(torch.rand((), generator=generator_for(seed, step)))
+    place = place if few is None else (int(place * few) + 0.5) / few
+    scale = low + (high - low) * place
     size = [int(n * scale) // multiple * multiple for n in x.shape[2:]]
     if min(size) < 2 * multiple:
         return None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.inverse_filters import InverseFilters
-from selfinv.learning.masks import FILLS, drawn_shape
+from selfinv.learning.masks import FILLS, drawn_shape, neighbour_fill
 from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
@@ -169,6 +169,8 @@ class Entrance:
         There, too: replaces values that stand out as nothing blurred can.
     looks
         With ``crude``: what is hidden of a measurement where no value has to be; None: nothing.
+    widths
+        Of ``fill="neighbours"``: so many (`neighbour_fill`), without asking whether they do.
     """
 
     fill: str = "neighbours"
@@ -176,6 +178,7 @@ class Entrance:
     filters: InverseFilters | None = None
     outliers: OutlierTest | None = None
     looks: Looks | None = None
+    widths: int | None = None
 
     def __call__(
         self,
@@ -188,7 +191,10 @@ class Entrance:
         """The network's input on the object's grid; nothing in it depends on a hidden value."""
         if self.crude is not None:
             return lift(self.crude(y, hidden), ((0, 0),) * len(self.crude.shape), marks)
-        filled = FILLS[self.fill](y, hidden, generator) if hidden.any() else y
+        if self.widths is not None:
+            filled = neighbour_fill(y, hidden, generator, widths=self.widths)
+        else:
+            filled = FILLS[self.fill](y, hidden, generator) if hidden.any() else y
         if self.outliers is not None:
             filled = self.outliers.replaced(filled, hidden)
         lifted = lift(filled, pads, marks)

@@ -63,10 +63,12 @@ class NoiseLikelihood(nn.Module):
 
     def forward(self, mean: Tensor, y: Tensor, scored: Tensor) -> Tensor:
         """Mean over the ``scored`` values, times the typical deviation: on the scale of a residual."""
-        places = scored.flatten().nonzero().squeeze(1)
-        if not places.numel():
-            return 0.0 * mean.sum()
-        mean, y = mean.flatten().index_select(0, places), y.flatten().index_select(0, places)
+        among = scored if mean.is_cuda else None  # which would have to wait to be told how many they are
+        if among is None:
+            places = scored.flatten().nonzero().squeeze(1)
+            if not places.numel():
+                return 0.0 * mean.sum()
+            mean, y = mean.flatten().index_select(0, places), y.flatten().index_select(0, places)
         deviation, width = self.deviation(mean), self.log_width.exp()
         error = y - mean
         t, w = error / deviation, error.abs() / width
@@ -81,7 +83,7 @@ class NoiseLikelihood(nn.Module):
                     tame + torch.special.log_ndtr(side * t), wild + _log_laplace(side * error / width)
                 )
                 log = torch.where(side * y <= side * limit, beyond, log)
-        return -log.mean() * deviation.detach().mean()
+        return -_mean(log, among) * _mean(deviation.detach(), among)
 
     @torch.no_grad()
     def sample(self, mean: Tensor, generator: torch.Generator) -> Tensor:
@@ -94,6 +96,12 @@ class NoiseLikelihood(nn.Module):
         y = mean + torch.where(wild, self.log_width.exp() * (-sign * uniform.log()).to(mean), normal)
         y = y.clamp_min(self.low) if self.cut_low else y
         return y.clamp_max(self.high) if self.cut_high else y
+
+
+def _mean(values: Tensor, among: Tensor | None) -> Tensor:
+    if among is None:
+        return values.mean()
+    return torch.where(among, values, 0.0).sum() / among.sum().clamp_min(1)
 
 
 def _log_laplace(t: Tensor) -> Tensor:

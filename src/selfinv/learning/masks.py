@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +19,8 @@ from torch import Tensor
 
 from selfinv.learning.random import CPU, generator_for
 from selfinv.types import InputError, Shape, spatial_index
+
+REACHED = 1e-3  # of the weight of a Gaussian, at least, on what is visible
 
 
 class MaskScheme(Protocol):
@@ -115,29 +117,55 @@ def random_fill(y: Tensor, hidden: Tensor, generator: torch.Generator) -> Tensor
     replaced = []
     for image, mask in zip(y.flatten(0, 1), hidden.flatten(0, 1), strict=True):
         visible = image[~mask] if not mask.all() else image.new_zeros(1)
-        donors = torch.randint(visible.numel(), (int(mask.sum()),), generator=generator)
+        count = (int(mask.sum()),)
+        donors = torch.randint(visible.numel(), count, generator=generator, device=generator.device)
         replaced.append(image.masked_scatter(mask, visible[donors.to(y.device)]))
     return torch.stack(replaced).reshape(y.shape)
 
 
-def neighbour_fill(y: Tensor, hidden: Tensor, generator: torch.Generator, *, sigma: float = 0.8) -> Tensor:
+def neighbour_fill(
+    y: Tensor, hidden: Tensor, generator: torch.Generator, *, widths: int | None = None
+) -> Tensor:
     """Replace hidden values by the Gaussian-weighted mean of the *visible* values around them.
 
     Where a whole neighbourhood is hidden the Gaussian is widened until something visible comes into reach.
+
+    Parameters
+    ----------
+    widths
+        Try so many Gaussians whatever is hidden, and leave 0 where none reaches; None: as many as it takes.
     """
     visible = (~hidden).to(y.dtype)
     shown = y.masked_fill(hidden, 0.0)
     filled, missing = shown, hidden
-    largest = max(y.shape[2:])
-    while True:
+    for tried, sigma in enumerate(_widths(y.shape), start=1):
         total = smooth(shown, sigma)
         weight = smooth(visible, sigma)
-        reached = missing & (weight > 1e-3)
+        reached = missing & (weight > REACHED)
         filled = torch.where(reached, total / weight.clamp_min(1e-12), filled)
         missing = missing & ~reached
-        if not missing.any() or sigma > 2 * largest:
-            return filled
+        if tried == widths or (widths is None and not missing.any()):
+            break
+    return filled
+
+
+def widths_needed(hidden: Tensor) -> int:
+    """How many Gaussians `neighbour_fill` takes."""
+    visible = (~hidden).to(torch.float32)
+    for tried, sigma in enumerate(_widths(hidden.shape), start=1):
+        hidden = hidden & (smooth(visible, sigma) <= REACHED)
+        if not hidden.any():
+            return tried
+    return tried
+
+
+def _widths(shape: Sequence[int]) -> Iterator[float]:
+    """Each three times the one before, until one spans the image."""
+    sigma = 0.8
+    yield sigma
+    while sigma <= 2 * max(shape[2:]):
         sigma *= 3.0
+        yield sigma
 
 
 FILLS: dict[str, Fill] = {"zero": zero_fill, "random": random_fill, "neighbours": neighbour_fill}

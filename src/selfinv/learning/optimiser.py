@@ -72,13 +72,22 @@ class Muon(torch.optim.AdamW):
     layers whose scale is normalised away; ``weight_decay`` then keeps the relative rate up.
     """
 
+    _warned_capturable_if_run_uncaptured = True  # its first steps are not, before a recorder knows them
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        moved = []
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
             if moving and group.get("orthogonal"):
                 self._move(moving, group)
-        return super().step(closure)
+                moved += [(p, p.grad) for p in moving]
+        for p, _ in moved:
+            p.grad = None  # AdamW passes it by
+        loss = super().step(closure)
+        for p, gradient in moved:
+            p.grad = gradient
+        return loss
 
     def _move(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         """All at once where possible: they are many, small, and mostly of one shape."""
@@ -94,12 +103,11 @@ class Muon(torch.optim.AdamW):
         alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
         for p, direction in zip(weights, ahead, strict=True):
             alike.setdefault(direction.flatten(1).shape, []).append((p, direction.flatten(1)))
-            p.grad = None  # AdamW passes it by
         for (rows, columns), pairs in alike.items():
             moves = orthogonalised(torch.stack([direction for _, direction in pairs]))
             scale = max(1.0, rows / columns) ** 0.5
             for (p, _), move in zip(pairs, moves, strict=True):
-                p.add_(move.reshape(p.shape), alpha=-rate * scale)
+                p.sub_(move.reshape(p.shape) * (rate * scale))
 
 
 def muon_groups(model: nn.Module, hidden: Sequence[Tensor], rate: float) -> list[dict[str, Any]]:
@@ -116,7 +124,7 @@ def muon_groups(model: nn.Module, hidden: Sequence[Tensor], rate: float) -> list
 
 def one_cycle(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.OneCycleLR:
     """Every group's rate up and down once in ``steps`` (Smith 2018, arXiv:1803.09820)."""
-    rates = [group["lr"] for group in optimiser.param_groups]
+    rates = [float(group["lr"]) for group in optimiser.param_groups]
     total = max(steps, 10) + 1  # the schedule needs a step or two for each of its phases
     return torch.optim.lr_scheduler.OneCycleLR(
         optimiser, rates, total_steps=total, pct_start=0.2, cycle_momentum=False
@@ -124,22 +132,28 @@ def one_cycle(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_sc
 
 
 class WeightAverage:
-    """An exponential moving average of a model's weights and buffers, debiased while it is young."""
+    """An exponential moving average of a model's weights and buffers, debiased while it is young.
+
+    The model must change them in place, as optimisers do.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        weights = model.state_dict()
+        self.average = {k: v.detach().clone() for k, v in weights.items()}
+        moving = [name for name, value in weights.items() if value.is_floating_point()]
+        counts = [name for name in weights if name not in moving]
+        self._moving = [self.average[n] for n in moving], [weights[n] for n in moving]
+        self._counts = [self.average[n] for n in counts], [weights[n] for n in counts]
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self) -> None:
         """Move the average a step toward the model's present weights."""
         self.updates += 1
         # Early on a plain running mean, later the exponential one: no memory of the initial weights.
         decay = min(self.decay, (self.updates - 1) / self.updates)
-        weights = model.state_dict()
-        moving = [name for name, value in weights.items() if value.is_floating_point()]
         # One call for all of them: a network has many small tensors.
-        torch._foreach_lerp_([self.average[n] for n in moving], [weights[n] for n in moving], 1.0 - decay)
-        for name in weights.keys() - moving:
-            self.average[name].copy_(weights[name])
+        torch._foreach_lerp_(*self._moving, 1.0 - decay)
+        if self._counts[0]:
+            torch._foreach_copy_(*self._counts)

@@ -17,6 +17,7 @@ about what counts (there the likelihood has outliers).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -120,6 +121,11 @@ def _inside(y: Tensor, sigma: float) -> Tensor:
     """How much of the Gaussian around each place is inside the image."""
     weight = y.new_ones(())
     for axis in range(2, y.ndim):
-        line = smooth(y.new_ones(1, 1, y.shape[axis]), sigma).reshape(-1, *(1,) * (y.ndim - 1 - axis))
-        weight = weight * line
+        line = _line_inside(y.shape[axis], sigma, y.dtype, y.device)
+        weight = weight * line.reshape(-1, *(1,) * (y.ndim - 1 - axis))
     return weight
+
+
+@lru_cache(maxsize=64)
+def _line_inside(n: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return smooth(torch.ones(1, 1, n, dtype=dtype, device=device), sigma)

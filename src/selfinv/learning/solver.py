@@ -24,12 +24,13 @@ from selfinv.arrangement import for_network, for_operator, is_on_grid, together_
 from selfinv.learning.answer import answer_to_own
 from selfinv.learning.artefacts import has_checkerboard
 from selfinv.learning.crude import CrudeInverse
-from selfinv.learning.equivariance import ScaleLessons
-from selfinv.learning.graphs import GraphedPasses
+from selfinv.learning.equivariance import Lesson, ScaleLessons, instrument
+from selfinv.learning.graphs import GraphedPasses, Recorder, launched
 from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
 from selfinv.learning.likelihood import NoiseLikelihood
 from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
+from selfinv.learning.masks import widths_needed
 from selfinv.learning.measurement import (
     Measurement,
     Window,
@@ -44,11 +45,13 @@ from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.own_values import OwnValues
 from selfinv.learning.random import generator_for
 from selfinv.learning.settings import Hiding, Training, Windows
-from selfinv.learning.symmetry import Symmetry, operator_symmetries
+from selfinv.learning.symmetry import Rearrangement, Symmetry, operator_symmetries
 from selfinv.learning.unet import UNetSettings
 from selfinv.operators import LinearOperator
 from selfinv.solvers.base import Forward, Status, linear
 from selfinv.types import InputError
+
+ASK_EVERY = 10  # steps: to ask a GPU for the loss is to wait for it
 
 
 @dataclass
@@ -69,7 +72,7 @@ class SSIState:
     best_step: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
-    loss: float = math.nan
+    loss: float = math.nan  # where steps are replayed, of the last step of which it was asked
     score: float = math.nan
     history: list[tuple[int, float, float]] = field(default_factory=list)
     failure: Status | None = None
@@ -79,6 +82,10 @@ class SSIState:
     lessons: ScaleLessons | None = None
     lesson: Tensor | None = None
     lesson_step: int = 0
+    instruments: dict[torch.Size, LinearOperator] = field(default_factory=dict)
+    averaged: Inverter | None = None
+    recorder: Recorder | None = None
+    widths: int = 1
     passes: GraphedPasses | None = None
 
     @property
@@ -181,7 +188,8 @@ class SSI:
         lessons = self.lessons if self.lessons and self.lessons.suit(data) else None
         if self.loss is None and (loss.kind == "l1" or lessons):
             likelihood = NoiseLikelihood(data.y, data.missing | data.validation).to(y.device)
-        optimiser, schedule = self._optimiser(model, likelihood, seed)
+        recorder = Recorder(y.device) if self._can_be_recorded(data) else None
+        optimiser, schedule = self._optimiser(model, likelihood, seed, replayed=recorder is not None)
         length = self.training.average * self.training.max_steps
         return SSIState(
             data=data,
@@ -195,35 +203,37 @@ class SSI:
             best_weights=_copy(model.state_dict()),
             likelihood=likelihood,
             lessons=lessons if likelihood else None,  # which are to have its noise
-            passes=GraphedPasses(model.network) if _can_be_recorded(y) else None,
+            recorder=recorder,
+            widths=self._widths(data, seed) if recorder else 1,
+            passes=GraphedPasses(model.network) if _records(y) and recorder is None else None,
         )
 
     def step(self, state: SSIState) -> SSIState:
         """One training step, and now and then a look at the validation values."""
         if state.failure is not None:
             return state
-        loss = self._loss(state)
-        state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        state.optimiser.step()
+        loss = self._descend(state)
         state.step += 1
-        state.loss = float(loss.detach())
         if state.average is not None:
-            state.average.update(state.model)
-        if not math.isfinite(state.loss):
-            state.failure = Status.NONFINITE
-            return state
+            state.average.update()
         max_steps = self.training.max_steps
         check_every = self.training.check_every or max(1, max_steps // 10)
-        if state.step % check_every == 0 or state.step == max_steps:
+        checked = state.step % check_every == 0 or state.step == max_steps
+        if state.recorder is None or checked or state.step % ASK_EVERY == 0:
+            state.loss = float(loss)
+            if not math.isfinite(state.loss):
+                state.failure = Status.NONFINITE
+                return state
+        if checked:
             self._check(state)
         if isinstance(state.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
             state.schedule.step(state.score)
         else:
             state.schedule.step()
         if self._ended(state):
-            if state.passes is not None:
-                state.passes.release()
+            for recorded in (state.recorder, state.passes):
+                if recorded is not None:
+                    recorded.release()
             state.failure = state.failure or self._failure(state)
         return state
 
@@ -257,7 +267,13 @@ class SSI:
     # ---- blind predictions ----
 
     def predict(
-        self, state: SSIState, y: Tensor, hidden: Tensor, pads: Any, operator: Forward, symmetry: Symmetry
+        self,
+        state: SSIState,
+        y: Tensor,
+        hidden: Tensor,
+        pads: Any,
+        operator: Forward,
+        symmetry: Symmetry | Rearrangement,
     ) -> tuple[Tensor, Tensor]:
         """The measurement as predicted without its ``hidden`` values, and the head's penalty.
 
@@ -266,7 +282,7 @@ class SSI:
         if self.hiding.scheme is None:  # the control sees everything
             hidden = torch.zeros_like(hidden)
         generator = generator_for(state.seed + 4, state.step)
-        seen = state.data.entrance(y, hidden, pads, self.network.marks, generator)
+        seen = self._entrance(state)(y, hidden, pads, self.network.marks, generator)
         if self.training.input_noise and state.model.training:
             amplitude = 0.1 / (1.0 + 10_000.0 * state.step / self.training.max_steps)
             noise = torch.randn(seen.shape, generator=generator_for(state.seed + 1, state.step))
@@ -275,18 +291,45 @@ class SSI:
         forward = replace(state.data.forward_model, operator=operator)
         return forward(symmetry.inverse(x)), penalty
 
-    def _loss(self, state: SSIState) -> Tensor:
-        data, training = state.data, self.training
-        state.model.train()
+    def _descend(self, state: SSIState) -> Tensor:
+        """Move the weights a step down the loss; what it was before."""
+        data, run = state.data, state.recorder or launched
+        if not state.model.training:
+            state.model.train()
+        state.optimiser.zero_grad(set_to_none=state.recorder is None)
         window = self._window(state, state.seed + 6)
+        drawn = self._drawn(window.see(data.y), data.operator, state.step, state.seed)
+        generator = generator_for(state.seed + 5, state.step)
+        symmetry = data.symmetries[int(torch.randint(len(data.symmetries), (1,), generator=generator))]
+        tables = []
+        if state.recorder is not None:
+            turned = Rearrangement.of(symmetry, data.object_shape, data.y.device)
+            tables = [turned.there, turned.back]
+
+        def measured(drawn: Tensor, *tables: Tensor) -> Tensor:
+            loss = self._loss(state, window, drawn, Rearrangement(*tables) if tables else symmetry)
+            loss.backward()
+            return loss.detach()
+
+        def taught(x: Tensor, hidden: Tensor, generator: torch.Generator) -> Tensor:
+            loss = self._lesson_loss(state, Lesson(x, hidden), generator)
+            loss.backward()
+            return loss.detach()
+
+        loss: Tensor = run("measured", measured, drawn, *tables)
+        lesson = self._lesson(state)
+        if lesson is not None:
+            noise = generator_for(state.seed + 13, state.step, data.y.device)
+            loss = loss + run("taught", taught, lesson.object, lesson.hidden, generator=noise)
+        run("weights", state.optimiser.step)
+        return loss
+
+    def _loss(
+        self, state: SSIState, window: Window, drawn: Tensor, symmetry: Symmetry | Rearrangement
+    ) -> Tensor:
+        """Of what is predicted without the values ``drawn`` from the window's, and of the weights."""
+        data, training = state.data, self.training
         y, missing, validation = (window.see(t) for t in (data.y, data.missing, data.validation))
-        always = _always_shown(data.operator, y)
-        drawn = self._drawn(y, data.operator, state.step, state.seed)
-        symmetry = data.symmetries[
-            int(
-                torch.randint(len(data.symmetries), (1,), generator=generator_for(state.seed + 5, state.step))
-            )
-        ]
         prediction, penalty = self.predict(
             state,
             y,
@@ -296,6 +339,7 @@ class SSI:
             symmetry,
         )
         # What is never hidden is not blind, but far above the noise; nothing else would hold it.
+        always = _always_shown(data.operator, y)
         scored = (drawn | always if self.hiding.scheme is not None else ~drawn) & ~validation & ~missing
         target, places = window.score(y), window.score(scored)
         loss = penalty
@@ -304,14 +348,17 @@ class SSI:
             prediction = prediction.detach()  # the likelihood then only learns what noise lessons are to have
         if state.likelihood is not None:
             loss = loss + state.likelihood(prediction, target, places)
-        if state.lessons and state.lessons.due(state.step, training.max_steps):
-            loss = loss + state.lessons.weight * self._lesson(state, state.lessons)
         l2 = training.weight_decay if training.optimiser == "noisy-adam" else 0.0  # AdamW decays by itself
         if training.l1 or l2:
             loss = loss + weight_penalty(state.model, training.l1, l2)
         if training.kernel_continuity:
             loss = loss + training.kernel_continuity * kernel_roughness(state.model.network)
         return loss
+
+    def _widths(self, data: Measurement, seed: int) -> int:
+        """How far a filling has to look: as in the first step, but for single values."""
+        drawn = self._drawn(data.y, data.operator, 0, seed)
+        return widths_needed(self.hiding.concealed(drawn | data.validation) | data.missing)
 
     def _window(self, state: SSIState, seed: int) -> Window:
         """What the present step looks at."""
@@ -328,11 +375,32 @@ class SSI:
         drawn = self.hiding.drawn(y.shape, step, seed, together_of(operator), y.device)
         return drawn & ~_always_shown(operator, y)
 
-    def _lesson(self, state: SSIState, lessons: ScaleLessons) -> Tensor:
-        assert state.likelihood is not None
+    def _lesson(self, state: SSIState) -> Lesson | None:
+        """What the present step teaches besides, if anything."""
+        lessons = state.lessons
+        if lessons is None or not lessons.due(state.step, self.training.max_steps):
+            return None
         if state.lesson is None or state.step - state.lesson_step >= lessons.renew:
             state.lesson, state.lesson_step = self._reconstruct(state), state.step
-        return lessons.teach(state.model, state.lesson, state.data, state.likelihood, state.seed, state.step)
+        multiple = max(state.model.network.settings.multiple())
+        return lessons.draw(state.lesson, state.data, multiple, state.seed, state.step)
+
+    def _lesson_loss(self, state: SSIState, lesson: Lesson, generator: torch.Generator) -> Tensor:
+        assert state.lessons is not None
+        assert state.likelihood is not None
+        data = replace(state.data, entrance=self._entrance(state))
+        shape = lesson.object.shape[2:]
+        operator = state.instruments.get(shape) or instrument(data, shape)
+        if state.recorder is not None:  # what an operator keeps cannot be made while recording
+            state.instruments[shape] = operator
+        loss = state.lessons.teach(state.model, lesson, data, operator, state.likelihood, generator)
+        return state.lessons.weight * loss
+
+    def _entrance(self, state: SSIState) -> Entrance:
+        """While steps are recorded nothing may depend on values, as how far a filling has to look does."""
+        entrance = state.data.entrance
+        recorded = state.recorder is not None and state.model.training
+        return replace(entrance, widths=state.widths) if recorded else entrance
 
     @torch.no_grad()
     def _reconstruct(self, state: SSIState) -> Tensor:
@@ -342,7 +410,7 @@ class SSI:
         y, missing, validation = (window.see(t) for t in (data.y, data.missing, data.validation))
         weights = state.average.average if state.average else state.model.state_dict()
         hidden = self.hiding.concealed(validation) | missing
-        model = self._model_with(weights, state)
+        model = self._averaged(weights, state)
         return invert(model, y, hidden, window.pads, data.symmetries, data.entrance, most=4)
 
     @torch.no_grad()
@@ -350,7 +418,7 @@ class SSI:
         """Score the (averaged) weights on the validation values and keep them if they are the best."""
         data, current = state.data, state.model
         weights = current.state_dict() if state.average is None else state.average.average
-        state.model = self._model_with(weights, state) if state.average else current.eval()
+        state.model = self._averaged(weights, state) if state.average else current.eval()
         prediction, _ = self.predict(
             state,
             data.y,
@@ -430,8 +498,22 @@ class SSI:
             entrance=entrance,
         )
 
+    def _can_be_recorded(self, data: Measurement) -> bool:
+        """Whether no step on these data asks for a value, or looks at another part of them."""
+        whole = data.y.shape[0] * math.prod(data.object_shape)
+        return (
+            _records(data.y)
+            and isinstance(data.operator, LinearOperator)
+            and data.entrance.crude is None
+            and (self.windows is None or self.windows.last >= whole)
+            and self.hiding.scheme is not None
+            and self.hiding.fill == "neighbours"
+            and self.training.optimiser == "muon"
+            and not self.training.input_noise
+        )
+
     def _optimiser(
-        self, model: Inverter, likelihood: NoiseLikelihood | None, seed: int
+        self, model: Inverter, likelihood: NoiseLikelihood | None, seed: int, *, replayed: bool
     ) -> tuple[torch.optim.Optimizer, Any]:
         training, optim = self.training, torch.optim
         optimiser: torch.optim.Optimizer
@@ -444,11 +526,22 @@ class SSI:
                 # These few start from rough guesses and should be there before the network is.
                 rate = 5.0 * training.learning_rate
                 groups.append({"params": list(likelihood.parameters()), "lr": rate, "weight_decay": 0.0})
-            fused = next(model.parameters()).device.type in ("cpu", "cuda")
-            optimiser = Muon(groups, weight_decay=training.weight_decay, fused=fused)
+            device = next(model.parameters()).device
+            settings: dict[str, Any] = {"fused": device.type in ("cpu", "cuda"), "capturable": replayed}
+            if replayed:  # numbers would be recorded
+                groups = [group | {"lr": torch.tensor(group["lr"], device=device)} for group in groups]
+            optimiser = Muon(groups, weight_decay=training.weight_decay, **settings)
         if training.schedule == "plateau":
             return optimiser, optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.9, patience=150)
         return optimiser, one_cycle(optimiser, training.max_steps)
+
+    def _averaged(self, weights: dict[str, Tensor], state: SSIState) -> Inverter:
+        """A second network to look at these weights with; always the same one."""
+        if state.averaged is None:
+            state.averaged = self._model_with(weights, state)
+        else:
+            state.averaged.load_state_dict(weights)
+        return state.averaged
 
     def _model_with(self, weights: dict[str, Tensor], state: SSIState) -> Inverter:
         model = build_inverter(state.model.network.settings, self.head)
@@ -478,7 +571,7 @@ def _always_shown(operator: Forward, y: Tensor) -> Tensor:
     return torch.zeros_like(y, dtype=torch.bool) if always is None else always.to(y.device).expand(y.shape)
 
 
-def _can_be_recorded(y: Tensor) -> bool:
+def _records(y: Tensor) -> bool:
     return y.is_cuda and y.device.index == torch.cuda.current_device()  # torch records that one alone
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,37 @@ class Symmetry:
         x = x.flip([lead + i for i, flip in enumerate(self.flipped) if flip])
         back = [self.order.index(axis) for axis in range(len(self.order))]
         return x.permute(*range(lead), *(lead + place for place in back))
+
+
+@dataclass(frozen=True)
+class Rearrangement:
+    """What a symmetry does to grids of one shape, by where each sample comes from.
+
+    A recording (`selfinv.learning.graphs.Recorder`) can be given other tables, but no other `Symmetry`.
+
+    Parameters
+    ----------
+    there, back
+        Integer tables of the shapes of the transformed and of the original grid.
+    """
+
+    there: Tensor
+    back: Tensor
+
+    @classmethod
+    def of(cls, symmetry: Symmetry, shape: Sequence[int], device: torch.device) -> Rearrangement:
+        """For a grid of this shape."""
+        places = torch.arange(math.prod(shape), device=device).reshape(tuple(shape))
+        there = symmetry(places)
+        return cls(there, symmetry.inverse(places.reshape(there.shape)))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Transform the trailing axes of ``batch channel *space``."""
+        return x.flatten(2).index_select(2, self.there.flatten()).reshape(*x.shape[:2], *self.there.shape)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Undo the transformation."""
+        return x.flatten(2).index_select(2, self.back.flatten()).reshape(*x.shape[:2], *self.back.shape)
 
 
 def grid_symmetries(ndim: int) -> list[Symmetry]:

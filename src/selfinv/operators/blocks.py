@@ -82,12 +82,17 @@ class Blocks:
     ----------
     source, result, kernel, shift
         As for `Axis`, one number for each axis.
+    whole
+        Do not cut: on a GPU the calls cost more than it saves.
     """
 
-    def __init__(self, source: Shape, result: Shape, kernel: Shape, shift: Shape) -> None:
+    def __init__(
+        self, source: Shape, result: Shape, kernel: Shape, shift: Shape, *, whole: bool = False
+    ) -> None:
         self.result = result
         self.dims = tuple(range(-len(source), 0))
-        self.cut(_fastest(tuple(zip(source, result, kernel, shift, strict=True))))
+        lengths = tuple(zip(source, result, kernel, shift, strict=True))
+        self.cut(tuple(Axis(*length, count=1) for length in lengths) if whole else _fastest(lengths))
 
     def cut(self, axes: tuple[Axis, ...]) -> None:
         """Use these blocks; with more than one, the number along some axis must be even."""

@@ -202,10 +202,9 @@ class Convolution(LinearOperator):
             reached = self.out_shape
             if self.boundary != "zero":
                 reached = tuple(n + k - 1 for n, k in zip(self.out_shape, size, strict=True))
-            there = Blocks(reached, self.out_shape, size, shift)
-            back = Blocks(
-                self.out_shape, reached, size, tuple(k - 1 - s for k, s in zip(size, shift, strict=True))
-            )
+            mirrored = tuple(k - 1 - s for k, s in zip(size, shift, strict=True))
+            there = Blocks(reached, self.out_shape, size, shift, whole=like.is_cuda)
+            back = Blocks(self.out_shape, reached, size, mirrored, whole=like.is_cuda)
             self._spectra[key] = (
                 partial(there.convolve, spectrum=there.spectrum(kernel, dtype)),
                 partial(back.convolve, spectrum=back.spectrum(kernel.flip(self._dims), dtype)),
