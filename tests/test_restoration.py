@@ -17,7 +17,7 @@ import selfinv
 from selfinv import noise, psf
 from selfinv.learning import ssi
 from selfinv.learning.solver import SSI
-from selfinv.operators import Identity
+from selfinv.operators import Identity, MaskedFourier
 from selfinv.types import InputError, SelfinvWarning
 
 # Most runs here are too short to pass their own checks with every recipe.
@@ -96,6 +96,28 @@ def test_the_callers_random_numbers_are_left_alone():
     torch.manual_seed(0)
     restore(max_steps=1)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_prediction_is_the_restored_object_measured_again():
+    y = scene(2, 40, 36)
+    result = restore(y, axes="tyx", method="wiener", boundary="periodic", max_steps=None)
+    for image, predicted in zip(result.image, result.predicted, strict=True):
+        kernel = KERNEL / KERNEL.sum()
+        np.testing.assert_allclose(predicted, ndimage.convolve(image, kernel, mode="wrap"), rtol=1e-4)
+    beyond = restore(y[0], method="wiener", boundary="unknown", max_steps=None)
+    residual = np.abs(y[0] - beyond.predicted)
+    assert residual[:, :2].mean() < 1.5 * residual.mean()  # what lies outside explains the edge
+
+
+@pytest.mark.parametrize("axes", ["tyx", "ctyx"])
+def test_the_prediction_has_the_shape_and_type_of_what_was_measured(axes):
+    operator = MaskedFourier((32, 32), torch.rand(32, 32, generator=torch.Generator().manual_seed(0)) < 0.6)
+    shape = (2, 3)[: len(axes) - 2]
+    measured = torch.view_as_complex(operator(torch.from_numpy(scene(*shape, 32, 32))).contiguous()).numpy()
+    result = selfinv.restore(measured, operator=operator, axes=axes, method="wiener")
+    assert result.predicted.shape == measured.shape
+    assert result.predicted.dtype == np.complex64
+    assert np.abs(result.predicted - measured).mean() < 0.1 * np.abs(measured).mean()
 
 
 def test_the_statistics_tell_how_it_came_about():

@@ -70,6 +70,15 @@ class Arrangement:
         sizes = [array.shape[leading.index(a)] if a in leading else 1 for a in "tc"]
         return values.reshape(*sizes, *self.operator.out_shape)
 
+    def from_batch(self, values: Array) -> Array:
+        """Undo `to_batch`."""
+        own = self.layout.spatial + ("c" if self.operator.object_channels else "")
+        leading = "".join(a for a in self.layout.axes if a not in own)
+        present = [a for a in "tc" if a in leading]
+        kept = [n for a, n in zip("tc", values.shape, strict=False) if a in leading]
+        array = values.reshape(*kept, *self.operator.out_shape)
+        return np.transpose(array, [*map(present.index, leading), *range(len(leading), array.ndim)])
+
     def from_object(self, x: Tensor) -> Tensor:
         """From the operator's object, ``batch channel *in_shape``, to what is shown of it."""
         return for_network(self.operator, x[spatial_index(self.operator.view)])

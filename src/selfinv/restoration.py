@@ -60,6 +60,10 @@ class Result:
         in (``stats["weights"]``); None where a classical method made the image, or most of it.
     solver
         What made the image, or most of it, with the settings that were chosen.
+    predicted
+        What the instrument would measure of the restored object, of its part beyond the image's edges too:
+        the measurement's shape and units, float32 or complex64. The measurement less this is what nothing
+        in the object explains: noise, if all is well, without any structure.
     """
 
     image: Array
@@ -67,6 +71,7 @@ class Result:
     stats: dict[str, Any] = field(default_factory=dict)
     model: TrainedModel | None = None
     solver: Solver | None = None
+    predicted: Array | None = None
 
 
 def restore(
@@ -211,6 +216,12 @@ def restore(
         x = arrangement.from_object(x) if arrangement else x[field_of_view(pads, shape)]
         return layout.from_batch(x.to(torch.float32).cpu().numpy())
 
+    def to_measurement(y: Tensor) -> Array:
+        values = y.to(torch.float32).cpu().numpy()
+        values = arrangement.from_batch(values) if arrangement else layout.from_batch(values)
+        pairs = np.iscomplexobj(image) and values.shape[-1] == 2
+        return np.ascontiguousarray(values).view(np.complex64)[..., 0] if pairs else values
+
     if not isinstance(solver, SSI):
         y = _single(y)
     limit = None if isinstance(method, str) else max_steps
@@ -218,6 +229,8 @@ def restore(
     state, status = run(solver, y, forward, seed=seed, max_steps=limit, callback=callback)
     estimate = solver.estimate(state)
     restored = to_image(estimate)
+    with torch.no_grad():
+        predicted = to_measurement(forward(estimate.to(y.dtype)))
     stats = {
         "method": name,
         "seed": seed,
@@ -254,7 +267,7 @@ def restore(
         compared = ("loss", "held_out_score", "held_out_score_of_a_constant")
         stats |= _training(inner) | {key: stats[key] for key in compared if key in stats}
         model = _model(inner_solver, inner, y, layout, forward, stats)
-    return Result(restored, status, stats, model, inner_solver)
+    return Result(restored, status, stats, model, inner_solver, predicted)
 
 
 def psf_operator(

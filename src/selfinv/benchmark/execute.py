@@ -48,7 +48,7 @@ def execute(case: Case) -> tuple[dict[str, Any], Array | None]:
         restored = _restore(case, method, loaded, measurement, row)
         device = restored.device
         image = restored.image
-        row |= _scores(case, loaded, measurement, image) | {"status": FLAGGED if restored.flag else OK}
+        row |= _scores(case, loaded, measurement, restored) | {"status": FLAGGED if restored.flag else OK}
         row["error"] = restored.flag
     except Exception as error:
         row |= {"status": FAILED, "error": _words(error)}
@@ -104,7 +104,10 @@ def _restore(
     return restored
 
 
-def _scores(case: Case, loaded: images.Loaded, measurement: Measurement, image: Array) -> dict[str, float]:
+def _scores(
+    case: Case, loaded: images.Loaded, measurement: Measurement, restored: Restored
+) -> dict[str, float]:
+    image = restored.image
     missing = ~np.isfinite(image)
     if missing.any():  # the input itself has holes; restored images have been refused if they had
         image = replace(Problem(image)).filled().image
@@ -112,7 +115,9 @@ def _scores(case: Case, loaded: images.Loaded, measurement: Measurement, image: 
         return against_truth(loaded.truth, image, fit=case.condition.measured)
     assert measurement.hidden is not None
     assert measurement.hidden_values is not None
-    predicted = image if case.method == "input" else blur_beyond(image, _known(measurement.psf))
+    predicted = restored.predicted
+    if predicted is None:
+        predicted = image if case.method == "input" else blur_beyond(image, _known(measurement.psf))
     hidden = measurement.hidden
     return without_truth(image, measurement.hidden_values, predicted[hidden], measurement.image)
 

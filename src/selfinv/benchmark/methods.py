@@ -110,6 +110,7 @@ def front_door(problem: Problem, *, method: str, steps: int | None = None) -> Re
         setting=words + (f", boundary {stats['boundary']}" if stats.get("boundary") else ""),
         flag=str(result.status) if result.status.failed else "",
         device=stats["device"],
+        predicted=result.predicted,
     )
 
 

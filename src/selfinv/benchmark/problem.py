@@ -145,6 +145,9 @@ class Restored:
         What the method itself says is wrong with the result; empty if nothing.
     device
         Where it ran.
+    predicted
+        What the instrument would measure of all that was restored; None: of the image, which goes on beyond
+        its edges as it ends there.
     curve
         Of an iterative method, told the truth: (iterations, image scores) along the way.
     """
@@ -156,6 +159,7 @@ class Restored:
     setting: str = ""
     flag: str = ""
     device: str = "cpu"
+    predicted: Array | None = None
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
