@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -515,10 +516,19 @@ def _standardised(images: Array, rounding: float) -> tuple[Array, Array, Array]:
 def _local_mean(image: Array, measured: Array, count: float) -> Array:
     """The mean of what was measured, with triangular weights that amount to ``count`` positions."""
     width = max(1, round(count ** (1 / image.ndim) / 1.5))
-    total, weight = np.where(measured, image, 0.0), measured.astype(np.float64)
-    for _ in range(2):  # running sums: as fast for the wide windows of few values as for narrow ones
-        total, weight = (uniform_filter(part, width, mode="constant") for part in (total, weight))
+    total = _smoothed(np.where(measured, image, 0.0), width)
+    if measured.all():  # a product of lines
+        lines = [_smoothed(np.ones(n), width) for n in image.shape]
+        weight = reduce(np.multiply.outer, lines)
+    else:
+        weight = _smoothed(measured.astype(np.float64), width)
     return np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-9)
+
+
+def _smoothed(values: Array, width: int) -> Array:
+    for _ in range(2):  # running sums: as fast for the wide windows of few values as for narrow ones
+        values = uniform_filter(values, width, mode="constant")
+    return values
 
 
 def _pass_kernel(noise_band: Array | None, space: Shape) -> Array:
