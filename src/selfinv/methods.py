@@ -166,9 +166,7 @@ def _tv_candidates(request: Request) -> tuple[Candidate, ...]:
 
     def candidate(name: str, fidelity: Fidelity, first: float) -> Candidate:
         def solver(weight: float) -> ChambollePock:
-            # Off the pixel grid there is no filter for a step, only a number, which takes more of them.
-            once = 20 if is_on_grid(request.operator) else 60
-            steps = request.steps or (once if request.weight is None else 200)
+            steps = request.steps or (20 if request.weight is None else 200)
             return ChambollePock(weight, fidelity, box, request.spacing, max_steps=steps)
 
         return Candidate(name, solver, "weight", first)

@@ -10,11 +10,17 @@ is the saddle point of :math:`\langle Kx, z\rangle - f^*(z)` with :math:`K = (A,
 
 and converges if :math:`\|\Sigma^{1/2} K T^{1/2}\| < 1`. The textbook takes numbers for :math:`T` and
 :math:`\Sigma`, which the largest singular value of the gradient makes small. Here :math:`T` is the inverse of
-:math:`K^\top \Sigma K` (plus a margin) on a periodic domain around the object, which for a convolution costs
-no Fourier transform beyond its own; for other operators :math:`A^\top A` is bounded by :math:`\|A\|^2`.
+:math:`M = K^\top \Sigma K` (plus a margin) on a periodic domain around the object, which for a convolution
+costs no Fourier transform beyond its own. For other operators :math:`T K^\top z` is approached by a few
+conjugate-gradient steps, filtered by an estimate of :math:`M`'s diagonal in Fourier space. What they find
+solves :math:`Md = K^\top z` exactly within the space :math:`V` of their directions: the step taken is one of
+:math:`T = V(V^\top M V)^{-1}V^\top \le M^{-1}`, which is as short as convergence asks for, though not the same
+every time.
 
 Chambolle & Pock 2011, doi:10.1007/s10851-010-0251-1; preconditioning: Pock & Chambolle 2011,
-doi:10.1109/ICCV.2011.6126441; over-relaxation: Condat 2013, doi:10.1007/s10957-012-0245-9.
+doi:10.1109/ICCV.2011.6126441; over-relaxation: Condat 2013, doi:10.1007/s10957-012-0245-9; inexact solves:
+Eckstein & Yao 2018, doi:10.1007/s10107-017-1160-5; a matrix's diagonal from random probes: Bekas, Kokiopoulou &
+Saad 2007, doi:10.1016/j.apnum.2007.01.003.
 """
 
 from __future__ import annotations
@@ -29,15 +35,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfinv.functionals import Box, Fidelity, SquaredL2, TotalVariation, noise_scale
-from selfinv.operators import Convolution, Gradient, LinearOperator, norm
+from selfinv.operators import Convolution, Gradient, Identity, LinearOperator, norm
 from selfinv.solvers.base import Forward, Status, linear, observed
-from selfinv.solvers.conjugate_gradient import constant_object
+from selfinv.solvers.conjugate_gradient import constant_object, dot, ratio, spread
 from selfinv.types import InputError, Shape, spatial_index
 
 RELAXATION = 1.6
 FAR = 10.0  # ranges of the present values; an object's values are supposed not to lie further out
 SIGMA_BOX = 0.05  # dual step of the box against the fidelity's
 MARGIN = 1.01  # of T's inverse above K^T Sigma K, so that the steps' product stays below 1
+SLOPE = 0.2  # of the object's deviation: gradients that matter, where the noise does not tell
+SOLVE_STEPS = 2  # of conjugate gradients towards T, where it is not known
+PROBES = 8  # of the operator's gain at each frequency
+LEAST_GAIN = 0.1  # of the mean: what is believed of such a probing
 
 
 @dataclass
@@ -129,7 +139,9 @@ class ChambollePock:
         A = linear(operator, y)
         filled, measured = observed(y)
         metric = start.metric if start else Metric(A, Gradient(A.in_shape, self.spacing), filled)
-        sigmas = self._sigmas(y) if self.steps == "preconditioned" else (1 / metric.norm(),) * 3
+        sigmas = (
+            self._sigmas(y, metric) if self.steps == "preconditioned" else (1 / metric.norm(),) * 3
+        )
         metric = metric.stepping(sigmas) if self.steps == "preconditioned" else metric.fixed(sigmas[0])
         if start is not None:
             return replace(
@@ -160,14 +172,19 @@ class ChambollePock:
             box_dual=torch.zeros_like(x),
         )
 
-    def _sigmas(self, y: Tensor) -> tuple[float, float, float]:
+    def _sigmas(self, y: Tensor, metric: Metric) -> tuple[float, float, float]:
         """Dual steps of fidelity, gradient and box: the size of each dual over that of what it multiplies.
 
         A gradient's dual is at most as long as the weight, and gradients that matter are about as large as
-        the noise.
+        the noise, or where noise is not in pixels, a part of the object's deviation.
         """
         sigma = self.fidelity.curvature(y)
-        gradient = min(max(self.weight / noise_scale(y), 0.01 * sigma), 10.0 * sigma)
+        if metric.known:
+            gradient = min(max(self.weight / noise_scale(y), 0.01 * sigma), 10.0 * sigma)
+            return sigma, gradient, SIGMA_BOX * sigma
+        sigma_object = sigma * float(metric.gain.mean())
+        typical = max(SLOPE * _contrast(metric.A, y), torch.finfo(torch.float32).tiny)
+        gradient = min(max(self.weight / typical, 0.01 * sigma_object), 100.0 * sigma_object)
         return sigma, gradient, SIGMA_BOX * sigma
 
     @torch.no_grad()
@@ -256,8 +273,14 @@ class Metric:
         self.starts = None if torus is None else torus.starts
         self.domain: Shape = A.in_shape if torus is None else torus.shape
         self.dims = tuple(range(-len(self.domain), 0))
-        gain = torch.tensor(norm(A, dtype=like.dtype) ** 2) if self.otf is None else self.otf.abs().square()
-        self.gain = gain.to(like.device)
+        self.known = torus is not None or isinstance(A, Identity)
+        self.sigmas: tuple[float, float, float] | None = None
+        if self.otf is not None:
+            self.gain = self.otf.abs().square()
+        elif self.known:
+            self.gain = torch.tensor(norm(A, dtype=like.dtype) ** 2).to(like.device)
+        else:
+            self.gain = self._estimated_gain(like)
         self.slope = torch.zeros((), device=like.device, dtype=like.dtype)
         for axis, (n, spacing) in enumerate(zip(self.domain, gradient.spacing, strict=True)):
             last = axis == len(self.domain) - 1
@@ -270,16 +293,19 @@ class Metric:
         """The same with T for these dual steps."""
         other = copy.copy(self)
         sigma_a, sigma_g, sigma_b = sigmas
+        other.sigmas = None if self.known else sigmas
         other.inverse = 1.0 / (MARGIN * (sigma_a * self.gain + sigma_g * self.slope + sigma_b))
         return other
 
     def norm(self) -> float:
         """At least that of K."""
-        return math.sqrt(MARGIN * (float(self.gain.max()) + float(self.slope.max()) + 1.0))
+        gain = float(self.gain.max()) if self.known else norm(self.A, dtype=self.slope.dtype) ** 2
+        return math.sqrt(MARGIN * (gain + float(self.slope.max()) + 1.0))
 
     def fixed(self, tau: float) -> Metric:
         """The same with T a number."""
         other = copy.copy(self)
+        other.sigmas = None
         other.inverse = torch.full_like(self.slope, tau)
         return other
 
@@ -303,7 +329,10 @@ class Metric:
         total = q.clone()
         self.inside(total).add_(self.gradient.adjoint(p))
         if self.otf is None:
-            change = self._irfft(self._rfft(total.add_(self.A.adjoint(u))).mul_(self.inverse))
+            total.add_(self.A.adjoint(u))
+            if self.sigmas is not None:
+                return self._approach(total, self.sigmas)
+            change = self._filtered(total)
             return change, self.A(change)
         spectrum = self._rfft(self._place(u)).mul_(self.otf.conj()).add_(self._rfft(total)).mul_(self.inverse)
         return self._irfft(spectrum), self._window(self._irfft(spectrum * self.otf))
@@ -313,6 +342,51 @@ class Metric:
         if self.otf is None:
             return self.A.adjoint(u)
         return self.inside(self._irfft(self._rfft(self._place(u)).mul_(self.otf.conj())))
+
+    def _approach(self, slope: Tensor, sigmas: tuple[float, float, float]) -> tuple[Tensor, Tensor]:
+        """Some conjugate-gradient steps towards the :math:`d` with :math:`Md` = ``slope``, and :math:`Ad`."""
+        sigma_a, sigma_g, sigma_b = (MARGIN * sigma for sigma in sigmas)
+        steps = []
+        direction = self._filtered(slope)
+        energy = dot(slope, direction)
+        while True:
+            seen, gradient = self.A(direction), self.gradient(direction)
+            curvature = sigma_g * dot(gradient, gradient) + sigma_b * dot(direction, direction)
+            length = ratio(energy, curvature + sigma_a * dot(seen, seen))
+            steps.append((spread(length, direction) * direction, spread(length, seen) * seen))
+            if len(steps) == SOLVE_STEPS:
+                change, predicted = zip(*steps, strict=True)
+                return sum(change[1:], start=change[0]), sum(predicted[1:], start=predicted[0])
+            curved = sigma_a * self.A.adjoint(seen) + sigma_g * self.gradient.adjoint(gradient)
+            slope = slope - spread(length, slope) * curved.add_(direction, alpha=sigma_b)
+            filtered = self._filtered(slope)
+            previous, energy = energy, dot(slope, filtered)
+            direction = filtered.add_(spread(ratio(energy, previous), direction) * direction)
+
+    def _estimated_gain(self, like: Tensor) -> Tensor:
+        r"""The diagonal of :math:`A^\top A` in Fourier space, or as much of it as random probes agree on.
+
+        Two estimates, from half of the probes each, differ by their errors alone: by as much as they vary
+        together they are believed, and for the rest their mean is.
+        """
+        generator = torch.Generator().manual_seed(0)
+        halves = []
+        for _ in range(2):
+            shown = power = torch.zeros((), device=like.device)
+            for _ in range(PROBES // 2):
+                probe = torch.randn((1, like.shape[1], *self.domain), generator=generator, dtype=like.dtype)
+                probe = probe.to(like.device)
+                spectrum = self._rfft(probe)
+                shown = shown + (spectrum.conj() * self._rfft(self.A.adjoint(self.A(probe)))).real.sum((0, 1))
+                power = power + spectrum.abs().square().sum((0, 1))
+            halves.append(shown / power)
+        gain = 0.5 * (halves[0] + halves[1])
+        mean = gain.mean()
+        agreed = ((halves[0] - mean) * (halves[1] - mean)).mean() / (gain - mean).square().mean()
+        return torch.lerp(mean, gain, agreed.clamp(0.0, 1.0)).clamp_min(LEAST_GAIN * mean)
+
+    def _filtered(self, x: Tensor) -> Tensor:
+        return self._irfft(self._rfft(x).mul_(self.inverse))
 
     def _rfft(self, x: Tensor) -> Tensor:
         return torch.fft.rfftn(x, dim=self.dims)
@@ -339,3 +413,11 @@ def _start(metric: Metric, y: Tensor, measured: Tensor) -> Tensor:
     space = tuple(range(2, y.ndim))
     mean = y.sum(space, keepdim=True) / measured.sum(space, keepdim=True).clamp_min(1.0)
     return metric.embed(mean.expand(*y.shape[:2], *metric.A.in_shape))
+
+
+def _contrast(A: LinearOperator, y: Tensor) -> float:
+    """The object's deviation, were its values seen as well as a constant is."""
+    filled, measured = observed(y)
+    _, flat, gain = constant_object(A, filled, measured)
+    deviation = (filled - flat) * measured / spread(gain, filled)
+    return math.sqrt(float(deviation.square().sum(dtype=torch.float64) / measured.sum().clamp_min(1.0)))
