@@ -11,16 +11,16 @@ is the saddle point of :math:`\langle Kx, z\rangle - f^*(z)` with :math:`K = (A,
 and converges if :math:`\|\Sigma^{1/2} K T^{1/2}\| < 1`. The textbook takes numbers for :math:`T` and
 :math:`\Sigma`, which the largest singular value of the gradient makes small. Here :math:`T` is the inverse of
 :math:`M = K^\top \Sigma K` (plus a margin) on a periodic domain around the object, which for a convolution
-costs no Fourier transform beyond its own. For other operators :math:`T K^\top z` is approached by a few
-conjugate-gradient steps, filtered by an estimate of :math:`M`'s diagonal in Fourier space. What they find
-solves :math:`Md = K^\top z` exactly within the space :math:`V` of their directions: the step taken is one of
-:math:`T = V(V^\top M V)^{-1}V^\top \le M^{-1}`, which is as short as convergence asks for, though not the same
-every time.
+costs no Fourier transform beyond its own. For other operators :math:`d = T K^\top z` is approached by a few
+conjugate-gradient steps, preconditioned by an estimate of :math:`M`'s diagonal in Fourier space. They solve
+:math:`Md = K^\top z` exactly within the space :math:`V` of their directions, so the step taken is that of
+:math:`T = V(V^\top M V)^{-1}V^\top \le M^{-1}`: no iteration's is longer than the condition allows, though
+:math:`T` differs from one to the next.
 
 Chambolle & Pock 2011, doi:10.1007/s10851-010-0251-1; preconditioning: Pock & Chambolle 2011,
 doi:10.1109/ICCV.2011.6126441; over-relaxation: Condat 2013, doi:10.1007/s10957-012-0245-9; inexact solves:
-Eckstein & Yao 2018, doi:10.1007/s10107-017-1160-5; a matrix's diagonal from random probes: Bekas, Kokiopoulou &
-Saad 2007, doi:10.1016/j.apnum.2007.01.003.
+Eckstein & Yao 2018, doi:10.1007/s10107-017-1160-5; a diagonal from random probes: Bekas, Kokiopoulou & Saad
+2007, doi:10.1016/j.apnum.2007.01.003.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfinv.functionals import Box, Fidelity, SquaredL2, TotalVariation, noise_scale
-from selfinv.operators import Convolution, Gradient, Identity, LinearOperator, norm
+from selfinv.operators import Convolution, Gradient, Identity, LinearOperator, norm, random_like
 from selfinv.solvers.base import Forward, Status, linear, observed
 from selfinv.solvers.conjugate_gradient import constant_object, dot, ratio, spread
 from selfinv.types import InputError, Shape, spatial_index
@@ -139,9 +139,7 @@ class ChambollePock:
         A = linear(operator, y)
         filled, measured = observed(y)
         metric = start.metric if start else Metric(A, Gradient(A.in_shape, self.spacing), filled)
-        sigmas = (
-            self._sigmas(y, metric) if self.steps == "preconditioned" else (1 / metric.norm(),) * 3
-        )
+        sigmas = self._sigmas(y, metric) if self.steps == "preconditioned" else (1 / metric.norm(),) * 3
         metric = metric.stepping(sigmas) if self.steps == "preconditioned" else metric.fixed(sigmas[0])
         if start is not None:
             return replace(
@@ -182,9 +180,8 @@ class ChambollePock:
         if metric.known:
             gradient = min(max(self.weight / noise_scale(y), 0.01 * sigma), 10.0 * sigma)
             return sigma, gradient, SIGMA_BOX * sigma
-        sigma_object = sigma * float(metric.gain.mean())
-        typical = max(SLOPE * _contrast(metric.A, y), torch.finfo(torch.float32).tiny)
-        gradient = min(max(self.weight / typical, 0.01 * sigma_object), 100.0 * sigma_object)
+        seen = sigma * float(metric.gain.mean())
+        gradient = min(max(self.weight / _typical_slope(metric.A, y), 0.01 * seen), 100.0 * seen)
         return sigma, gradient, SIGMA_BOX * sigma
 
     @torch.no_grad()
@@ -415,9 +412,25 @@ def _start(metric: Metric, y: Tensor, measured: Tensor) -> Tensor:
     return metric.embed(mean.expand(*y.shape[:2], *metric.A.in_shape))
 
 
-def _contrast(A: LinearOperator, y: Tensor) -> float:
-    """The object's deviation, were its values seen as well as a constant is."""
+def typical_weight(A: LinearOperator, y: Tensor) -> float:
+    """A weight, for squared deviations, that balances both terms at gradients that matter, without the noise.
+
+    Parameters
+    ----------
+    A
+        Its measured values need not be pixels.
+    y
+        Measurement, ``batch channel *out_shape``, NaN where missing.
+    """
+    probe = random_like(A, A.in_shape, y.dtype, seed=0)
+    with torch.no_grad():
+        return float(A(probe).square().sum() / probe.square().sum()) * _typical_slope(A, y)
+
+
+def _typical_slope(A: LinearOperator, y: Tensor) -> float:
+    """A part of the object's deviation, were its values seen as well as a constant is."""
     filled, measured = observed(y)
     _, flat, gain = constant_object(A, filled, measured)
     deviation = (filled - flat) * measured / spread(gain, filled)
-    return math.sqrt(float(deviation.square().sum(dtype=torch.float64) / measured.sum().clamp_min(1.0)))
+    variance = float(deviation.square().sum(dtype=torch.float64) / measured.sum().clamp_min(1.0))
+    return max(SLOPE * math.sqrt(variance), torch.finfo(torch.float32).tiny)
