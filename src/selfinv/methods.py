@@ -22,7 +22,7 @@ from selfinv.learning.solver import SSI
 from selfinv.operators import LinearOperator
 from selfinv.selection import Candidate, SelfTuned
 from selfinv.solvers.base import Forward, Solver
-from selfinv.solvers.chambolle_pock import ChambollePock, typical_weight
+from selfinv.solvers.chambolle_pock import ChambollePock, strong_weight
 from selfinv.solvers.conjugate_gradient import ConjugateGradient, paper_conjugate_gradient
 from selfinv.solvers.richardson_lucy import RichardsonLucy
 from selfinv.solvers.wiener import Wiener
@@ -173,7 +173,7 @@ def _tv_candidates(request: Request) -> tuple[Candidate, ...]:
 
     first, delta = _strongest(y), 2 * _strongest(y)
     if isinstance(request.operator, LinearOperator) and not is_on_grid(request.operator):
-        first = typical_weight(request.operator, y)  # differences of values that are no pixels are no noise
+        first = strong_weight(request.operator, y)  # differences of values that are no pixels are no noise
     robust = candidate("tv-chambolle-pock, Huber", Huber(delta), first)
     square = candidate("tv-chambolle-pock, L2", SquaredL2(), first)
     return (robust, square) if choose_loss(y).kind == "l1" else (square, robust)

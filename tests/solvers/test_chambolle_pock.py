@@ -14,7 +14,7 @@ from scipy import optimize, special
 from skimage.restoration import denoise_tv_chambolle
 
 from selfinv.functionals import L1, Box, Huber, Poisson, SquaredL2
-from selfinv.operators import Composition, Convolution, Gradient, Identity
+from selfinv.operators import Composition, Convolution, Gradient, Hadamard, Identity, MaskedFourier, Radon
 from selfinv.solvers import Status, iterate, run
 from selfinv.solvers.chambolle_pock import ChambollePock
 from selfinv.solvers.richardson_lucy import RichardsonLucy
@@ -230,6 +230,30 @@ def test_agrees_with_a_quasi_newton_method_on_a_smoothed_objective():
     ours = solve(y, operator, 0.5).flatten().numpy()
     assert textbook.objective(ours) == pytest.approx(textbook.objective(found.x), rel=1e-4)
     np.testing.assert_allclose(ours, found.x, atol=0.05)
+
+
+PROJECTED = {
+    "projections": lambda: Radon((16, 16), np.arange(12) * 15.0),
+    "limited-angles": lambda: Radon((16, 16), np.arange(12) * 10.0),
+    "hadamard": lambda: Hadamard((16, 16), 100),
+    "frequencies": lambda: MaskedFourier(
+        (16, 16), torch.rand(16, 16, generator=torch.Generator().manual_seed(1)) < 0.5
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROJECTED)
+@pytest.mark.parametrize("weight", [0.3, 3.0])
+def test_twenty_iterations_are_enough_where_values_are_no_pixels(name, weight):
+    """Within 5 % of the optimum of the same problem as matrices; many reach it."""
+    operator = PROJECTED[name]().double()
+    y = operator(scene(Identity((16, 16))))
+    textbook = Textbook(operator, y, weight, SquaredL2())
+    least = textbook.objective(textbook.solve(6000))
+    few = textbook.objective(solve(y, operator, weight, 20, rtol=0.0).flatten().numpy())
+    many = textbook.objective(solve(y, operator, weight, 400, rtol=0.0).flatten().numpy())
+    assert many < 1.001 * least
+    assert few < 1.05 * least
 
 
 def test_without_regularisation_poissons_optimum_is_richardson_and_lucys():

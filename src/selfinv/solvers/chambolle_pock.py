@@ -11,10 +11,11 @@ is the saddle point of :math:`\langle Kx, z\rangle - f^*(z)` with :math:`K = (A,
 and converges if :math:`\|\Sigma^{1/2} K T^{1/2}\| < 1`. The textbook takes numbers for :math:`T` and
 :math:`\Sigma`, which the largest singular value of the gradient makes small. Here :math:`T` is the inverse of
 :math:`M = K^\top \Sigma K` (plus a margin) on a periodic domain around the object, which for a convolution
-costs no Fourier transform beyond its own. For other operators :math:`d = T K^\top z` is approached by a few
-conjugate-gradient steps, preconditioned by an estimate of :math:`M`'s diagonal in Fourier space. They solve
-:math:`Md = K^\top z` exactly within the space :math:`V` of their directions, so the step taken is that of
-:math:`T = V(V^\top M V)^{-1}V^\top \le M^{-1}`: no iteration's is longer than the condition allows, though
+costs no Fourier transform beyond its own. Where another operator measures pixels, :math:`A^\top A` is bounded
+by :math:`\|A\|^2`. Where values are no pixels, as of projections, :math:`d = T K^\top z` is approached by a
+few conjugate-gradient steps, preconditioned by an estimate of :math:`M`'s diagonal in Fourier space. They
+solve :math:`Md = K^\top z` exactly within the space :math:`V` of their directions, so the step taken is that
+of :math:`T = V(V^\top M V)^{-1}V^\top \le M^{-1}`: no iteration's is longer than the condition allows, though
 :math:`T` differs from one to the next.
 
 Chambolle & Pock 2011, doi:10.1007/s10851-010-0251-1; preconditioning: Pock & Chambolle 2011,
@@ -34,8 +35,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from selfinv.arrangement import is_on_grid
 from selfinv.functionals import Box, Fidelity, SquaredL2, TotalVariation, noise_scale
-from selfinv.operators import Convolution, Gradient, Identity, LinearOperator, norm, random_like
+from selfinv.operators import Convolution, Gradient, LinearOperator, norm, random_like
 from selfinv.solvers.base import Forward, Status, linear, observed
 from selfinv.solvers.conjugate_gradient import constant_object, dot, ratio, spread
 from selfinv.types import InputError, Shape, spatial_index
@@ -45,7 +47,8 @@ FAR = 10.0  # ranges of the present values; an object's values are supposed not 
 SIGMA_BOX = 0.05  # dual step of the box against the fidelity's
 MARGIN = 1.01  # of T's inverse above K^T Sigma K, so that the steps' product stays below 1
 SLOPE = 0.2  # of the object's deviation: gradients that matter, where the noise does not tell
-SOLVE_STEPS = 2  # of conjugate gradients towards T, where it is not known
+SOLVE_STEPS = 2  # of conjugate gradients within an iteration
+STRONG = 10.0  # first weight of a search: strong weights fill in what is hidden, weaker ones go on from there
 PROBES = 8  # of the operator's gain at each frequency
 LEAST_GAIN = 0.1  # of the mean: what is believed of such a probing
 
@@ -140,7 +143,9 @@ class ChambollePock:
         filled, measured = observed(y)
         metric = start.metric if start else Metric(A, Gradient(A.in_shape, self.spacing), filled)
         sigmas = self._sigmas(y, metric) if self.steps == "preconditioned" else (1 / metric.norm(),) * 3
-        metric = metric.stepping(sigmas) if self.steps == "preconditioned" else metric.fixed(sigmas[0])
+        metric = (
+            metric.stepping(sigmas, measured) if self.steps == "preconditioned" else metric.fixed(sigmas[0])
+        )
         if start is not None:
             return replace(
                 start,
@@ -177,7 +182,7 @@ class ChambollePock:
         the noise, or where noise is not in pixels, a part of the object's deviation.
         """
         sigma = self.fidelity.curvature(y)
-        if metric.known:
+        if metric.on_grid:
             gradient = min(max(self.weight / noise_scale(y), 0.01 * sigma), 10.0 * sigma)
             return sigma, gradient, SIGMA_BOX * sigma
         seen = sigma * float(metric.gain.mean())
@@ -270,11 +275,12 @@ class Metric:
         self.starts = None if torus is None else torus.starts
         self.domain: Shape = A.in_shape if torus is None else torus.shape
         self.dims = tuple(range(-len(self.domain), 0))
-        self.known = torus is not None or isinstance(A, Identity)
+        self.on_grid = is_on_grid(A)
         self.sigmas: tuple[float, float, float] | None = None
+        self.measured: Tensor | None = None
         if self.otf is not None:
             self.gain = self.otf.abs().square()
-        elif self.known:
+        elif self.on_grid:
             self.gain = torch.tensor(norm(A, dtype=like.dtype) ** 2).to(like.device)
         else:
             self.gain = self._estimated_gain(like)
@@ -286,17 +292,18 @@ class Metric:
             self.slope = self.slope + squared.reshape(-1, *(1,) * (len(self.domain) - 1 - axis))
         self.inverse = self.slope
 
-    def stepping(self, sigmas: tuple[float, float, float]) -> Metric:
+    def stepping(self, sigmas: tuple[float, float, float], measured: Tensor) -> Metric:
         """The same with T for these dual steps."""
         other = copy.copy(self)
         sigma_a, sigma_g, sigma_b = sigmas
-        other.sigmas = None if self.known else sigmas
+        other.sigmas = None if self.on_grid else sigmas
+        other.measured = None if self.on_grid else measured
         other.inverse = 1.0 / (MARGIN * (sigma_a * self.gain + sigma_g * self.slope + sigma_b))
         return other
 
     def norm(self) -> float:
         """At least that of K."""
-        gain = float(self.gain.max()) if self.known else norm(self.A, dtype=self.slope.dtype) ** 2
+        gain = float(self.gain.max()) if self.on_grid else norm(self.A, dtype=self.slope.dtype) ** 2
         return math.sqrt(MARGIN * (gain + float(self.slope.max()) + 1.0))
 
     def fixed(self, tau: float) -> Metric:
@@ -348,13 +355,14 @@ class Metric:
         energy = dot(slope, direction)
         while True:
             seen, gradient = self.A(direction), self.gradient(direction)
+            shown = seen if self.measured is None else seen * self.measured
             curvature = sigma_g * dot(gradient, gradient) + sigma_b * dot(direction, direction)
-            length = ratio(energy, curvature + sigma_a * dot(seen, seen))
+            length = ratio(energy, curvature + sigma_a * dot(shown, shown))
             steps.append((spread(length, direction) * direction, spread(length, seen) * seen))
             if len(steps) == SOLVE_STEPS:
                 change, predicted = zip(*steps, strict=True)
                 return sum(change[1:], start=change[0]), sum(predicted[1:], start=predicted[0])
-            curved = sigma_a * self.A.adjoint(seen) + sigma_g * self.gradient.adjoint(gradient)
+            curved = sigma_a * self.A.adjoint(shown) + sigma_g * self.gradient.adjoint(gradient)
             slope = slope - spread(length, slope) * curved.add_(direction, alpha=sigma_b)
             filtered = self._filtered(slope)
             previous, energy = energy, dot(slope, filtered)
@@ -412,8 +420,10 @@ def _start(metric: Metric, y: Tensor, measured: Tensor) -> Tensor:
     return metric.embed(mean.expand(*y.shape[:2], *metric.A.in_shape))
 
 
-def typical_weight(A: LinearOperator, y: Tensor) -> float:
-    """A weight, for squared deviations, that balances both terms at gradients that matter, without the noise.
+def strong_weight(A: LinearOperator, y: Tensor) -> float:
+    """A strong weight, told without the noise: several times what balances both terms at typical gradients.
+
+    For squared deviations, the mean curvature of which is that of random objects.
 
     Parameters
     ----------
@@ -424,7 +434,7 @@ def typical_weight(A: LinearOperator, y: Tensor) -> float:
     """
     probe = random_like(A, A.in_shape, y.dtype, seed=0)
     with torch.no_grad():
-        return float(A(probe).square().sum() / probe.square().sum()) * _typical_slope(A, y)
+        return STRONG * float(A(probe).square().sum() / probe.square().sum()) * _typical_slope(A, y)
 
 
 def _typical_slope(A: LinearOperator, y: Tensor) -> float:
