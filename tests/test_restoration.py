@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy import ndimage
@@ -17,7 +18,7 @@ import selfinv
 from selfinv import noise, psf
 from selfinv.learning import ssi
 from selfinv.learning.solver import SSI
-from selfinv.operators import Identity, MaskedFourier
+from selfinv.operators import Identity, LinearOperator, MaskedFourier
 from selfinv.types import InputError, SelfinvWarning
 
 # Most runs here are too short to pass their own checks with every recipe.
@@ -287,6 +288,39 @@ def test_any_callable_is_an_operator():
 
 
 # ---- missing values ----
+
+
+class Sums(LinearOperator):
+    """Random sums, in single precision alone."""
+
+    def __init__(self):
+        super().__init__((24, 24), (200,))
+        generator = torch.Generator().manual_seed(0)
+        self.register_buffer("matrix", torch.randn(200, 24 * 24, generator=generator) / 24)
+
+    def forward(self, x):
+        return x.flatten(-2) @ self.matrix.T
+
+    @property
+    def field_of_view(self):
+        return None
+
+
+@pytest.mark.parametrize("method", ["ssi", "ssi-network", "tv-chambolle-pock", "wiener"])
+def test_an_operator_in_single_precision_alone_will_do(method):
+    kernel = torch.from_numpy(KERNEL).float()[None, None]
+
+    def blur(x):
+        return F.conv2d(x, kernel, padding=3)
+
+    if method == "ssi-network":
+        assert restore(kernel=None, operator=blur, max_steps=2).predicted.shape == IMAGE.shape
+    sums = Sums()
+    measured = sums(torch.from_numpy(scene(24, 24)).float()).numpy()
+    steps = None if method == "wiener" else 2
+    result = selfinv.restore(measured, operator=sums, method=method, max_steps=steps)
+    assert result.image.shape == (24, 24)
+    assert result.predicted.shape == (200,)
 
 
 def test_missing_values_are_filled_in_only_if_asked_for():

@@ -171,10 +171,11 @@ def _tv_candidates(request: Request) -> tuple[Candidate, ...]:
 
         return Candidate(name, solver, "weight", first)
 
-    first, delta = _strongest(y), 2 * _strongest(y)
+    first = noise = _strongest(y)
     if isinstance(request.operator, LinearOperator) and not is_on_grid(request.operator):
-        first = strong_weight(request.operator, y)  # differences of values that are no pixels are no noise
-    robust = candidate("tv-chambolle-pock, Huber", Huber(delta), first)
+        # Differences of values that are no pixels are no noise.
+        first = strong_weight(request.operator, y.float())
+    robust = candidate("tv-chambolle-pock, Huber", Huber(2 * noise), first)
     square = candidate("tv-chambolle-pock, L2", SquaredL2(), first)
     return (robust, square) if choose_loss(y).kind == "l1" else (square, robust)
 

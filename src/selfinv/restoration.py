@@ -230,7 +230,7 @@ def restore(
     estimate = solver.estimate(state)
     restored = to_image(estimate)
     with torch.no_grad():
-        predicted = to_measurement(forward(estimate.to(y.dtype)))
+        predicted = to_measurement(forward(estimate.float()))  # the only precision it is sure to take
     stats = {
         "method": name,
         "seed": seed,

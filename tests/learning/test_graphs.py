@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from selfinv.learning.graphs import GraphedPasses, Recorder, launched
+from selfinv.learning.graphs import GraphedPasses, Recorder, can_be_replayed, launched
 from selfinv.learning.presets import ssi
 from selfinv.learning.unet import UNet, UNetSettings
-from selfinv.operators import Convolution
+from selfinv.operators import Convolution, Identity, Mask, from_scipy
 from selfinv.solvers.base import Status
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -49,7 +50,25 @@ def test_recorded_passes_give_the_networks_output_and_gradients(precision):
             assert (a - b).norm() <= 2e-2 * b.norm() + 1e-6
 
 
-def test_without_a_gpu_parts_are_launched_each_time():
+@pytest.mark.parametrize(
+    ("operator", "known"),
+    [
+        (Identity((8, 8)), True),
+        (2.0 * Convolution(torch.ones(3, 3), (8, 8)), True),
+        (Mask(torch.ones(8, 8, dtype=torch.bool)) @ Convolution(torch.ones(3, 3), (8, 8), "reflect"), True),
+        (from_scipy(np.eye(64), (8, 8), (8, 8), pixels=True), False),
+        (
+            Mask(torch.ones(8, 8, dtype=torch.bool)) @ from_scipy(np.eye(64), (8, 8), (8, 8), pixels=True),
+            False,
+        ),
+        (torch.square, False),
+    ],
+)
+def test_only_operators_that_stay_on_the_gpu_are_recorded(operator, known):
+    assert can_be_replayed(operator) is known
+
+
+def test_without_a_gpu_parts_are_launched():
     calls = []
 
     def part(x, generator):

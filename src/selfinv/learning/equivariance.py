@@ -76,7 +76,9 @@ class ScaleLessons:
             return False
         return operator.for_shape(operator.out_shape) is not None
 
-    def draw(self, x: Tensor, data: Measurement, multiple: int, seed: int, step: int) -> Lesson | None:
+    def draw(
+        self, x: Tensor, data: Measurement, multiple: int, seed: int, step: int, *, recorded: bool = False
+    ) -> Lesson | None:
         """What to teach from the object ``x``; None if it is too small for that.
 
         Parameters
@@ -85,8 +87,10 @@ class ScaleLessons:
             The present reconstruction on the object's grid, in the network's units, without gradient.
         multiple
             Lessons have a multiple of this many samples along each axis.
+        recorded
+            Whether there are to be a ``few`` sizes only.
         """
-        small = reduced(x, self.scales, multiple, seed + 10, step, few=self.few if x.is_cuda else None)
+        small = reduced(x, self.scales, multiple, seed + 10, step, few=self.few if recorded else None)
         if small is None:
             return None
         generator = generator_for(seed + 11, step)

@@ -13,8 +13,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from selfinv.operators import Composition, Convolution, Identity, Mask, MixedConvolution, Scaled
+
 MOST_SHAPES = 2  # of a network's input: an image and its quarter turns; each takes memory for all activations
-MOST_PARTS = 32
+MOST_PARTS = 12  # fewer shapes than `InverseFilters` keeps transforms of
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,23 @@ class Recorder:
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             outcome = part(*places, *([own] if generator else []))
             graph.capture_end()
-        except RuntimeError:  # it asked for a value after all
+        except BaseException as error:
             self._refused = True
             with contextlib.suppress(RuntimeError):
                 graph.capture_end()
-            return None
+            if not isinstance(error, RuntimeError):  # as Ctrl-C
+                raise
+            return None  # it asked for a value after all
         return _Recording(graph, places, own, outcome)
+
+
+def can_be_replayed(operator: object) -> bool:
+    """Whether this is known of an operator: it works on the device alone and asks for no value."""
+    if isinstance(operator, Scaled):
+        return can_be_replayed(operator.operator)
+    if isinstance(operator, Composition):
+        return can_be_replayed(operator.outer) and can_be_replayed(operator.inner)
+    return type(operator) in (Identity, Mask, Convolution, MixedConvolution)
 
 
 def launched(

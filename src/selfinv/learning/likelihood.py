@@ -63,7 +63,7 @@ class NoiseLikelihood(nn.Module):
 
     def forward(self, mean: Tensor, y: Tensor, scored: Tensor) -> Tensor:
         """Mean over the ``scored`` values, times the typical deviation: on the scale of a residual."""
-        among = scored if mean.is_cuda else None  # which would have to wait to be told how many they are
+        among = scored if mean.is_cuda else None  # a GPU would have to wait to be told how many they are
         if among is None:
             places = scored.flatten().nonzero().squeeze(1)
             if not places.numel():

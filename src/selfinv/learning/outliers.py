@@ -126,6 +126,6 @@ def _inside(y: Tensor, sigma: float) -> Tensor:
     return weight
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _line_inside(n: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     return smooth(torch.ones(1, 1, n, dtype=dtype, device=device), sigma)

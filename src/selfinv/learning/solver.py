@@ -25,7 +25,7 @@ from selfinv.learning.answer import answer_to_own
 from selfinv.learning.artefacts import has_checkerboard
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.equivariance import Lesson, ScaleLessons, instrument
-from selfinv.learning.graphs import GraphedPasses, Recorder, launched
+from selfinv.learning.graphs import GraphedPasses, Recorder, can_be_replayed, launched
 from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
 from selfinv.learning.likelihood import NoiseLikelihood
@@ -174,7 +174,7 @@ class SSI:
                 spare = _share(start.data.validation | start.data.missing, ~missing)
                 entrance = replace(entrance, looks=replace(entrance.looks, spare=spare))
             data = replace(start.data, y=shown, missing=missing, entrance=entrance)
-            return replace(start, data=data, cached=None)
+            return replace(start, data=data, cached=None, recorder=None)  # which refers to the old values
         suited = choose_loss(y) if self.loss is None or self.outliers else self.loss
         data = self._prepare(y, operator, seed, wild=self.outliers and suited.kind == "l1")
         loss = self.loss or suited
@@ -223,6 +223,7 @@ class SSI:
             state.loss = float(loss)
             if not math.isfinite(state.loss):
                 state.failure = Status.NONFINITE
+                _release(state)
                 return state
         if checked:
             self._check(state)
@@ -231,9 +232,7 @@ class SSI:
         else:
             state.schedule.step()
         if self._ended(state):
-            for recorded in (state.recorder, state.passes):
-                if recorded is not None:
-                    recorded.release()
+            _release(state)
             state.failure = state.failure or self._failure(state)
         return state
 
@@ -356,9 +355,10 @@ class SSI:
         return loss
 
     def _widths(self, data: Measurement, seed: int) -> int:
-        """How far a filling has to look: as in the first step, but for single values."""
-        drawn = self._drawn(data.y, data.operator, 0, seed)
-        return widths_needed(self.hiding.concealed(drawn | data.validation) | data.missing)
+        """How far a filling has to look: as in the first steps, but for single values."""
+        drawn = [self._drawn(data.y, data.operator, step, seed) for step in (0, 1)]  # a pair, of some schemes
+        hidden = [self.hiding.concealed(d | data.validation) | data.missing for d in drawn]
+        return max(map(widths_needed, hidden)) + any(self.hiding.blind_spot)
 
     def _window(self, state: SSIState, seed: int) -> Window:
         """What the present step looks at."""
@@ -383,7 +383,8 @@ class SSI:
         if state.lesson is None or state.step - state.lesson_step >= lessons.renew:
             state.lesson, state.lesson_step = self._reconstruct(state), state.step
         multiple = max(state.model.network.settings.multiple())
-        return lessons.draw(state.lesson, state.data, multiple, state.seed, state.step)
+        recorded = state.recorder is not None
+        return lessons.draw(state.lesson, state.data, multiple, state.seed, state.step, recorded=recorded)
 
     def _lesson_loss(self, state: SSIState, lesson: Lesson, generator: torch.Generator) -> Tensor:
         assert state.lessons is not None
@@ -503,12 +504,13 @@ class SSI:
         whole = data.y.shape[0] * math.prod(data.object_shape)
         return (
             _records(data.y)
-            and isinstance(data.operator, LinearOperator)
+            and can_be_replayed(data.operator)
             and data.entrance.crude is None
             and (self.windows is None or self.windows.last >= whole)
             and self.hiding.scheme is not None
             and self.hiding.fill == "neighbours"
             and self.training.optimiser == "muon"
+            and self.training.schedule == "one-cycle"
             and not self.training.input_noise
         )
 
@@ -573,6 +575,14 @@ def _always_shown(operator: Forward, y: Tensor) -> Tensor:
 
 def _records(y: Tensor) -> bool:
     return y.is_cuda and y.device.index == torch.cuda.current_device()  # torch records that one alone
+
+
+def _release(state: SSIState) -> None:
+    """Give back what only training needs."""
+    state.instruments.clear()
+    for recorded in (state.recorder, state.passes):
+        if recorded is not None:
+            recorded.release()
 
 
 def _share(part: Tensor, of: Tensor) -> float:

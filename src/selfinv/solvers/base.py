@@ -141,7 +141,7 @@ class Progress:
     step, max_steps
         Steps taken and planned.
     loss, score
-        The present loss and held-out score (NaN where there is none).
+        The present loss and held-out score (NaN where there is none); on a GPU, of some steps before.
     seconds, seconds_left
         Time spent and, if the plan is carried out in full, still to be spent.
     attempt

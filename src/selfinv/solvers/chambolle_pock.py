@@ -29,6 +29,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -278,12 +279,7 @@ class Metric:
         self.on_grid = is_on_grid(A)
         self.sigmas: tuple[float, float, float] | None = None
         self.measured: Tensor | None = None
-        if self.otf is not None:
-            self.gain = self.otf.abs().square()
-        elif self.on_grid:
-            self.gain = torch.tensor(norm(A, dtype=like.dtype) ** 2).to(like.device)
-        else:
-            self.gain = self._estimated_gain(like)
+        self.channels = like.shape[1]
         self.slope = torch.zeros((), device=like.device, dtype=like.dtype)
         for axis, (n, spacing) in enumerate(zip(self.domain, gradient.spacing, strict=True)):
             last = axis == len(self.domain) - 1
@@ -291,6 +287,15 @@ class Metric:
             squared = (2.0 * torch.sin(math.pi * frequency) / spacing).square().to(like.dtype)
             self.slope = self.slope + squared.reshape(-1, *(1,) * (len(self.domain) - 1 - axis))
         self.inverse = self.slope
+
+    @cached_property
+    def gain(self) -> Tensor:
+        """Of the operator at each frequency, squared: known, estimated, or a bound for all of them."""
+        if self.otf is not None:
+            return self.otf.abs().square()
+        if self.on_grid:
+            return torch.tensor(norm(self.A, dtype=self.slope.dtype) ** 2).to(self.slope.device)
+        return self._estimated_gain()
 
     def stepping(self, sigmas: tuple[float, float, float], measured: Tensor) -> Metric:
         """The same with T for these dual steps."""
@@ -368,26 +373,28 @@ class Metric:
             previous, energy = energy, dot(slope, filtered)
             direction = filtered.add_(spread(ratio(energy, previous), direction) * direction)
 
-    def _estimated_gain(self, like: Tensor) -> Tensor:
+    @torch.no_grad()
+    def _estimated_gain(self) -> Tensor:
         r"""The diagonal of :math:`A^\top A` in Fourier space, or as much of it as random probes agree on.
 
         Two estimates, from half of the probes each, differ by their errors alone: by as much as they vary
         together they are believed, and for the rest their mean is.
         """
         generator = torch.Generator().manual_seed(0)
+        shape, device = (1, self.channels, *self.domain), self.slope.device
         halves = []
         for _ in range(2):
-            shown = power = torch.zeros((), device=like.device)
+            shown = power = torch.zeros((), device=device)
             for _ in range(PROBES // 2):
-                probe = torch.randn((1, like.shape[1], *self.domain), generator=generator, dtype=like.dtype)
-                probe = probe.to(like.device)
+                probe = torch.randn(shape, generator=generator, dtype=self.slope.dtype).to(device)
                 spectrum = self._rfft(probe)
                 shown = shown + (spectrum.conj() * self._rfft(self.A.adjoint(self.A(probe)))).real.sum((0, 1))
                 power = power + spectrum.abs().square().sum((0, 1))
             halves.append(shown / power)
         gain = 0.5 * (halves[0] + halves[1])
         mean = gain.mean()
-        agreed = ((halves[0] - mean) * (halves[1] - mean)).mean() / (gain - mean).square().mean()
+        together = ((halves[0] - mean) * (halves[1] - mean)).mean()
+        agreed = together / (gain - mean).square().mean().clamp_min(torch.finfo(gain.dtype).tiny)
         return torch.lerp(mean, gain, agreed.clamp(0.0, 1.0)).clamp_min(LEAST_GAIN * mean)
 
     def _filtered(self, x: Tensor) -> Tensor:
@@ -423,7 +430,7 @@ def _start(metric: Metric, y: Tensor, measured: Tensor) -> Tensor:
 def strong_weight(A: LinearOperator, y: Tensor) -> float:
     """A strong weight, told without the noise: several times what balances both terms at typical gradients.
 
-    For squared deviations, the mean curvature of which is that of random objects.
+    That of a squared deviation is taken from random objects.
 
     Parameters
     ----------
