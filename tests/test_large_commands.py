@@ -163,7 +163,7 @@ def test_a_tile_that_fails_is_one_line(folder):
         (["restore", "frames.tif", "out.zarr", "--resume"], "there is no unfinished run"),
         (["train", "frames.tif", "m.tif"], "safetensors"),
         (["train", "frames.tif", "m.safetensors", *TV], "trains no network"),
-        (["apply", "frames.tif", "frames.tif", "out.zarr"], "not a readable model file"),
+        (["apply", "frames.tif", "frames.tif", "out.zarr"], "not a model file; expected one"),
     ],
 )
 def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(folder, capsys, arguments, words):

@@ -269,8 +269,10 @@ def test_a_simple_method_is_mixed_in_where_that_is_better_than_either():
     weights = result.stats["weights"]
     assert result.stats["mixture"].startswith("0.")
     assert sum(weights.values()) == pytest.approx(1.0)
-    assert weights["ssi"] > 0.2
-    assert result.stats["held_out_score"] < next(t[3] for t in result.stats["trials"] if t[0] == "ssi")
+    assert weights["ssi-network"] > 0.2
+    assert result.stats["held_out_score"] < next(
+        t[3] for t in result.stats["trials"] if t[0] == "ssi-network"
+    )
     alone = [
         result.model.apply(noisy),
         selfinv.restore(noisy, kernel, method="tv-chambolle-pock").image,
@@ -285,9 +287,9 @@ def test_a_hopeless_network_is_replaced_and_that_is_told():
     assert result.model is None
     assert not result.status.failed
     rows = result.stats["table"].splitlines()
-    assert any(row.startswith("| ssi |") for row in rows)
+    assert any(row.startswith("| ssi-network |") for row in rows)
     assert sum("| chosen |" in row for row in rows) == 1
-    assert {name for name, *_ in result.stats["trials"]} >= {"ssi", result.stats["chosen"]}
+    assert {name for name, *_ in result.stats["trials"]} >= {"ssi-network", result.stats["chosen"]}
     assert psnr(result.image, blocks()) > psnr(IMAGE, blocks())
 
 
@@ -340,7 +342,7 @@ def test_a_function_leaves_the_network_alone_or_the_others_skipped():
     assert result.model is not None
     assert "chosen" not in result.stats
     result = restore(kernel=None, operator=sideways, method="auto", max_steps=2)
-    assert result.stats["chosen"] == "ssi"
+    assert result.stats["chosen"] == "ssi-network"
     assert set(result.stats["skipped"]) >= {"tv-chambolle-pock, L2", "richardson-lucy", "wiener"}
     assert all("adjoint" in why for why in result.stats["skipped"].values())
 

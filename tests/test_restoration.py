@@ -449,10 +449,10 @@ def test_a_search_tells_its_parts_and_shows_images():
 def test_the_score_of_a_network_is_told_while_it_trains_in_a_search():
     seen = []
     result = restore(method="ssi", max_steps=20, callback=lambda p: seen.append(p))
-    scores = [p.score for p in seen if p.phase == "ssi" and p.step > 10]
+    scores = [p.score for p in seen if p.phase == "ssi-network" and p.step > 10]
     assert np.isfinite(scores).all()
     assert len(set(scores)) > 1  # it is the present one
-    last = next(score for name, _, _, score, _ in result.stats["trials"] if name == "ssi")
+    last = next(score for name, _, _, score, _ in result.stats["trials"] if name == "ssi-network")
     assert 0.3 * last < scores[-1] < 3.0 * last  # in the same units, on other values
 
 

@@ -124,7 +124,7 @@ def _ssi(request: Request, preset: str = "default") -> Solver:
     if not isinstance(request.operator, LinearOperator):
         return _learned(ssi, request, **options)  # nothing to compare with
     plain = replace(request, steps=None)
-    network = _candidate_ssi(request, "ssi", **options)
+    network = _candidate_ssi(request, **options)
     simple = (*_tv_candidates(plain)[:1], Candidate("wiener", lambda _: Wiener()))
     # No neighbour stands in for a value that is no pixel: what is set apart is missed.
     most = MOST if is_on_grid(request.operator) else 0.5 * MOST
@@ -134,12 +134,12 @@ def _ssi(request: Request, preset: str = "default") -> Solver:
 def _auto(request: Request) -> Solver:
     plain = replace(request, steps=None)
     candidates = (*_tv_candidates(plain), _richardson_lucy(plain), _wiener(plain))
-    return _tuned(request, _candidate_ssi(request, "ssi"), *candidates)
+    return _tuned(request, _candidate_ssi(request), *candidates)
 
 
-def _candidate_ssi(request: Request, name: str, **options: Any) -> Candidate:
+def _candidate_ssi(request: Request, **options: Any) -> Candidate:
     solver = _learned(ssi, request, **options)
-    return Candidate(name, lambda _: solver, margin=MARGIN if is_on_grid(request.operator) else 0.0)
+    return Candidate("ssi-network", lambda _: solver, margin=MARGIN if is_on_grid(request.operator) else 0.0)
 
 
 def _chambolle_pock(request: Request) -> Solver:

@@ -263,8 +263,13 @@ class TrainedModel:
             with safe_open(str(file), framework="pt") as opened:
                 words = (opened.metadata() or {}).get("selfinv")
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{file}: not a readable model file ({error})") from None
+        except SafetensorError:
+            raise InputError(
+                f"{file}: not a model file; expected one that 'selfinv train' or --save-model has written "
+                f"(.safetensors)"
+            ) from None
+        except OSError as error:
+            raise InputError(f"{file}: cannot be read ({error})") from None
         if words is None:
             raise InputError(f"{file}: a safetensors file, but not one written by selfinv")
         try:
