@@ -610,7 +610,10 @@ MISTAKES = {
     # the other commands
     "no model": (("apply", "modell.safetensors", "image.tif", "out.tif"), "no such model file"),
     "image as model": (("apply", "image.tif", "image.tif", "out.tif"), "not a model file; expected one"),
-    "corrupt model": (("apply", "broken.safetensors", "image.tif", "out.tif"), "not a model file; expected one"),
+    "corrupt model": (
+        ("apply", "broken.safetensors", "image.tif", "out.tif"),
+        "not a model file; expected one",
+    ),
     "strange model": (("apply", "strange.safetensors", "image.tif", "out.tif"), "not one written by selfinv"),
     "model's channels": (
         ("apply", "model.safetensors", "rgb.png", "out.tif"),

@@ -96,6 +96,20 @@ def test_methods_that_are_wrong_in_other_ways_are_mixed_by_half_of_the_best_weig
     assert mixture.trial.score < min(one.score, other.score)
 
 
+def test_without_caution_a_better_method_gets_most_of_the_weight_and_another_little():
+    common = noise(4000, deviation=0.3)
+    one, better, worse = (
+        predicted(n, common + noise(4000, seed=s, deviation=d))
+        for n, s, d in (("one", 1, 1.0), ("better", 2, 0.2), ("worse", 3, 2.0))
+    )
+    shares = {}
+    for other in (better, worse):
+        for cautious in (True, False):
+            shares[other.name, cautious] = mix(one, [other], L2, cautious=cautious).weights[other.name]
+    assert shares["better", True] < 0.5 < 0.8 < shares["better", False] <= 0.9
+    assert shares["worse", True] < shares["worse", False] < 1.3 * shares["worse", True]
+
+
 def test_nothing_is_mixed_in_that_helps_by_chance_or_hardly_or_not():
     near, far = noise(2000, seed=1, deviation=0.1), noise(2000, seed=2)
     first = predicted("first", near)

@@ -127,8 +127,9 @@ def _ssi(request: Request, preset: str = "default") -> Solver:
     network = _candidate_ssi(request, **options)
     simple = (*_tv_candidates(plain)[:1], Candidate("wiener", lambda _: Wiener()))
     # No neighbour stands in for a value that is no pixel: what is set apart is missed.
-    most = MOST if is_on_grid(request.operator) else 0.5 * MOST
-    return replace(_tuned(request, network, *simple), mixed=True, most=most)
+    pixels = is_on_grid(request.operator)
+    most = MOST if pixels else 0.5 * MOST
+    return replace(_tuned(request, network, *simple), mixed=True, cautious=pixels, most=most)
 
 
 def _auto(request: Request) -> Solver:

@@ -112,6 +112,8 @@ class SelfTuned:
         See `hold_out`.
     mixed
         Whether the result may be a mean of several, weighted by how they predict hidden values.
+    cautious
+        Whether others are then given half of the weight that they seem to deserve (`mix`).
     most
         The share of values that is hidden at most where ``fraction`` is None.
 
@@ -126,6 +128,7 @@ class SelfTuned:
     loss: MaskedLoss | None = None
     blind_spot: tuple[int, ...] = ()
     mixed: bool = False
+    cautious: bool = True
     most: float = MOST
 
     def __post_init__(self) -> None:
@@ -209,7 +212,7 @@ class SelfTuned:
                 state.skipped[candidate.name] = str(error)  # what the first can take, another need not
         chosen = state.chosen = self._choose(list(state.best.values()), state.held_out.score_of_a_constant())
         others = [trial for trial in state.best.values() if trial is not chosen] if self.mixed else []
-        mixture = mix(chosen, others, state.held_out.loss)
+        mixture = mix(chosen, others, state.held_out.loss, cautious=self.cautious)
         candidates = {candidate.name: candidate for candidate in self.candidates}
 
         def final(name: str) -> Generator[None, None, None]:
@@ -455,8 +458,8 @@ def table(state: SelfTunedState) -> str:
     if mean is not None:
         lines.append(
             f"\nThe result is a mean of methods, better than {first.name} alone by "
-            f"{first.score - mean.score:.3g}. The others have half of the weight that predicts hidden values "
-            f"best: of errors that hidden values do not tell, {first.name} is expected to make fewer."
+            f"{first.score - mean.score:.3g}. The others have less than the weight that predicts hidden "
+            f"values best: of errors that hidden values do not tell, {first.name} is expected to make fewer."
         )
     elif first.score > min(trial.score for trial in state.best.values()):
         lines.append(

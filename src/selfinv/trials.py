@@ -8,7 +8,9 @@ What methods are wrong in differs, and a mean of them may be better than each (s
 doi:10.1016/S0893-6080(05)80023-1; Breiman 1996, doi:10.1007/BF00117832). The weight is told by hidden values
 too. Of errors that the operator hides they know nothing, and a method that comes first makes fewer of those:
 so another one gets half of the weight that hidden values ask for, which has three quarters of the gain there
-and does no harm as long as a quarter of that weight is right for the object.
+and does no harm as long as a quarter of that weight is right for the object. Where measured values are no
+pixels the first method has no such advantage, and the more weight another one is to have, the more of that it
+gets.
 """
 
 from __future__ import annotations
@@ -100,10 +102,11 @@ class Mixture:
         return " + ".join(f"{weight:.2f} {name}" for name, weight in self.weights.items())
 
 
-def mix(first: Trial, others: Sequence[Trial], loss: MaskedLoss) -> Mixture:
+def mix(first: Trial, others: Sequence[Trial], loss: MaskedLoss, *, cautious: bool = True) -> Mixture:
     """The mean of methods that predicts hidden values best; of some there may be nothing in it.
 
-    They are mixed in one after the other, with half of the weight that is best.
+    They are mixed in one after the other, with half of the weight that is best, or if not ``cautious``, from
+    half of a small one to nine tenths of all.
     """
     mixture = Mixture({first.name: 1.0}, first)
     if not math.isfinite(first.score):
@@ -114,10 +117,9 @@ def mix(first: Trial, others: Sequence[Trial], loss: MaskedLoss) -> Mixture:
         weight = best.setting
         if weight < LEAST_WEIGHT or not difference(mixture.trial, best).significant:
             continue
-        weights = {name: (1.0 - 0.5 * weight) * w for name, w in mixture.weights.items()}
-        mixture = Mixture(
-            weights | {other.name: 0.5 * weight}, _between(mixture.trial, other, 0.5 * weight, loss)
-        )
+        weight *= 0.5 if cautious else 0.5 + 0.4 * weight
+        weights = {name: (1.0 - weight) * w for name, w in mixture.weights.items()}
+        mixture = Mixture(weights | {other.name: weight}, _between(mixture.trial, other, weight, loss))
     return mixture
 
 
