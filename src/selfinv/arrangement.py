@@ -10,7 +10,16 @@ import numpy as np
 from torch import Tensor
 
 from selfinv.operators import LinearOperator, as_real
-from selfinv.types import SPACE, Array, AxisLayout, InputError, Shape, parse_axes, spatial_index
+from selfinv.types import (
+    SPACE,
+    Array,
+    AxisLayout,
+    InputError,
+    Shape,
+    check_unmasked,
+    parse_axes,
+    spatial_index,
+)
 
 APART = 1e6  # voxels: channels are no neighbours of each other
 
@@ -120,6 +129,7 @@ def as_measured(array: Any, operator: object) -> Any:
 
     Where it measures nothing, there may be anything, NaN too; it becomes 0.
     """
+    check_unmasked(array)
     if not isinstance(operator, LinearOperator):
         return array
     array, ending = np.asarray(array), len(operator.out_shape)

@@ -50,7 +50,8 @@ class Result:
     Parameters
     ----------
     image
-        Same shape, axes and intensity units as the input, float32.
+        Same shape, axes and intensity units as the input, float32; with an operator whose values are not
+        pixels, its object.
     status
         How the run ended; ``status.failed`` says not to use it, ``status.advice`` what to do.
     stats
@@ -63,7 +64,8 @@ class Result:
     predicted
         What the instrument would measure of the restored object, of its part beyond the image's edges too:
         the measurement's shape and units, float32 or complex64. The measurement less this is what nothing
-        in the object explains: noise, if all is well, without any structure.
+        in the object explains: noise, if all is well, without any structure, and less than there is where
+        the object has about as many values as were measured.
     """
 
     image: Array
@@ -185,7 +187,10 @@ def restore(
     if isinstance(forward, torch.nn.Module):
         forward = copy.deepcopy(forward).to(place)  # the caller's own stays where it is
     elif not callable(forward):
-        raise InputError(f"operator is a {type(forward).__name__}; pass a LinearOperator or a function")
+        raise InputError(
+            f"operator is a {type(forward).__name__}; pass a function, or a LinearOperator "
+            f"(selfinv.operators.from_scipy makes one of a matrix)"
+        )
     y = (y if place.type != "mps" else y.float()).to(place)
     pads = ((0, 0),) * len(shape) if arrangement else object_pads(forward, shape)
     if operator is not None:

@@ -147,13 +147,15 @@ def check_image(image: Any, *, name: str = "image", allow_nan: bool = False) -> 
     InputError
         If it is empty, complex, not numeric, or holds NaN or infinite values (unless ``allow_nan``).
     """
+    check_unmasked(image, name=name)
     array = np.asarray(image)
     if array.dtype == bool:
         array = array.astype(np.uint8)
     if array.dtype.kind == "c":
         raise InputError(f"{name} is complex ({array.dtype}); expected real intensities")
     if array.dtype.kind not in "uif":
-        raise InputError(f"{name} has the type {array.dtype}; expected integers or floating point")
+        hint = "; read the file first" if array.dtype.kind == "U" and array.ndim == 0 else ""
+        raise InputError(f"{name} has the type {array.dtype}; expected integers or floating point{hint}")
     if array.size == 0:
         raise InputError(f"{name} is empty (shape {array.shape})")
     if array.dtype.kind == "f":
@@ -167,6 +169,16 @@ def check_image(image: Any, *, name: str = "image", allow_nan: bool = False) -> 
         if infinite + nan == array.size:
             raise InputError(f"{name} has no finite value at all")
     return array
+
+
+def check_unmasked(image: Any, *, name: str = "image") -> None:
+    """Raise `InputError` if NumPy masks values of it, which arithmetic would take for measured ones."""
+    count = int(np.ma.count_masked(image)) if isinstance(image, np.ma.MaskedArray) else 0
+    if count:
+        raise InputError(
+            f"{name} is a masked array with {count} masked values; pass image.filled(numpy.nan) and "
+            f"mask_nan=True"
+        )
 
 
 def check_contrast(array: Array) -> None:

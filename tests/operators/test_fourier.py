@@ -67,3 +67,19 @@ def test_mistakes_are_said_in_words():
         as_real(np.ones(3))
     with pytest.raises(InputError, match="need the same out_shape"):
         Stack([MaskedFourier((4,), [True] * 4), Identity((4,))])
+
+
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("shape", [(32, 32), (31, 24), (33,)])
+def test_an_object_with_a_phase_is_doubted_and_a_real_noisy_one_is_not(shape, centred):
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.rand(shape, generator=generator) < 0.7
+    mask[tuple(n // 2 if centred else 0 for n in shape)] = True
+    operator = MaskedFourier(shape, mask, centred=centred)
+    x = 1.0 + torch.rand((2, 1, *shape), generator=generator)
+    y = operator(x)
+    noise = 0.3 * y[..., 0].std() * torch.randn(y.shape, generator=generator)
+    assert operator.doubts(y + noise) == []
+    turned = torch.view_as_real(torch.view_as_complex(y) * np.exp(0.8j))
+    (words,) = operator.doubts(turned)
+    assert "phase" in words

@@ -83,3 +83,10 @@ def test_mistakes_are_said_in_words():
         Radon((4, 5), [0], circle=True)
     with pytest.raises(InputError, match="not a list of numbers"):
         Radon((4, 4), [])
+
+
+def test_radians_are_doubted_and_degrees_are_not():
+    y = torch.zeros(1, 1, 30, 23)
+    assert "radians" in Radon((16, 16), np.linspace(0, np.pi, 30, endpoint=False)).doubts(y)[0]
+    assert Radon((16, 16), np.linspace(0, 180, 30, endpoint=False)).doubts(y) == []
+    assert Radon((16, 16), [0.0, 1.0, 2.0]).doubts(y[:, :, :3]) == []

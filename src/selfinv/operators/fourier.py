@@ -95,11 +95,27 @@ class MaskedFourier(LinearOperator):
         middle = sum(abs(i - n // 2) for i, n in zip(place, self.in_shape, strict=True))
         corner = sum(min(i, n - i) for i, n in zip(place, self.in_shape, strict=True))
         if (corner < middle) is not self.centred or corner == middle:
-            return []
+            return self._doubts_of_phase(y)
         return [
             f"the strongest frequency is at {place}, near "
             f"{'a corner' if self.centred else 'the middle'}: are the data "
             f"{'not ' if self.centred else ''}centred? Then pass centred={not self.centred} to MaskedFourier"
+        ]
+
+    def _doubts_of_phase(self, y: Tensor) -> list[str]:
+        """Of a real object opposite frequencies are conjugates: asked where most power is, above noise."""
+        spectrum = torch.view_as_complex(torch.where(self.measured, y, 0.0).nan_to_num().contiguous())
+        spectrum = torch.fft.ifftshift(spectrum, dim=self._dims) if self.centred else spectrum
+        opposite = spectrum.flip(self._dims).roll((1,) * len(self._dims), self._dims)
+        power = spectrum.abs().square()
+        power = torch.where(opposite.abs() > 0, power, 0.0)  # both were sampled
+        strong = power > 0.1 * power.amax()
+        apart = (spectrum - opposite.conj()).abs().square()[strong].sum()
+        if not float(apart) > 0.2 * float(power[strong].sum()):
+            return []
+        return [
+            "opposite frequencies are not conjugates, as those of a real object are: an object with a phase? "
+            "Only real ones are restored; take the phase out first"
         ]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -94,6 +94,12 @@ class Radon(LinearOperator):
     def hint(self) -> str:
         return "" if self.circle else "a detector as wide as the object is Radon(..., circle=True)"
 
+    def doubts(self, y: Tensor) -> list[str]:
+        count, largest = self.angles.numel(), float(self.angles.abs().max())
+        if count < 8 or largest > 2.0 * math.pi + 0.01:
+            return []
+        return [f"all {count} angles are between ±{largest:.3g}: are they radians? Degrees are expected"]
+
     def forward(self, x: Tensor) -> Tensor:
         self._check(x, self.in_shape, "forward", "object")
         return LinearMap.apply(x, self._project, self._backproject)
