@@ -326,7 +326,7 @@ def test_an_operator_in_single_precision_alone_will_do(method):
 @pytest.mark.parametrize("operator", [None, Identity(IMAGE.shape)])
 def test_values_that_numpy_masks_are_not_taken_for_measured_ones(operator):
     masked = np.ma.array(IMAGE, mask=np.percentile(IMAGE, 95) < IMAGE)
-    with pytest.raises(InputError, match="masked array with [0-9]+ masked values"):
+    with pytest.raises(InputError, match=r"masked array with [0-9]+ masked values"):
         restore(masked, None, operator=operator)
     assert restore(np.ma.array(IMAGE), None, max_steps=1).image.shape == IMAGE.shape
 
