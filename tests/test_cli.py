@@ -500,6 +500,11 @@ def test_simulate_and_score_agree_with_the_library(tmp_path, command):
     expected = noise.benchmark_degradation(clean.data, psf.normalise(KERNEL), 3)[1]
     np.testing.assert_array_equal(paper.data, expected)
 
+    bare = ("--photons", 50, "--sigma", 0, "--salt-pepper", 0, "--bits", 0, "--no-saturate")
+    succeeded(command("simulate", "truth.tif", "photons.tif", *bare, folder=tmp_path))
+    counts = io.read(tmp_path / "photons.tif").data * 50  # photons and no other noise besides
+    np.testing.assert_allclose(counts, np.round(counts), atol=1e-3)
+
     own = ("--psf", "psf.tif", "--alpha", 0, "--sigma", 0, "--salt-pepper", 0, "--bits", 0)
     succeeded(command("simulate", "truth.tif", "blurred.tif", *own, folder=tmp_path))
     from scipy.ndimage import convolve

@@ -20,12 +20,15 @@ def simulate(
     input: Input,
     output: Output,
     psf: Annotated[Path | None, typer.Option(help="Blur by this point spread function first.")] = None,
-    alpha: Annotated[float, typer.Option(help="Variance per intensity (Poisson part).")] = 0.001,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Variance per intensity (Poisson part): 0.001, or with --photons 0."),
+    ] = None,
     sigma: Annotated[float, typer.Option(help="Standard deviation of the Gaussian part.")] = 0.1,
     salt_pepper: Annotated[float, typer.Option(help="Fraction of pixels replaced at random.")] = 0.01,
     bits: Annotated[int, typer.Option(min=0, max=32, help="Of the converter; 0 for none.")] = 10,
     photons: Annotated[
-        float | None, typer.Option(help="Count real photons, so many at intensity 1 (with --alpha 0).")
+        float | None, typer.Option(help="Count real photons, so many at intensity 1, instead of --alpha.")
     ] = None,
     saturate: Annotated[bool, typer.Option(help="Cut to the range 0 to 1, as a camera does.")] = True,
     boundary: Annotated[str, typer.Option(help="Outside INPUT: zero, reflect or periodic.")] = "zero",
@@ -64,6 +67,8 @@ def simulate(
         degraded = noise.benchmark_degradation(truth, normalise(kernel), seed)[1]
     else:
         layout = parse_axes(letters, truth.ndim)
+        if alpha is None:
+            alpha = 0.001 if photons is None else 0.0
         model = noise.NoiseModel(alpha, sigma, salt_pepper, bits or None, photons, saturate)
         if boundary not in ("zero", "reflect", "periodic"):
             raise InputError(f"--boundary {boundary!r} is unknown; use zero, reflect or periodic")
