@@ -20,6 +20,7 @@ from selfinv.solvers.chambolle_pock import ChambollePock
 from selfinv.solvers.conjugate_gradient import ConjugateGradient
 from selfinv.solvers.richardson_lucy import RichardsonLucy
 from selfinv.solvers.wiener import Wiener
+from selfinv.trials import difference
 from selfinv.types import InputError
 
 L2 = MaskedLoss("l2")
@@ -198,6 +199,21 @@ def test_changing_hidden_values_changes_nothing_of_what_is_found_without_them(na
     assert torch.equal(found[0][0], found[1][0])
     np.testing.assert_equal(found[0][1], found[1][1])
     assert found[0][2] < found[1][2]  # the score is what looks at them
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_where_the_first_has_no_advantage_a_hint_is_enough(seed):
+    y, better = data(level=5.0), fixed("better", 5.0)
+    hints = 0
+    for value in np.linspace(4.0, 4.9, 10):
+        first = fixed("first", float(value))
+        _, cautious, _ = tune(y, first, better, seed=seed)
+        _, free, _ = tune(y, first, better, seed=seed, cautious=False)
+        d = difference(cautious.best["first"], cautious.best["better"])
+        hints += d.error < d.mean <= 3.0 * d.error
+        assert cautious.chosen.name == ("better" if d.mean > 3.0 * d.error else "first")
+        assert free.chosen.name == ("better" if d.mean > d.error else "first")
+    assert hints
 
 
 # ---- a mean of several methods ----

@@ -135,7 +135,8 @@ def _ssi(request: Request, preset: str = "default") -> Solver:
 def _auto(request: Request) -> Solver:
     plain = replace(request, steps=None)
     candidates = (*_tv_candidates(plain), _richardson_lucy(plain), _wiener(plain))
-    return _tuned(request, _candidate_ssi(request), *candidates)
+    tuned = _tuned(request, _candidate_ssi(request), *candidates)
+    return replace(tuned, cautious=is_on_grid(request.operator))
 
 
 def _candidate_ssi(request: Request, **options: Any) -> Candidate:

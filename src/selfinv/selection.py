@@ -29,6 +29,7 @@ MAX_TRIALS = 14  # of one candidate
 FINAL = "final"
 ATTEMPTS = 3  # of a candidate that may fail
 CONVINCING = 3.0  # standard errors: what is put in the first's place is the best of some ten settings
+HINTED = 1.0  # where the first has no advantage: a few large values make errors that hide any difference
 FINISHED = replace(Status.CONVERGED, message="finished: method and settings chosen by held-out values")
 
 
@@ -71,6 +72,7 @@ class SelfTunedState:
     folds: tuple[HeldOut, ...]
     search: Iterator[None]
     latest: Callable[[], Tensor]
+    convincing: float
     kept: Tensor | None = None
     kept_end: tuple[Solver, Any] | None = None
     trials: list[Trial] = field(default_factory=list)
@@ -98,7 +100,8 @@ class SelfTunedState:
 class SelfTuned:
     """Tunes every candidate by the blind score, chooses by it too, and solves once more on all values.
 
-    The first candidate is kept unless another one is better by three standard errors and the first's margin.
+    The first candidate is kept unless another one is better by three standard errors (one, if not
+    ``cautious``) and the first's margin.
     If ``mixed``, the others are mixed in where that predicts hidden values better, by two standard errors.
     On a small image a single set of hidden values is too few to tell settings apart; then each setting is
     tried several times, with other values hidden, unless a candidate has nothing to be tuned, as a network
@@ -113,7 +116,8 @@ class SelfTuned:
     mixed
         Whether the result may be a mean of several, weighted by how they predict hidden values.
     cautious
-        Whether others are then given half of the weight that they seem to deserve (`mix`).
+        Whether the first is expected to make fewer errors of those that hidden values do not tell. Then
+        others take its place, or are given weight (`mix`), more reluctantly.
     most
         The share of values that is hidden at most where ``fraction`` is None.
 
@@ -165,7 +169,10 @@ class SelfTuned:
         )
         loss = self.loss or choose_loss(y)
         state = SelfTunedState(
-            tuple(hold(fold=fold, loss=loss) for fold in range(folds)), iter(()), lambda: torch.empty(0)
+            tuple(hold(fold=fold, loss=loss) for fold in range(folds)),
+            iter(()),
+            lambda: torch.empty(0),
+            convincing=CONVINCING if self.cautious else HINTED,
         )
         state.search = self._search(state, operator, seed)
         next(state.search)  # mistakes show here, before the first step
@@ -210,7 +217,9 @@ class SelfTuned:
                 if candidate is self.candidates[0]:
                     raise
                 state.skipped[candidate.name] = str(error)  # what the first can take, another need not
-        chosen = state.chosen = self._choose(list(state.best.values()), state.held_out.score_of_a_constant())
+        chosen = state.chosen = self._choose(
+            list(state.best.values()), state.held_out.score_of_a_constant(), state.convincing
+        )
         others = [trial for trial in state.best.values() if trial is not chosen] if self.mixed else []
         mixture = mix(chosen, others, state.held_out.loss, cautious=self.cautious)
         candidates = {candidate.name: candidate for candidate in self.candidates}
@@ -234,14 +243,14 @@ class SelfTuned:
         if len(mixture.weights) > 1:
             state.mixture = mixture
 
-    def _choose(self, trials: Sequence[Trial], score_of_a_constant: float) -> Trial:
+    def _choose(self, trials: Sequence[Trial], score_of_a_constant: float, convincing: float) -> Trial:
         trials = [t for t in trials if math.isfinite(t.score)] or trials
         lowest = min(trials, key=lambda trial: trial.score)
         margins = {candidate.name: candidate.margin for candidate in self.candidates}
         for trial in trials:
             worse = difference(trial, lowest)
             margin = margins[trial.name] * (score_of_a_constant - trial.score)
-            if trial is lowest or worse.mean <= max(CONVINCING * worse.error, margin):
+            if trial is lowest or worse.mean <= max(convincing * worse.error, margin):
                 return trial
         return lowest
 
@@ -464,6 +473,10 @@ def table(state: SelfTunedState) -> str:
     elif first.score > min(trial.score for trial in state.best.values()):
         lines.append(
             f"\n{first.name} comes first in the order of preference, and no other predicts hidden values "
-            f"better by enough: {CONVINCING:g} standard errors and the margin that it is given."
+            f"better by enough: {_errors(state.convincing)} and the margin that it is given."
         )
     return "\n".join(lines)
+
+
+def _errors(count: float) -> str:
+    return f"{count:g} standard error{'s' if count != 1 else ''}"
