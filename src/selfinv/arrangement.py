@@ -72,8 +72,7 @@ class Arrangement:
 
     def to_batch(self, array: Array) -> Array:
         """From the caller's array to ``batch channel *out_shape``."""
-        own = self.layout.spatial + ("c" if self.operator.object_channels else "")
-        leading = "".join(a for a in self.layout.axes if a not in own)
+        leading = self._leading
         front = [leading.index(a) for a in "tc" if a in leading]
         values = np.transpose(array, [*front, *range(len(leading), array.ndim)])
         sizes = [array.shape[leading.index(a)] if a in leading else 1 for a in "tc"]
@@ -81,12 +80,17 @@ class Arrangement:
 
     def from_batch(self, values: Array) -> Array:
         """Undo `to_batch`."""
-        own = self.layout.spatial + ("c" if self.operator.object_channels else "")
-        leading = "".join(a for a in self.layout.axes if a not in own)
+        leading = self._leading
         present = [a for a in "tc" if a in leading]
         kept = [n for a, n in zip("tc", values.shape, strict=False) if a in leading]
         array = values.reshape(*kept, *self.operator.out_shape)
         return np.transpose(array, [*map(present.index, leading), *range(len(leading), array.ndim)])
+
+    @property
+    def _leading(self) -> str:
+        """The axes in front of the operator's, in the caller's order."""
+        own = self.layout.spatial + ("c" if self.operator.object_channels else "")
+        return "".join(a for a in self.layout.axes if a not in own)
 
     def from_object(self, x: Tensor) -> Tensor:
         """From the operator's object, ``batch channel *in_shape``, to what is shown of it."""

@@ -68,11 +68,15 @@ class Rearrangement:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Transform the trailing axes of ``batch channel *space``."""
-        return x.flatten(2).index_select(2, self.there.flatten()).reshape(*x.shape[:2], *self.there.shape)
+        return _rearranged(x, self.there)
 
     def inverse(self, x: Tensor) -> Tensor:
         """Undo the transformation."""
-        return x.flatten(2).index_select(2, self.back.flatten()).reshape(*x.shape[:2], *self.back.shape)
+        return _rearranged(x, self.back)
+
+
+def _rearranged(x: Tensor, places: Tensor) -> Tensor:
+    return x.flatten(2).index_select(2, places.flatten()).reshape(*x.shape[:2], *places.shape)
 
 
 def grid_symmetries(ndim: int) -> list[Symmetry]:

@@ -299,11 +299,12 @@ class Metric:
 
     def stepping(self, sigmas: tuple[float, float, float], measured: Tensor) -> Metric:
         """The same with T for these dual steps."""
-        other = copy.copy(self)
         sigma_a, sigma_g, sigma_b = sigmas
-        other.sigmas = None if self.on_grid else sigmas
-        other.measured = None if self.on_grid else measured
-        other.inverse = 1.0 / (MARGIN * (sigma_a * self.gain + sigma_g * self.slope + sigma_b))
+        inverse = 1.0 / (MARGIN * (sigma_a * self.gain + sigma_g * self.slope + sigma_b))
+        other = copy.copy(self)  # which knows the gain then
+        other.inverse = inverse
+        if not self.on_grid:
+            other.sigmas, other.measured = sigmas, measured
         return other
 
     def norm(self) -> float:
