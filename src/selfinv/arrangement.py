@@ -16,6 +16,7 @@ from selfinv.types import (
     AxisLayout,
     InputError,
     Shape,
+    as_array,
     check_unmasked,
     parse_axes,
     spatial_index,
@@ -136,7 +137,7 @@ def as_measured(array: Any, operator: object) -> Any:
     check_unmasked(array)
     if not isinstance(operator, LinearOperator):
         return array
-    array, ending = np.asarray(array), len(operator.out_shape)
+    array, ending = as_array(array), len(operator.out_shape)
 
     def fits(values: Array) -> bool:
         return values.shape[max(values.ndim - ending, 0) :] == operator.out_shape

@@ -21,6 +21,7 @@ from selfinv.learning.solver import SSI, SSIState
 from selfinv.methods import Request, solver_for
 from selfinv.noise import noise_level
 from selfinv.operators import Boundary, Convolution, Identity, LinearOperator, choose_boundary
+from selfinv.probe import check_built, probe
 from selfinv.psf import check_psf, normalise, values_of
 from selfinv.selection import SelfTuned, SelfTunedState, table
 from selfinv.semiblind import PSFFamily, fit_psf
@@ -34,6 +35,7 @@ from selfinv.types import (
     Shape,
     check_contrast,
     check_image,
+    check_integer,
     guess_axes,
     parse_axes,
     spatial_index,
@@ -153,8 +155,13 @@ def restore(
     (32, 32)
     """
     start = time.monotonic()
+    seed = check_integer(seed, "seed", least=0)
+    max_steps = None if max_steps is None else check_integer(max_steps, "max_steps", least=1)
+    if callback is not None and not callable(callback):
+        raise InputError(f"callback is a {type(callback).__name__}; pass a function of a Progress")
     if psf is not None and operator is not None:
         raise InputError("both psf and operator were given; pass one of them")
+    check_built(operator)
     fitted = None
     if isinstance(psf, PSFFamily):
         fitted = fit_psf(image, psf, axes=axes, mask_nan=mask_nan, seed=seed)
@@ -194,7 +201,7 @@ def restore(
     y = (y if place.type != "mps" else y.float()).to(place)
     pads = ((0, 0),) * len(shape) if arrangement else object_pads(forward, shape)
     if operator is not None:
-        _probe(forward, y)
+        probe(forward, y)
         if isinstance(forward, LinearOperator):
             if forward.measured is not None:
                 y = y.masked_fill(~forward.measured, torch.nan)
@@ -328,7 +335,7 @@ def choose_device(device: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         place = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise InputError(f"device={device!r} is unknown; use 'auto', 'cpu', 'cuda' or 'mps'") from None
     if place.type == "cuda" and not torch.cuda.is_available():
         raise InputError("device='cuda' was asked for but torch finds no CUDA GPU; use 'auto' or 'cpu'")
@@ -416,47 +423,15 @@ def _single(y: Tensor) -> Tensor:
 def _spacing(spacing: Sequence[float] | None, axes: str) -> tuple[float, ...] | None:
     if spacing is None:
         return None
-    sizes = tuple(float(s) for s in spacing)
+    try:
+        sizes = tuple(float(s) for s in spacing)
+    except (TypeError, ValueError):
+        raise InputError(f"spacing={spacing!r} is no list of numbers; give one for each of {axes}") from None
     if len(sizes) != len(axes) or not all(0.0 < s < np.inf for s in sizes):
         raise InputError(
             f"spacing={sizes} does not fit the axes {axes}; give one positive voxel size for each"
         )
     return sizes
-
-
-def _probe(forward: Forward, y: Tensor) -> None:
-    """Make sure that a function can serve as a forward model of this measurement."""
-    shape = (*y.shape[:2], *forward.in_shape) if isinstance(forward, LinearOperator) else y.shape
-    measured = y[torch.isfinite(y)]
-    low, high = float(measured.min()), float(measured.max())
-    # Values like those measured: where there is nothing at all, a function may well have no slope.
-    x = low + (high - low) * torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    x = x.to(y.device).requires_grad_()
-    try:
-        predicted = forward(x)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"the operator failed on an object of the shape {tuple(x.shape)}: {error}") from None
-    if not isinstance(predicted, Tensor) or predicted.shape != y.shape:
-        found = tuple(predicted.shape) if isinstance(predicted, Tensor) else type(predicted).__name__
-        raise InputError(f"the operator gives {found} for the measurement's shape {tuple(y.shape)}")
-    if predicted.is_complex():
-        raise InputError(
-            "the operator gives complex values; give the real and the imaginary part, or the magnitude"
-        )
-    if not predicted.requires_grad:
-        raise InputError(
-            "the operator is not differentiable: its output does not depend on its input in torch"
-        )
-    if isinstance(forward, LinearOperator):
-        return
-    (slope,) = torch.autograd.grad(predicted.sum(), x, allow_unused=True)
-    if slope is None or not bool(slope.any()):
-        raise InputError(
-            "the operator is not differentiable: its gradient is zero at every pixel, as that of rounding or "
-            "of a sign is; give a smooth version of it"
-        )
-    if not bool(torch.isfinite(slope).all()):
-        raise InputError("the operator's gradient is NaN or infinite at values like those measured")
 
 
 def _with_images(callback: Callback | None, to_image: Callable[[Tensor], Array]) -> Callback | None:

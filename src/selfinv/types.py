@@ -7,6 +7,7 @@ Axes are named by single letters, in the order in which an array stores them: ``
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +84,8 @@ def parse_axes(axes: str, ndim: int) -> AxisLayout:
     InputError
         If a letter is unknown or repeated, if the count differs from ``ndim``, or if no ``x`` is there.
     """
+    if not isinstance(axes, str):
+        raise InputError(f"axes is a {type(axes).__name__}; give one letter per axis, e.g. 'zyx' or 'yxc'")
     letters = axes.strip().lower()
     unknown = [a for a in letters if a not in AXES]
     if unknown:
@@ -148,7 +151,7 @@ def check_image(image: Any, *, name: str = "image", allow_nan: bool = False) -> 
         If it is empty, complex, not numeric, or holds NaN or infinite values (unless ``allow_nan``).
     """
     check_unmasked(image, name=name)
-    array = np.asarray(image)
+    array = as_array(image)
     if array.dtype == bool:
         array = array.astype(np.uint8)
     if array.dtype.kind == "c":
@@ -169,6 +172,21 @@ def check_image(image: Any, *, name: str = "image", allow_nan: bool = False) -> 
         if infinite + nan == array.size:
             raise InputError(f"{name} has no finite value at all")
     return array
+
+
+def as_array(image: Any) -> Array:
+    """NumPy's array of an array, or of a tensor on any device, differentiated or not."""
+    detach = getattr(image, "detach", None)
+    return np.asarray(image if detach is None else detach().cpu())
+
+
+def check_integer(value: Any, name: str, *, least: int) -> int:
+    """An integer of Python's or NumPy's that is at least so large, or `InputError`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise InputError(f"{name} must be an integer, got {value!r}")
+    if value < least:
+        raise InputError(f"{name} must be at least {least}, got {value}")
+    return int(value)
 
 
 def check_unmasked(image: Any, *, name: str = "image") -> None:

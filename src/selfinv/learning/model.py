@@ -256,6 +256,8 @@ class TrainedModel:
         """
         from safetensors import SafetensorError, safe_open
 
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"a {type(path).__name__} is no path; give the path of a model file")
         file = Path(path)
         if not file.is_file():
             raise InputError(f"{file}: no such model file")

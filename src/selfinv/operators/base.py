@@ -287,7 +287,7 @@ def norm(
     Power iteration approaches the norm from below, and step sizes taken from too small a norm diverge: hence
     the margin.
     """
-    x = random_like(operator, operator.in_shape, dtype, seed=0)
+    x = random_like(operator, (1, 1, *operator.in_shape), dtype, seed=0)
     estimate = 0.0
     with torch.no_grad():
         for _ in range(max_steps):
@@ -308,8 +308,8 @@ def dot_test(operator: LinearOperator, *, dtype: torch.dtype = torch.float64, se
     Rounding alone gives less than 1e-10 in float64 and 1e-5 in float32; more means that `adjoint` is not the
     adjoint of `forward`.
     """
-    x = random_like(operator, operator.in_shape, dtype, seed)
-    y = random_like(operator, operator.out_shape, dtype, seed + 1)
+    x = random_like(operator, (1, 1, *operator.in_shape), dtype, seed)
+    y = random_like(operator, (1, 1, *operator.out_shape), dtype, seed + 1)
     with torch.no_grad():
         ax, ahy = operator(x), operator.adjoint(y)
     left, right = float((ax * y).sum()), float((x * ahy).sum())

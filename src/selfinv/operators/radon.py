@@ -61,7 +61,12 @@ class Radon(LinearOperator):
 
     def __init__(self, shape: Sequence[int], angles: Any, circle: bool = False) -> None:
         shape = tuple(int(n) for n in shape)
-        angles = torch.as_tensor(angles, dtype=torch.float64).detach().clone()
+        try:
+            angles = torch.as_tensor(angles, dtype=torch.float64).detach().clone()
+        except (TypeError, ValueError):
+            raise InputError(
+                f"angles={angles!r:.80} are not numbers; give degrees, one per projection"
+            ) from None
         if len(shape) != 2:
             raise InputError(
                 f"Radon projects a plane, got the shape {shape}; slices of a volume are a leading axis"

@@ -440,7 +440,7 @@ def strong_weight(A: LinearOperator, y: Tensor) -> float:
     y
         Measurement, ``batch channel *out_shape``, NaN where missing.
     """
-    probe = random_like(A, A.in_shape, y.dtype, seed=0)
+    probe = random_like(A, (1, 1, *A.in_shape), y.dtype, seed=0)
     with torch.no_grad():
         return STRONG * float(A(probe).square().sum() / probe.square().sum()) * _typical_slope(A, y)
 

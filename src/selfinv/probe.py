@@ -1,0 +1,109 @@
+"""Whether a forward operator, of whatever make, can serve as the model of a measurement: tried at once."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from selfinv.operators import LinearOperator
+from selfinv.solvers.base import Forward
+from selfinv.types import InputError, SelfinvWarning
+
+ROUNDING = 1e-3  # relative; single precision leaves 1e-5, and sums over a million values more
+UNUSABLE = 0.1  # relative error of an adjoint; gradients with one are still of use below
+
+
+def check_built(operator: object) -> None:
+    """Raise `InputError` if a `LinearOperator` has not been told its shapes."""
+    if isinstance(operator, LinearOperator) and not hasattr(operator, "out_shape"):
+        name = type(operator).__name__
+        raise InputError(f"{name} has no shapes; let its __init__ call super().__init__(in_shape, out_shape)")
+
+
+def probe(forward: Forward, y: Tensor) -> None:
+    """Try an operator on an object of random values like those measured.
+
+    Parameters
+    ----------
+    y
+        The measurement, ``batch channel *space``, NaN where missing.
+
+    Raises
+    ------
+    InputError
+        If the operator fails, gives another shape than the measurement's or complex values, or cannot be
+        differentiated; or if it is a `LinearOperator` but not linear, or has another operator's adjoint.
+    """
+    shape = (*y.shape[:2], *forward.in_shape) if isinstance(forward, LinearOperator) else y.shape
+    measured = y[torch.isfinite(y)]
+    low, high = float(measured.min()), float(measured.max())
+    # Values like those measured: where there is nothing at all, a function may well have no slope.
+    x = low + (high - low) * torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    x = x.to(y.device).requires_grad_()
+    try:
+        predicted = forward(x)
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise InputError(f"the operator failed on an object of the shape {tuple(x.shape)}: {error}") from None
+    if not isinstance(predicted, Tensor) or predicted.shape != y.shape:
+        found = tuple(predicted.shape) if isinstance(predicted, Tensor) else type(predicted).__name__
+        raise InputError(f"the operator gives {found} for the measurement's shape {tuple(y.shape)}")
+    if predicted.is_complex():
+        raise InputError(
+            "the operator gives complex values; give the real and the imaginary part, or the magnitude"
+        )
+    if not predicted.requires_grad:
+        raise InputError(
+            "the operator is not differentiable: its output does not depend on its input in torch"
+        )
+    if isinstance(forward, LinearOperator):
+        with torch.no_grad():
+            _check_linear(forward, x.detach(), predicted.detach())
+        return
+    (slope,) = torch.autograd.grad(predicted.sum(), x, allow_unused=True)
+    if slope is None or not bool(slope.any()):
+        raise InputError(
+            "the operator is not differentiable: its gradient is zero at every pixel, as that of rounding or "
+            "of a sign is; give a smooth version of it"
+        )
+    if not bool(torch.isfinite(slope).all()):
+        raise InputError("the operator's gradient is NaN or infinite at values like those measured")
+
+
+def _check_linear(operator: LinearOperator, x: Tensor, ax: Tensor) -> None:
+    """Compare ``A(x - m)`` with ``A(x) - A(m)`` for a constant m, and what it sends back with its square."""
+    name = type(operator).__name__
+    level = torch.full_like(x, float(x.mean()))
+    of_level, measured = operator(level), operator(x - level)
+    missed = float((measured - (ax - of_level)).norm())
+    size = float(ax.norm() + of_level.norm())
+    if not missed <= ROUNDING * size:
+        raise InputError(
+            f"{name} is not linear: A(x - z) and A(x) - A(z) differ by {missed / size:.0%}; pass a function "
+            f"instead of a LinearOperator"
+        )
+    try:
+        returned = operator.adjoint(measured)
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise InputError(f"{name}.adjoint failed on a measurement: {error}") from None
+    if returned.shape != x.shape:
+        raise InputError(
+            f"{name}.adjoint gives {tuple(returned.shape)} for the object's shape {tuple(x.shape)}"
+        )
+    # <Ax, Ax> and <x, A^T A x>: with two unrelated vectors both would be near 0, whatever the adjoint.
+    forth, back = float(measured.square().sum()), float((x - level).mul(returned).sum())
+    mismatch = abs(forth - back) / max(forth, abs(back), (ROUNDING * size) ** 2, 1e-30)
+    if not mismatch <= UNUSABLE:
+        raise InputError(
+            f"{name}.adjoint is not the adjoint of its forward: <Ax, Ax> and <x, adjoint(Ax)> differ by "
+            f"{mismatch:.0%}; correct it (selfinv.operators.dot_test checks it), or leave it out if "
+            f"forward is written in torch"
+        )
+    if mismatch > ROUNDING:
+        warnings.warn(
+            f"{name}.adjoint is only nearly the adjoint of its forward (to {mismatch:.1%}); methods that "
+            f"search for a minimum may end beside it",
+            SelfinvWarning,
+            stacklevel=4,
+        )
