@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from selfinv.operators import LinearOperator, as_real
@@ -123,6 +124,12 @@ def for_network(operator: object, x: Tensor) -> Tensor:
 def together_of(operator: object) -> tuple[int, ...]:
     """Axes along which an operator's values are hidden together; none of a function."""
     return operator.together if isinstance(operator, LinearOperator) else ()
+
+
+def always_shown_of(operator: object, y: Tensor) -> Tensor:
+    """Which values of ``y`` are never hidden, as an operator says."""
+    always = operator.always_shown if isinstance(operator, LinearOperator) else None
+    return torch.zeros_like(y, dtype=torch.bool) if always is None else always.to(y.device).expand(y.shape)
 
 
 def _mixes(operator: object) -> bool:

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from selfinv.arrangement import always_shown_of
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.masks import FILLS, drawn_shape, neighbour_fill
@@ -142,15 +143,12 @@ class Looks:
     def hidden(self, y: Tensor, operator: LinearOperator, most: int = 8) -> Iterator[tuple[Tensor, Tensor]]:
         """For each look a part, every value once in each partition, and that with what is hidden besides."""
         drawn = drawn_shape(y.shape, joint_channels=False, together=operator.together)
-        always = operator.always_shown
+        hideable = ~always_shown_of(operator, y)
         for i in range(self.count(most)):
             partition, k = divmod(i, self.parts)
             part = torch.randint(self.parts, drawn, generator=generator_for(partition)) == k
             concealed = part | (torch.rand(drawn, generator=generator_for(partition, 1 + k)) < self.spare)
-            places = [mask.to(y.device).expand(y.shape) for mask in (part, concealed)]
-            if always is not None:
-                places = [mask & ~always.to(y.device) for mask in places]
-            yield places[0], places[1]
+            yield part.to(y.device) & hideable, concealed.to(y.device) & hideable
 
 
 @dataclass(frozen=True)

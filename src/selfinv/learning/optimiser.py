@@ -7,6 +7,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from selfinv.learning.inverter import Inverter
+from selfinv.learning.random import generator_for
+from selfinv.learning.settings import Training
 
 
 class NoisyAdam(torch.optim.Adam):
@@ -129,6 +134,36 @@ def one_cycle(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_sc
     return torch.optim.lr_scheduler.OneCycleLR(
         optimiser, rates, total_steps=total, pct_start=0.2, cycle_momentum=False
     )
+
+
+def optimiser_and_schedule(
+    training: Training, model: Inverter, likelihood: nn.Module | None, seed: int, *, replayed: bool
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | ReduceLROnPlateau]:
+    """What moves an `Inverter`'s weights, and those of the noise beside them, and how its rate changes.
+
+    Parameters
+    ----------
+    replayed
+        Its steps are to be recorded as a CUDA graph.
+    """
+    optimiser: torch.optim.Optimizer
+    if training.optimiser == "noisy-adam":
+        generator = generator_for(seed + 3)
+        optimiser = NoisyAdam(model.parameters(), lr=training.learning_rate, generator=generator)
+    else:
+        groups = muon_groups(model, model.network.hidden_weights(), training.learning_rate)
+        if likelihood is not None:
+            # These few start from rough guesses and should be there before the network is.
+            rate = 5.0 * training.learning_rate
+            groups.append({"params": list(likelihood.parameters()), "lr": rate, "weight_decay": 0.0})
+        device = next(model.parameters()).device
+        settings: dict[str, Any] = {"fused": device.type in ("cpu", "cuda"), "capturable": replayed}
+        if replayed:  # numbers would be recorded
+            groups = [group | {"lr": torch.tensor(group["lr"], device=device)} for group in groups]
+        optimiser = Muon(groups, weight_decay=training.weight_decay, **settings)
+    if training.schedule == "plateau":
+        return optimiser, ReduceLROnPlateau(optimiser, factor=0.9, patience=150)
+    return optimiser, one_cycle(optimiser, training.max_steps)
 
 
 class WeightAverage:

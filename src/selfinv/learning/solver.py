@@ -20,35 +20,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfinv.arrangement import for_network, for_operator, is_on_grid, together_of
+from selfinv.arrangement import always_shown_of, for_network, for_operator, is_on_grid
 from selfinv.learning.answer import answer_to_own
 from selfinv.learning.artefacts import has_checkerboard
-from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.equivariance import Lesson, ScaleLessons, instrument
 from selfinv.learning.graphs import GraphedPasses, Recorder, can_be_replayed, launched
-from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
 from selfinv.learning.likelihood import NoiseLikelihood
 from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
 from selfinv.learning.masks import widths_needed
-from selfinv.learning.measurement import (
-    Measurement,
-    Window,
-    draw_validation,
-    draw_window,
-    gain,
-    object_pads,
-)
-from selfinv.learning.normalisation import Normalisation
-from selfinv.learning.optimiser import Muon, NoisyAdam, WeightAverage, muon_groups, one_cycle
-from selfinv.learning.outliers import OutlierTest
+from selfinv.learning.measurement import Measurement, Window, draw_window
+from selfinv.learning.optimiser import WeightAverage, optimiser_and_schedule
 from selfinv.learning.own_values import OwnValues
+from selfinv.learning.preparation import draw_hidden, normalised, prepare, share_of
 from selfinv.learning.random import generator_for
 from selfinv.learning.settings import Hiding, Training, Windows
-from selfinv.learning.symmetry import Rearrangement, Symmetry, operator_symmetries
+from selfinv.learning.symmetry import Rearrangement, Symmetry
 from selfinv.learning.unet import UNetSettings
 from selfinv.operators import LinearOperator
-from selfinv.solvers.base import Forward, Status, linear
+from selfinv.solvers.base import Forward, Status
 from selfinv.types import InputError
 
 ASK_EVERY = 10  # steps: to ask a GPU for the loss is to wait for it
@@ -168,15 +158,24 @@ class SSI:
             )
         if start is not None:
             missing = ~torch.isfinite(y)
-            shown = start.data.normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
+            shown = normalised(y, start.data.normalisation)
             entrance = start.data.entrance
             if entrance.looks is not None:  # as much is to be hidden as when it was trained
-                spare = _share(start.data.validation | start.data.missing, ~missing)
+                spare = share_of(start.data.validation | start.data.missing, ~missing)
                 entrance = replace(entrance, looks=replace(entrance.looks, spare=spare))
             data = replace(start.data, y=shown, missing=missing, entrance=entrance)
             return replace(start, data=data, cached=None, recorder=None)  # which refers to the old values
         suited = choose_loss(y) if self.loss is None or self.outliers else self.loss
-        data = self._prepare(y, operator, seed, wild=self.outliers and suited.kind == "l1")
+        data = prepare(
+            y,
+            operator,
+            self.hiding,
+            self.network.ndim,
+            augment=self.augment,
+            filters=self.filters,
+            wild=self.outliers and suited.kind == "l1",
+            seed=seed,
+        )
         loss = self.loss or suited
         typical = float(data.y[~(data.missing | data.validation)].median())
         crude = data.entrance.crude
@@ -189,7 +188,9 @@ class SSI:
         if self.loss is None and (loss.kind == "l1" or lessons):
             likelihood = NoiseLikelihood(data.y, data.missing | data.validation).to(y.device)
         recorder = Recorder(y.device) if self._can_be_recorded(data) else None
-        optimiser, schedule = self._optimiser(model, likelihood, seed, replayed=recorder is not None)
+        optimiser, schedule = optimiser_and_schedule(
+            self.training, model, likelihood, seed, replayed=recorder is not None
+        )
         length = self.training.average * self.training.max_steps
         return SSIState(
             data=data,
@@ -297,7 +298,7 @@ class SSI:
             state.model.train()
         state.optimiser.zero_grad(set_to_none=state.recorder is None)
         window = self._window(state, state.seed + 6)
-        drawn = self._drawn(window.see(data.y), data.operator, state.step, state.seed)
+        drawn = draw_hidden(self.hiding, window.see(data.y), data.operator, state.step, state.seed)
         generator = generator_for(state.seed + 5, state.step)
         symmetry = data.symmetries[int(torch.randint(len(data.symmetries), (1,), generator=generator))]
         tables = []
@@ -338,7 +339,7 @@ class SSI:
             symmetry,
         )
         # What is never hidden is not blind, but far above the noise; nothing else would hold it.
-        always = _always_shown(data.operator, y)
+        always = always_shown_of(data.operator, y)
         scored = (drawn | always if self.hiding.scheme is not None else ~drawn) & ~validation & ~missing
         target, places = window.score(y), window.score(scored)
         loss = penalty
@@ -356,7 +357,9 @@ class SSI:
 
     def _widths(self, data: Measurement, seed: int) -> int:
         """How far a filling has to look: as in the first steps, but for single values."""
-        drawn = [self._drawn(data.y, data.operator, step, seed) for step in (0, 1)]  # a pair, of some schemes
+        drawn = [
+            draw_hidden(self.hiding, data.y, data.operator, step, seed) for step in (0, 1)
+        ]  # a pair, of some schemes
         hidden = [self.hiding.concealed(d | data.validation) | data.missing for d in drawn]
         return max(map(widths_needed, hidden)) + any(self.hiding.blind_spot)
 
@@ -369,11 +372,6 @@ class SSI:
             progress = 1.0 if data.y.is_cuda else state.step / self.training.max_steps
             size = self.windows.size(progress, whole)
         return draw_window(data, size, self.network.multiple(), seed, state.step)
-
-    def _drawn(self, y: Tensor, operator: Forward, step: int, seed: int) -> Tensor:
-        """What one step hides of ``y``."""
-        drawn = self.hiding.drawn(y.shape, step, seed, together_of(operator), y.device)
-        return drawn & ~_always_shown(operator, y)
 
     def _lesson(self, state: SSIState) -> Lesson | None:
         """What the present step teaches besides, if anything."""
@@ -456,49 +454,6 @@ class SSI:
 
     # ---- preparation and ending ----
 
-    def _prepare(self, y: Tensor, operator: Forward, seed: int, *, wild: bool) -> Measurement:
-        """All that does not change in training; ``wild``: values that no blur makes are to be filled in."""
-        y = y.detach()
-        missing = ~torch.isfinite(y)
-        fraction, joint = self.hiding.validation, self.hiding.joint_channels
-        candidates = ~missing & ~_always_shown(operator, y)
-        validation = draw_validation(
-            candidates, fraction, seed + 2, joint_channels=joint, together=together_of(operator)
-        )
-        if not is_on_grid(operator):
-            drawn = self._drawn(y, operator, 0, seed + 12)
-            crude = CrudeInverse.of(linear(operator, y), y.masked_fill(validation, torch.nan), drawn)
-            normalisation, object_normalisation = crude.normalisation, crude.object_normalisation
-            pads = ((0, 0),) * len(crude.shape)
-        else:
-            crude, normalisation = None, Normalisation.of(y)
-            object_normalisation = normalisation.divided_by(gain(operator))
-            pads = object_pads(operator, y.shape[2:])
-        y = normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
-        if crude is not None:
-            looks = self.hiding.looks
-            if looks is not None:
-                looks = replace(looks, spare=_share(validation, ~missing))
-            entrance = Entrance(crude=crude, looks=looks)
-        else:
-            entrance = Entrance(
-                self.hiding.fill,
-                filters=InverseFilters.of(operator) if self.filters else None,
-                outliers=OutlierTest.of(operator, y, missing | validation) if wild else None,
-            )
-        symmetries = operator_symmetries(operator, self.network.ndim)
-        return Measurement(
-            y=y,
-            missing=missing,
-            validation=validation,
-            operator=operator,
-            pads=pads,
-            normalisation=normalisation,
-            object_normalisation=object_normalisation,
-            symmetries=tuple(symmetries if self.augment else symmetries[:1]),
-            entrance=entrance,
-        )
-
     def _can_be_recorded(self, data: Measurement) -> bool:
         """Whether no step on these data asks for a value, or looks at another part of them."""
         whole = data.y.shape[0] * math.prod(data.object_shape)
@@ -513,29 +468,6 @@ class SSI:
             and self.training.schedule == "one-cycle"
             and not self.training.input_noise
         )
-
-    def _optimiser(
-        self, model: Inverter, likelihood: NoiseLikelihood | None, seed: int, *, replayed: bool
-    ) -> tuple[torch.optim.Optimizer, Any]:
-        training, optim = self.training, torch.optim
-        optimiser: torch.optim.Optimizer
-        if training.optimiser == "noisy-adam":
-            generator = generator_for(seed + 3)
-            optimiser = NoisyAdam(model.parameters(), lr=training.learning_rate, generator=generator)
-        else:
-            groups = muon_groups(model, model.network.hidden_weights(), training.learning_rate)
-            if likelihood is not None:
-                # These few start from rough guesses and should be there before the network is.
-                rate = 5.0 * training.learning_rate
-                groups.append({"params": list(likelihood.parameters()), "lr": rate, "weight_decay": 0.0})
-            device = next(model.parameters()).device
-            settings: dict[str, Any] = {"fused": device.type in ("cpu", "cuda"), "capturable": replayed}
-            if replayed:  # numbers would be recorded
-                groups = [group | {"lr": torch.tensor(group["lr"], device=device)} for group in groups]
-            optimiser = Muon(groups, weight_decay=training.weight_decay, **settings)
-        if training.schedule == "plateau":
-            return optimiser, optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.9, patience=150)
-        return optimiser, one_cycle(optimiser, training.max_steps)
 
     def _averaged(self, weights: dict[str, Tensor], state: SSIState) -> Inverter:
         """A second network to look at these weights with; always the same one."""
@@ -568,11 +500,6 @@ class SSI:
         return Status.CHECKERBOARD if has_checkerboard(for_network(data.operator, estimate), image) else None
 
 
-def _always_shown(operator: Forward, y: Tensor) -> Tensor:
-    always = operator.always_shown if isinstance(operator, LinearOperator) else None
-    return torch.zeros_like(y, dtype=torch.bool) if always is None else always.to(y.device).expand(y.shape)
-
-
 def _records(y: Tensor) -> bool:
     return y.is_cuda and y.device.index == torch.cuda.current_device()  # torch records that one alone
 
@@ -583,10 +510,6 @@ def _release(state: SSIState) -> None:
     for recorded in (state.recorder, state.passes):
         if recorded is not None:
             recorded.release()
-
-
-def _share(part: Tensor, of: Tensor) -> float:
-    return float((part & of).sum()) / max(1, int(of.sum()))
 
 
 def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:

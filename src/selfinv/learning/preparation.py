@@ -1,0 +1,102 @@
+"""What is done once before a network is trained: a measurement is normalised, and values set apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from selfinv.arrangement import always_shown_of, is_on_grid, together_of
+from selfinv.learning.crude import CrudeInverse
+from selfinv.learning.inverse_filters import InverseFilters
+from selfinv.learning.inverter import Entrance
+from selfinv.learning.measurement import Measurement, draw_validation, gain, object_pads
+from selfinv.learning.normalisation import Normalisation
+from selfinv.learning.outliers import OutlierTest
+from selfinv.learning.settings import Hiding
+from selfinv.learning.symmetry import operator_symmetries
+from selfinv.solvers.base import Forward, linear
+
+
+def prepare(
+    y: Tensor,
+    operator: Forward,
+    hiding: Hiding,
+    ndim: int,
+    *,
+    augment: bool,
+    filters: bool,
+    wild: bool,
+    seed: int,
+) -> Measurement:
+    """All that does not change in training.
+
+    Parameters
+    ----------
+    y
+        The measurement, ``batch channel *space``, NaN where missing.
+    ndim
+        Spatial axes of the object.
+    augment, filters
+        See `selfinv.learning.solver.SSI`.
+    wild
+        Values that no blur makes are to be filled in.
+    """
+    y = y.detach()
+    missing = ~torch.isfinite(y)
+    validation = draw_validation(
+        ~missing & ~always_shown_of(operator, y),
+        hiding.validation,
+        seed + 2,
+        joint_channels=hiding.joint_channels,
+        together=together_of(operator),
+    )
+    if is_on_grid(operator):
+        normalisation = Normalisation.of(y)
+        object_normalisation = normalisation.divided_by(gain(operator))
+        pads = object_pads(operator, y.shape[2:])
+        y = normalised(y, normalisation)
+        entrance = Entrance(
+            hiding.fill,
+            filters=InverseFilters.of(operator) if filters else None,
+            outliers=OutlierTest.of(operator, y, missing | validation) if wild else None,
+        )
+    else:
+        hidden = draw_hidden(hiding, y, operator, 0, seed + 12)
+        crude = CrudeInverse.of(linear(operator, y), y.masked_fill(validation, torch.nan), hidden)
+        normalisation, object_normalisation = crude.normalisation, crude.object_normalisation
+        pads = ((0, 0),) * len(crude.shape)
+        y = normalised(y, normalisation)
+        looks = hiding.looks
+        if looks is not None:
+            looks = replace(looks, spare=share_of(validation, ~missing))
+        entrance = Entrance(crude=crude, looks=looks)
+    symmetries = operator_symmetries(operator, ndim)
+    return Measurement(
+        y=y,
+        missing=missing,
+        validation=validation,
+        operator=operator,
+        pads=pads,
+        normalisation=normalisation,
+        object_normalisation=object_normalisation,
+        symmetries=tuple(symmetries if augment else symmetries[:1]),
+        entrance=entrance,
+    )
+
+
+def draw_hidden(hiding: Hiding, y: Tensor, operator: Forward, step: int, seed: int) -> Tensor:
+    """What one step hides of ``y``."""
+    drawn = hiding.drawn(y.shape, step, seed, together_of(operator), y.device)
+    return drawn & ~always_shown_of(operator, y)
+
+
+def normalised(y: Tensor, normalisation: Normalisation) -> Tensor:
+    """In the network's units and precision, missing values 0."""
+    return normalisation.apply(y).masked_fill(~torch.isfinite(y), 0.0).to(torch.float32)
+
+
+def share_of(part: Tensor, of: Tensor) -> float:
+    """Which part of ``of`` is in ``part``, too; both boolean."""
+    return float((part & of).sum()) / max(1, int(of.sum()))

@@ -1,0 +1,68 @@
+"""What is done once before training: nothing is set apart or hidden that must not be, units fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from selfinv.learning.preparation import draw_hidden, prepare
+from selfinv.learning.settings import Hiding
+from selfinv.operators import Convolution, Identity, LinearOperator, MaskedFourier, Radon
+
+N = 32
+
+
+def object_like(operator: LinearOperator) -> torch.Tensor:
+    blocks = torch.rand(2, 1, N // 4, N // 4, generator=torch.Generator().manual_seed(0))
+    x = torch.kron(blocks, torch.ones(4, 4))
+    return torch.nn.functional.pad(x, [0, operator.in_shape[1] - N, 0, operator.in_shape[0] - N])
+
+
+OPERATORS = {
+    "identity": lambda: Identity((N, N)),
+    "convolution": lambda: Convolution(torch.rand(5, 5) + 0.1, (N, N), "unknown"),
+    "radon": lambda: Radon((N, N), range(0, 180, 6)),
+    "fourier": lambda: MaskedFourier(
+        (N, N), torch.rand(N, N, generator=torch.Generator().manual_seed(1)) < 0.5
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_missing_and_always_shown_values_are_never_set_apart_nor_hidden(name):
+    operator = OPERATORS[name]()
+    y = operator(object_like(operator)).clone()
+    y[0, 0, 3:6] = torch.nan
+    if operator.measured is not None:
+        y = y.masked_fill(~operator.measured, torch.nan)
+    hiding = Hiding()
+    data = prepare(y, operator, hiding, 2, augment=True, filters=True, wild=False, seed=0)
+    assert data.validation.any()
+    assert not (data.validation & data.missing).any()
+    assert torch.equal(data.missing, ~torch.isfinite(y))
+    always = operator.always_shown
+    for step in range(3):
+        hidden = draw_hidden(hiding, y, operator, step, seed=0)
+        assert hidden.any()
+        if always is not None:
+            assert not (hidden | data.validation)[:, :, always].any()
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("scale", [1e-3, 1e4])
+def test_the_units_of_a_measurement_do_not_matter(name, scale):
+    operator = OPERATORS[name]()
+    x = object_like(operator)
+    plain, scaled = (
+        prepare(operator(k * x), operator, Hiding(), 2, augment=True, filters=False, wild=False, seed=0)
+        for k in (1.0, scale)
+    )
+    torch.testing.assert_close(plain.y, scaled.y, rtol=1e-3, atol=1e-3)
+    model = scaled.forward_model
+    in_network = scaled.object_normalisation.apply(scale * x)
+    torch.testing.assert_close(model(in_network), scaled.y, rtol=1e-3, atol=2e-3)
+
+
+def test_the_control_hides_nothing():
+    y = torch.rand(1, 1, N, N)
+    assert not draw_hidden(Hiding(scheme=None), y, Identity((N, N)), 0, seed=0).any()
