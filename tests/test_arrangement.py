@@ -177,6 +177,18 @@ class NotDifferentiable(LinearOperator):
         (TRUTH, torch.round, {}, "gradient is zero at every pixel"),
         (TRUTH, lambda x: (x - 1e9).sqrt(), {}, "gradient is NaN"),
         (TRUTH, torch.fft.fft2, {}, "complex values; give the real"),
+        (
+            np.ones((N, N // 2), complex),
+            MaskedFourier((N, N), torch.ones(N, N, dtype=torch.bool)),
+            {},
+            r"complex values of the shape \(32, 32\) but the array has the shape \(32, 16\)",
+        ),
+        (
+            TRUTH,
+            MaskedFourier((N, N), torch.ones(N, N, dtype=torch.bool)),
+            {},
+            r"that is complex frequencies of the shape \(32, 32\)",
+        ),
         (np.ones((40, 32)), Radon((N, N), range(40)), {}, r"Radon\(..., circle=True\)"),
         (TRUTH, lambda x: x[..., ::2], {}, r"gives \(1, 1, 32, 16\) for the measurement's shape"),
     ],

@@ -151,6 +151,11 @@ def as_measured(array: Any, operator: object) -> Any:
 
     if np.iscomplexobj(array):
         pairs = as_real(np.asarray(array, dtype=np.complex128, order="C")).numpy()
+        if not fits(pairs) and operator.out_shape[-1] == 2:
+            raise InputError(
+                f"the operator gives complex values of the shape {operator.out_shape[:-1]} but the array has "
+                f"the shape {array.shape}; its last axes must be the operator's"
+            )
         array = pairs if fits(pairs) else array
     if operator.measured is not None and array.dtype.kind == "f" and fits(array):
         array = np.where(operator.measured.cpu().numpy(), array, 0)

@@ -170,7 +170,7 @@ def check_image(image: Any, *, name: str = "image", allow_nan: bool = False) -> 
                 f"pass mask_nan=True (--mask-nan) to treat them as missing pixels"
             )
         if infinite + nan == array.size:
-            raise InputError(f"{name} has no finite value at all")
+            raise InputError(f"{name} has no finite value at all; there is nothing to restore")
     return array
 
 

@@ -88,6 +88,10 @@ class MaskedFourier(LinearOperator):
     def measured(self) -> Tensor:
         return self.mask[..., None].expand(self.out_shape)
 
+    @property
+    def hint(self) -> str:
+        return f"that is complex frequencies of the shape {self.in_shape}, or their two parts on a last axis"
+
     def doubts(self, y: Tensor) -> list[str]:
         power = torch.where(self.measured, y, 0.0).square().sum(-1)
         power = power.reshape(-1, *self.in_shape).sum(0)

@@ -123,7 +123,8 @@ def _numeric(psf: Any) -> Floats:
         raise InputError(f"psf is {array.dtype} of shape {array.shape}; expected an array of real numbers")
     values = array.astype(np.float64)
     if not np.isfinite(values).all():
-        raise InputError(f"psf has {int((~np.isfinite(values)).sum())} values that are NaN or infinite")
+        count = int((~np.isfinite(values)).sum())
+        raise InputError(f"psf has {count} values that are NaN or infinite; crop them or fill them in")
     return values
 
 
