@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.sparse.linalg import aslinearoperator
 
 import selfinv
 from selfinv.operators import Convolution, Downsample, LinearOperator, MaskedFourier, Radon, from_scipy
@@ -60,6 +61,46 @@ class WithAnOffset(Blur):
         return super().forward(x) + 100.0
 
 
+class SeesItsNeighbours(Blur):
+    def forward(self, x):
+        return super().forward(x) - 0.1 * x.mean(dim=(0, 1), keepdim=True)
+
+
+class Blind(Blur):
+    def forward(self, x):
+        return 0.0 * x
+
+
+class InNumPy(Blur):
+    def adjoint(self, y):
+        return super().adjoint(y).numpy()
+
+
+class Broken(Blur):
+    def forward(self, x):
+        raise ZeroDivisionError("laser off")
+
+
+class FlatField(Blur):
+    """As one is read from a NumPy array: in double precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.field = torch.linspace(0.5, 1.0, N, dtype=torch.float64)
+
+    def forward(self, x):
+        return x * self.field
+
+
+class Trained(Blur):
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x):
+        return self.gain * x
+
+
 class ShapesNotTold(LinearOperator):
     def __init__(self):
         pass
@@ -74,11 +115,50 @@ class ShapesNotTold(LinearOperator):
         (NeedsSciPy(), "NeedsSciPy.adjoint failed on a measurement"),
         (Squared(), "Squared is not linear: .*pass a function instead of a LinearOperator"),
         (WithAnOffset(), "WithAnOffset is not linear"),
+        (Blind(), "Blind measures nothing: it gives 0 for every object tried"),
+        (InNumPy(), "InNumPy.adjoint gives ndarray; expected a real tensor"),
+        (Broken(), "the operator failed on an object of the shape .*: laser off"),
+        (Blur, "operator is the class Blur; pass an object of it"),
+        (aslinearoperator(np.eye(N * N)), "from_scipy .* makes one of ours of it"),
+        (lambda x: x * torch.nan, "NaN or infinite values for an object of values like those measured"),
     ],
 )
 def test_a_users_operator_that_is_not_what_it_says_is_found_before_the_work(operator, words):
     with pytest.raises(InputError, match=words):
         selfinv.restore(IMAGE, operator=operator)
+
+
+@pytest.mark.parametrize(("axes", "noun"), [("tyx", "frame"), ("cyx", "channel")])
+def test_an_operator_that_mixes_frames_or_channels_is_refused(axes, noun):
+    with pytest.raises(InputError, match=f"measures of one {noun} depends on another {noun}"):
+        selfinv.restore(np.stack([IMAGE, IMAGE[::-1]]), operator=SeesItsNeighbours(), axes=axes)
+
+
+@pytest.mark.parametrize("operator", [FlatField(), Trained()], ids=lambda operator: type(operator).__name__)
+@pytest.mark.parametrize("method", ["tv-chambolle-pock", "wiener", "richardson-lucy", "ssi-network"])
+def test_double_precision_and_parameters_of_an_operator_do_no_harm(operator, method):
+    blocks = np.kron(np.random.default_rng(0).random((4, 4)), np.ones((6, 6)))
+    y = operator(torch.from_numpy(blocks)).detach().numpy()
+    result = selfinv.restore(y, operator=operator, method=method, max_steps=30)
+    assert result.image.dtype == result.predicted.dtype == np.float32
+    assert np.isfinite(result.image).all()
+    assert all(p.requires_grad for p in operator.parameters())  # the caller's own stays as it is
+
+
+@pytest.mark.parametrize(
+    "method", ["tv-chambolle-pock", "tv-conjugate-gradient", "wiener", "richardson-lucy"]
+)
+@pytest.mark.parametrize("gain", [2.0**-14, 2.0**14])
+@pytest.mark.parametrize("kind", ["pixels", "projections"])
+def test_the_unit_of_what_is_measured_does_not_matter(method, gain, kind):
+    blocks = 1.0 + np.kron(np.random.default_rng(0).random((6, 6)), np.ones((4, 4)))
+    operator = Blur() if kind == "pixels" else Radon((N, N), range(0, 180, 10))
+    if kind == "projections" and method in ("tv-conjugate-gradient", "richardson-lucy"):
+        pytest.skip("one stops after a number of steps, wherever it is, the other takes no dark noise")
+    clean = operator(torch.from_numpy(blocks)[None, None])[0, 0].numpy()
+    y = clean + np.random.default_rng(1).normal(0, 0.05 * clean.std(), clean.shape)
+    plain, scaled = (selfinv.restore(k * y, operator=k * operator, method=method).image for k in (1.0, gain))
+    assert np.sqrt(np.mean((scaled - plain) ** 2)) < 0.02 * blocks.std()
 
 
 def test_an_operator_without_shapes_is_refused():

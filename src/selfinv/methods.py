@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +18,7 @@ from selfinv.functionals import Box, Fidelity, Huber, SquaredL2, noise_scale
 from selfinv.held_out import MOST
 from selfinv.learning.losses import choose_loss
 from selfinv.learning.masks import drawn_shape
+from selfinv.learning.measurement import gain
 from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
 from selfinv.learning.solver import SSI
 from selfinv.operators import LinearOperator
@@ -64,7 +66,7 @@ class Request:
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise InputError(f"max_steps must be at least 1, got {self.steps}")
-        number = isinstance(self.weight, int | float)
+        number = isinstance(self.weight, numbers.Real) and not isinstance(self.weight, bool)
         if self.weight is not None and not (number and 0.0 < self.weight < math.inf):
             raise InputError(
                 f"weight must be a positive number, got {self.weight!r}; leave it out to have it tuned"
@@ -157,7 +159,7 @@ def _conjugate_gradient(request: Request) -> Solver:
 
     if request.weight is not None:
         return solver(request.weight)
-    return _tuned(request, Candidate("tv-conjugate-gradient", solver, "weight", _strongest(request.y)))
+    return _tuned(request, Candidate("tv-conjugate-gradient", solver, "weight", _strongest(request)))
 
 
 def _tv_candidates(request: Request) -> tuple[Candidate, ...]:
@@ -173,18 +175,22 @@ def _tv_candidates(request: Request) -> tuple[Candidate, ...]:
 
         return Candidate(name, solver, "weight", first)
 
-    first = noise = _strongest(y)
+    first = _strongest(request)
     if isinstance(request.operator, LinearOperator) and not is_on_grid(request.operator):
         # Differences of values that are no pixels are no noise.
         first = strong_weight(request.operator, y.float())
-    robust = candidate("tv-chambolle-pock, Huber", Huber(2 * noise), first)
+    robust = candidate("tv-chambolle-pock, Huber", Huber(noise_scale(y, least=1e-6)), first)
     square = candidate("tv-chambolle-pock, L2", SquaredL2(), first)
     return (robust, square) if choose_loss(y).kind == "l1" else (square, robust)
 
 
-def _strongest(y: Tensor) -> float:
-    """Half the noise's deviation: where the search for total variation's weight begins."""
-    return 0.5 * noise_scale(y, least=1e-6)
+def _strongest(request: Request) -> float:
+    """Where the search for total variation's weight begins: half the noise's deviation, at a gain of 1.
+
+    A weight is of the gain's size, which is taken to the nearest power of 2, the search's own steps.
+    """
+    size = abs(gain(request.operator))
+    return 0.5 * noise_scale(request.y, least=1e-6) * 2.0 ** round(math.log2(size))
 
 
 def _richardson_lucy(request: Request) -> Candidate:

@@ -16,13 +16,20 @@ UNUSABLE = 0.1  # relative error of an adjoint; gradients with one are still of 
 
 
 def check_built(operator: object) -> None:
-    """Raise `InputError` if a `LinearOperator` has not been told its shapes."""
+    """Raise `InputError` if an operator is not ready: has no shapes, is a class, or another package's."""
     if isinstance(operator, LinearOperator) and not hasattr(operator, "out_shape"):
         name = type(operator).__name__
         raise InputError(f"{name} has no shapes; let its __init__ call super().__init__(in_shape, out_shape)")
+    if isinstance(operator, type):
+        raise InputError(f"operator is the class {operator.__name__}; pass an object of it")
+    if hasattr(operator, "matvec"):
+        raise InputError(
+            f"operator is a {type(operator).__name__} of another package; selfinv.operators.from_scipy (or "
+            f"from_pylops) makes one of ours of it"
+        )
 
 
-def probe(forward: Forward, y: Tensor) -> None:
+def probe(forward: Forward, y: Tensor) -> Forward:
     """Try an operator on an object of random values like those measured.
 
     Parameters
@@ -30,11 +37,17 @@ def probe(forward: Forward, y: Tensor) -> None:
     y
         The measurement, ``batch channel *space``, NaN where missing.
 
+    Returns
+    -------
+    Forward
+        The same; one of another precision is made to keep that of what it is applied to.
+
     Raises
     ------
     InputError
-        If the operator fails, gives another shape than the measurement's or complex values, or cannot be
-        differentiated; or if it is a `LinearOperator` but not linear, or has another operator's adjoint.
+        If the operator fails, gives another shape than the measurement's, complex values or NaN, or cannot be
+        differentiated; or if it is a `LinearOperator` but not linear, lets one frame or channel tell of
+        another, measures nothing, or has another operator's adjoint.
     """
     shape = (*y.shape[:2], *forward.in_shape) if isinstance(forward, LinearOperator) else y.shape
     measured = y[torch.isfinite(y)]
@@ -44,7 +57,7 @@ def probe(forward: Forward, y: Tensor) -> None:
     x = x.to(y.device).requires_grad_()
     try:
         predicted = forward(x)
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except Exception as error:  # whatever a caller's code may raise
         raise InputError(f"the operator failed on an object of the shape {tuple(x.shape)}: {error}") from None
     if not isinstance(predicted, Tensor) or predicted.shape != y.shape:
         found = tuple(predicted.shape) if isinstance(predicted, Tensor) else type(predicted).__name__
@@ -53,14 +66,21 @@ def probe(forward: Forward, y: Tensor) -> None:
         raise InputError(
             "the operator gives complex values; give the real and the imaginary part, or the magnitude"
         )
+    if not bool(torch.isfinite(predicted).all()):
+        raise InputError(
+            "the operator gives NaN or infinite values for an object of values like those measured"
+        )
     if not predicted.requires_grad:
         raise InputError(
             "the operator is not differentiable: its output does not depend on its input in torch"
         )
     if isinstance(forward, LinearOperator):
+        forward = forward if predicted.dtype == x.dtype else 1.0 * forward
         with torch.no_grad():
-            _check_linear(forward, x.detach(), predicted.detach())
-        return
+            x, predicted = x.detach(), predicted.detach()
+            _check_linear(forward, x, predicted)
+            _check_apart(forward, x, predicted)
+        return forward
     (slope,) = torch.autograd.grad(predicted.sum(), x, allow_unused=True)
     if slope is None or not bool(slope.any()):
         raise InputError(
@@ -69,6 +89,7 @@ def probe(forward: Forward, y: Tensor) -> None:
         )
     if not bool(torch.isfinite(slope).all()):
         raise InputError("the operator's gradient is NaN or infinite at values like those measured")
+    return forward
 
 
 def _check_linear(operator: LinearOperator, x: Tensor, ax: Tensor) -> None:
@@ -78,15 +99,20 @@ def _check_linear(operator: LinearOperator, x: Tensor, ax: Tensor) -> None:
     of_level, measured = operator(level), operator(x - level)
     missed = float((measured - (ax - of_level)).norm())
     size = float(ax.norm() + of_level.norm())
+    if size == 0.0:
+        raise InputError(f"{name} measures nothing: it gives 0 for every object tried")
     if not missed <= ROUNDING * size:
         raise InputError(
-            f"{name} is not linear: A(x - z) and A(x) - A(z) differ by {missed / size:.0%}; pass a function "
-            f"instead of a LinearOperator"
+            f"{name} is not linear: A(x - z) and A(x) - A(z) differ by {missed / size:.2g} of their size; "
+            f"pass a function instead of a LinearOperator"
         )
     try:
         returned = operator.adjoint(measured)
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except Exception as error:
         raise InputError(f"{name}.adjoint failed on a measurement: {error}") from None
+    if not isinstance(returned, Tensor) or returned.is_complex():
+        found = f"a complex {returned.dtype}" if isinstance(returned, Tensor) else type(returned).__name__
+        raise InputError(f"{name}.adjoint gives {found}; expected a real tensor")
     if returned.shape != x.shape:
         raise InputError(
             f"{name}.adjoint gives {tuple(returned.shape)} for the object's shape {tuple(x.shape)}"
@@ -107,3 +133,18 @@ def _check_linear(operator: LinearOperator, x: Tensor, ax: Tensor) -> None:
             SelfinvWarning,
             stacklevel=4,
         )
+
+
+def _check_apart(operator: LinearOperator, x: Tensor, ax: Tensor) -> None:
+    """Whether another first frame, or channel, changes what is measured of the others."""
+    for axis, noun in enumerate(("frame", "channel")):
+        if x.shape[axis] > 1:
+            other = x.clone()
+            other.narrow(axis, 0, 1).zero_()
+            rest = x.shape[axis] - 1
+            changed = (operator(other) - ax).narrow(axis, 1, rest).norm()
+            if not float(changed) <= ROUNDING * float(ax.norm()):
+                raise InputError(
+                    f"what {type(operator).__name__} measures of one {noun} depends on another {noun}; "
+                    f"leading axes must go through it one by one"
+                )

@@ -42,6 +42,7 @@ from selfinv.types import (
 )
 
 SMALLEST = 16
+MOST_SEED = 2**62  # others are made of it by adding
 WIDEST = 4  # blind spot, in values to each side
 
 
@@ -155,7 +156,11 @@ def restore(
     (32, 32)
     """
     start = time.monotonic()
-    seed = check_integer(seed, "seed", least=0)
+    seed = check_integer(seed, "seed", least=0, most=MOST_SEED)
+    if not isinstance(mask_nan, bool | np.bool_):
+        raise InputError(
+            f"mask_nan is a {type(mask_nan).__name__}; pass True, and NaN where values are missing"
+        )
     max_steps = None if max_steps is None else check_integer(max_steps, "max_steps", least=1)
     if callback is not None and not callable(callback):
         raise InputError(f"callback is a {type(callback).__name__}; pass a function of a Progress")
@@ -192,7 +197,7 @@ def restore(
     forward = operator if operator is not None else psf_operator(kernel, shape, layout, boundary, y)
     place = choose_device(device)
     if isinstance(forward, torch.nn.Module):
-        forward = copy.deepcopy(forward).to(place)  # the caller's own stays where it is
+        forward = copy.deepcopy(forward).to(place).requires_grad_(False)  # the caller's own stays where it is
     elif not callable(forward):
         raise InputError(
             f"operator is a {type(forward).__name__}; pass a function, or a LinearOperator "
@@ -201,7 +206,7 @@ def restore(
     y = (y if place.type != "mps" else y.float()).to(place)
     pads = ((0, 0),) * len(shape) if arrangement else object_pads(forward, shape)
     if operator is not None:
-        probe(forward, y)
+        forward = probe(forward, y)
         if isinstance(forward, LinearOperator):
             if forward.measured is not None:
                 y = y.masked_fill(~forward.measured, torch.nan)

@@ -177,15 +177,20 @@ def check_image(image: Any, *, name: str = "image", allow_nan: bool = False) -> 
 def as_array(image: Any) -> Array:
     """NumPy's array of an array, or of a tensor on any device, differentiated or not."""
     detach = getattr(image, "detach", None)
-    return np.asarray(image if detach is None else detach().cpu())
+    try:
+        return np.asarray(image if detach is None else detach().cpu())
+    except ValueError:
+        raise InputError(f"a {type(image).__name__} with rows of different lengths is no array") from None
 
 
-def check_integer(value: Any, name: str, *, least: int) -> int:
-    """An integer of Python's or NumPy's that is at least so large, or `InputError`."""
+def check_integer(value: Any, name: str, *, least: int, most: int | None = None) -> int:
+    """An integer of Python's or NumPy's within these bounds, or `InputError`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise InputError(f"{name} must be an integer, got {value!r}")
-    if value < least:
+    if int(value) < least:
         raise InputError(f"{name} must be at least {least}, got {value}")
+    if most is not None and int(value) > most:
+        raise InputError(f"{name} must be at most {most}, got {value}")
     return int(value)
 
 

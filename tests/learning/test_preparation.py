@@ -63,6 +63,37 @@ def test_the_units_of_a_measurement_do_not_matter(name, scale):
     torch.testing.assert_close(model(in_network), scaled.y, rtol=1e-3, atol=2e-3)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: 100.0 * x,
+        lambda x: 1e-3 * x,
+        lambda x: x.square(),
+        lambda x: torch.log1p(x.clamp(min=0.0)),
+        lambda x: torch.exp(-x / 100.0),
+        lambda x: x,
+    ],
+    ids=["times 100", "times 0.001", "square", "logarithm", "absorption", "identity"],
+)
+def test_the_units_of_a_functions_object_are_found(function):
+    x = 10.0 + 200.0 * object_like(Identity((N, N)))
+    data = prepare(function(x), function, Hiding(), 2, augment=True, filters=False, wild=False, seed=0)
+    inside = data.object_normalisation.apply(x)
+    assert float(inside.min()) > -0.3
+    assert 0.5 < float(inside.max()) < 1.5
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: 100.0 * torch.tanh(x / 100.0), lambda x: torch.fft.fft2(x, norm="ortho").abs()],
+    ids=["saturation", "intensities of a far field"],
+)
+def test_units_are_kept_where_the_function_nearly_does_or_does_not_tell(function):
+    y = function(100.0 * object_like(Identity((N, N))))
+    data = prepare(y, function, Hiding(), 2, augment=True, filters=False, wild=False, seed=0)
+    assert data.object_normalisation == data.normalisation
+
+
 def test_the_control_hides_nothing():
     y = torch.rand(1, 1, N, N)
     assert not draw_hidden(Hiding(scheme=None), y, Identity((N, N)), 0, seed=0).any()

@@ -20,6 +20,7 @@ from selfinv.operators import LinearOperator, device_of
 from selfinv.solvers.base import Forward
 from selfinv.types import InputError, Shape, spatial_index
 
+UNITS = 0.25  # of the range: constants that come out as near to themselves have its units
 FEWEST = 4  # sets of values hidden together that are enough to score with
 
 Pads = tuple[tuple[int, int], ...]
@@ -190,7 +191,45 @@ def gain(operator: Forward) -> float:
         return 1.0
     one = operator(torch.ones(1, 1, *operator.in_shape, device=device_of(operator)))
     mean = float(one.double().mean())
-    return mean if abs(mean) > 1e-6 else 1.0
+    return mean if abs(mean) > 1e-6 * float(one.abs().max()) else 1.0
+
+
+def object_units(operator: Forward, y: Tensor, normalisation: Normalisation) -> Normalisation:
+    """The object's range, of what an operator makes of constants: what it turns into that of ``y``.
+
+    A function that is nearly the identity, or makes no constants of them, or none near that range, is taken
+    to keep units.
+
+    Parameters
+    ----------
+    y
+        ``batch channel *space``, in the caller's units.
+    normalisation
+        Of it.
+    """
+    if isinstance(operator, LinearOperator):
+        return normalisation.divided_by(gain(operator))
+    ends = (normalisation.offset, normalisation.offset + normalisation.scale)
+    near = UNITS * normalisation.scale
+
+    @torch.no_grad()
+    def response(level: float) -> float:
+        """NaN if that is no constant."""
+        measured = operator(torch.full_like(y[:1], level, dtype=torch.float32)).double()
+        middle = measured.median()
+        return float(middle) if float((measured - middle).abs().mean()) <= near else math.nan
+
+    if all(abs(response(end) - end) <= near for end in ends):
+        return normalisation
+    size = max(map(abs, ends))
+    levels = [sign * size * 10.0 ** (k / 8) for sign in (1, -1) for k in range(-48, 49)]
+    responses = [(response(level), level) for level in (0.0, *levels)]
+    known = [pair for pair in responses if math.isfinite(pair[0])]
+    found = [min(known, key=lambda pair: abs(pair[0] - end), default=(math.nan, end)) for end in ends]
+    if not all(abs(made - end) <= near for (made, _), end in zip(found, ends, strict=True)):
+        return normalisation
+    low, high = sorted(level for _, level in found)
+    return Normalisation(low, high - low) if high > low else normalisation
 
 
 def field_of_view(pads: Pads, shape: Sequence[int]) -> tuple[Any, ...]:

@@ -237,7 +237,7 @@ class TrainedModel:
             "origin": self.origin,
         }
         data = save(tensors, metadata={"selfinv": json.dumps(description)})
-        with written_beside(Path(path)) as beside:
+        with written_beside(_path(path)) as beside:
             beside.write_bytes(data)
 
     @classmethod
@@ -256,9 +256,11 @@ class TrainedModel:
         """
         from safetensors import SafetensorError, safe_open
 
-        if not isinstance(path, str | os.PathLike):
-            raise InputError(f"a {type(path).__name__} is no path; give the path of a model file")
-        file = Path(path)
+        file = _path(path)
+        if operator is not None and not isinstance(operator, LinearOperator):
+            raise InputError(
+                f"operator is a {type(operator).__name__}; pass the LinearOperator it was trained for"
+            )
         if not file.is_file():
             raise InputError(f"{file}: no such model file")
         try:
@@ -351,3 +353,9 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
+
+
+def _path(path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"a {type(path).__name__} is no path; give the path of a model file")
+    return Path(path)

@@ -11,7 +11,7 @@ from selfinv.arrangement import always_shown_of, is_on_grid, together_of
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Entrance
-from selfinv.learning.measurement import Measurement, draw_validation, gain, object_pads
+from selfinv.learning.measurement import Measurement, draw_validation, object_pads, object_units
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.settings import Hiding
@@ -54,7 +54,7 @@ def prepare(
     )
     if is_on_grid(operator):
         normalisation = Normalisation.of(y)
-        object_normalisation = normalisation.divided_by(gain(operator))
+        object_normalisation = object_units(operator, y, normalisation)
         pads = object_pads(operator, y.shape[2:])
         y = normalised(y, normalisation)
         entrance = Entrance(

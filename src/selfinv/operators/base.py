@@ -222,7 +222,7 @@ class Composition(LinearOperator):
 
 
 class Scaled(LinearOperator):
-    """An operator times a real number."""
+    """An operator times a real number; in the precision of what it is applied to."""
 
     def __init__(self, scale: float, operator: LinearOperator) -> None:
         super().__init__(operator.in_shape, operator.out_shape)
@@ -230,10 +230,10 @@ class Scaled(LinearOperator):
         self.operator = operator
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scale * self.operator(x)
+        return self.scale * self.operator(x).to(x.dtype)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return self.scale * self.operator.adjoint(y)
+        return self.scale * self.operator.adjoint(y).to(y.dtype)
 
     @property
     def field_of_view(self) -> tuple[slice, ...] | None:

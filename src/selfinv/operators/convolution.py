@@ -90,7 +90,13 @@ class Convolution(LinearOperator):
         method: Literal["auto", "fft", "direct"] = "auto",
         margin: int | Sequence[int] | None = None,
     ) -> None:
-        kernel = torch.as_tensor(psf)
+        try:
+            kernel = torch.as_tensor(psf)
+        except (TypeError, ValueError, RuntimeError):
+            raise InputError(f"psf is a {type(psf).__name__}; expected an array of real numbers") from None
+        if kernel.is_complex() or not bool(torch.isfinite(kernel).all()):
+            found = "complex values" if kernel.is_complex() else "NaN or infinite values"
+            raise InputError(f"psf has {found}; expected real numbers")
         if not kernel.is_floating_point():
             kernel = kernel.to(torch.float64)
         shape = tuple(int(n) for n in shape)

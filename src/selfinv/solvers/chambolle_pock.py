@@ -169,11 +169,12 @@ class ChambollePock:
         """
         sigma = self.fidelity.curvature(y)
         if metric.on_grid:
-            gradient = min(max(self.weight / noise_scale(y), 0.01 * sigma), 10.0 * sigma)
-            return sigma, gradient, SIGMA_BOX * sigma
+            gain = float(metric.gain.max())  # squared: of another unit, or brighter, nothing else may change
+            seen, gradient = sigma * gain, self.weight * math.sqrt(gain) / noise_scale(y)
+            return sigma, min(max(gradient, 0.01 * seen), 10.0 * seen), SIGMA_BOX * seen
         seen = sigma * float(metric.gain.mean())
         gradient = min(max(self.weight / _typical_slope(metric.A, y), 0.01 * seen), 100.0 * seen)
-        return sigma, gradient, SIGMA_BOX * sigma
+        return sigma, gradient, SIGMA_BOX * min(sigma, seen)
 
     @torch.no_grad()
     def step(self, state: ChambollePockState) -> ChambollePockState:
