@@ -175,7 +175,8 @@ class NotDifferentiable(LinearOperator):
         (TRUTH, NotDifferentiable((N, N), (N, N)), {}, "not differentiable"),
         (TRUTH, lambda x: x.detach(), {}, "not differentiable"),
         (TRUTH, torch.round, {}, "gradient is zero at every pixel"),
-        (TRUTH, lambda x: (x - 1e9).sqrt(), {}, "gradient is NaN"),
+        (TRUTH, lambda x: (x - 1e9).sqrt(), {}, "gives NaN or infinite values"),
+        (TRUTH, lambda x: (x - x).sqrt(), {}, "gradient is NaN"),
         (TRUTH, torch.fft.fft2, {}, "complex values; give the real"),
         (
             np.ones((N, N // 2), complex),

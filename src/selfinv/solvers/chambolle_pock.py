@@ -36,6 +36,7 @@ RELAXATION = 1.6
 FAR = 10.0  # ranges of the present values; an object's values are supposed not to lie further out
 SIGMA_BOX = 0.05  # dual step of the box against the fidelity's
 SLOPE = 0.2  # of the object's deviation: gradients that matter, where the noise does not tell
+USUAL_GAINS = (0.1, 10.0)  # squared, of operators; in other units only their ratio to these matters
 STRONG = 10.0  # first weight of a search: strong weights fill in what is hidden, weaker ones go on from there
 
 
@@ -169,12 +170,13 @@ class ChambollePock:
         """
         sigma = self.fidelity.curvature(y)
         if metric.on_grid:
-            gain = float(metric.gain.max())  # squared: of another unit, or brighter, nothing else may change
+            gain = _beyond(float(metric.gain.max()))  # squared
             seen, gradient = sigma * gain, self.weight * math.sqrt(gain) / noise_scale(y)
             return sigma, min(max(gradient, 0.01 * seen), 10.0 * seen), SIGMA_BOX * seen
-        seen = sigma * float(metric.gain.mean())
-        gradient = min(max(self.weight / _typical_slope(metric.A, y), 0.01 * seen), 100.0 * seen)
-        return sigma, gradient, SIGMA_BOX * min(sigma, seen)
+        gain = float(metric.gain.mean())
+        gradient = self.weight / _typical_slope(metric.A, y)
+        gradient = min(max(gradient, 0.01 * sigma * gain), 100.0 * sigma * gain)
+        return sigma, gradient, SIGMA_BOX * sigma * min(1.0, _beyond(gain))
 
     @torch.no_grad()
     def step(self, state: ChambollePockState) -> ChambollePockState:
@@ -275,6 +277,12 @@ def strong_weight(A: LinearOperator, y: Tensor) -> float:
     probe = random_like(A, (1, 1, *A.in_shape), y.dtype, seed=0)
     with torch.no_grad():
         return STRONG * float(A(probe).square().sum() / probe.square().sum()) * _typical_slope(A, y)
+
+
+def _beyond(gain: float) -> float:
+    """By what a gain is out of the range in which the steps are right as they are."""
+    low, high = USUAL_GAINS
+    return gain / min(max(gain, low), high)
 
 
 def _typical_slope(A: LinearOperator, y: Tensor) -> float:
