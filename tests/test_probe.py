@@ -189,9 +189,9 @@ def test_what_is_linear_and_has_its_adjoint_passes_without_a_word(operator, offs
     y = offset + torch.rand(2, 3, *operator.out_shape, generator=torch.Generator().manual_seed(3))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        probe(operator, y)
+        assert probe(operator, y) is operator
 
 
 def test_what_measures_nothing_but_the_mean_is_no_false_alarm():
     mean = from_scipy(np.full((4, N * N), 1.0 / N**2), (N, N))
-    probe(mean, torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]))
+    assert probe(mean, torch.tensor([[[1.0, 2.0, 3.0, 4.0]]])) is mean

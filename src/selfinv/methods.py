@@ -28,7 +28,7 @@ from selfinv.solvers.chambolle_pock import ChambollePock, strong_weight
 from selfinv.solvers.conjugate_gradient import ConjugateGradient, paper_conjugate_gradient
 from selfinv.solvers.richardson_lucy import RichardsonLucy
 from selfinv.solvers.wiener import Wiener
-from selfinv.types import InputError
+from selfinv.types import InputError, check_integer
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Request:
     channels: int | None = None
 
     def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise InputError(f"max_steps must be at least 1, got {self.steps}")
+        if self.steps is not None:
+            check_integer(self.steps, "max_steps", least=1)
         number = isinstance(self.weight, numbers.Real) and not isinstance(self.weight, bool)
         if self.weight is not None and not (number and 0.0 < self.weight < math.inf):
             raise InputError(
@@ -175,10 +175,11 @@ def _tv_candidates(request: Request) -> tuple[Candidate, ...]:
 
         return Candidate(name, solver, "weight", first)
 
-    first = _strongest(request)
     if isinstance(request.operator, LinearOperator) and not is_on_grid(request.operator):
         # Differences of values that are no pixels are no noise.
         first = strong_weight(request.operator, y.float())
+    else:
+        first = _strongest(request)
     robust = candidate("tv-chambolle-pock, Huber", Huber(noise_scale(y, least=1e-6)), first)
     square = candidate("tv-chambolle-pock, L2", SquaredL2(), first)
     return (robust, square) if choose_loss(y).kind == "l1" else (square, robust)

@@ -16,7 +16,7 @@ UNUSABLE = 0.1  # relative error of an adjoint; gradients with one are still of 
 
 
 def check_built(operator: object) -> None:
-    """Raise `InputError` if an operator is not ready: has no shapes, is a class, or another package's."""
+    """Raise `InputError` if what is passed as an operator is none, or has not been told its shapes."""
     if isinstance(operator, LinearOperator) and not hasattr(operator, "out_shape"):
         name = type(operator).__name__
         raise InputError(f"{name} has no shapes; let its __init__ call super().__init__(in_shape, out_shape)")
@@ -26,6 +26,11 @@ def check_built(operator: object) -> None:
         raise InputError(
             f"operator is a {type(operator).__name__} of another package; selfinv.operators.from_scipy (or "
             f"from_pylops) makes one of ours of it"
+        )
+    if operator is not None and not callable(operator):
+        raise InputError(
+            f"operator is a {type(operator).__name__}; pass a function, or a LinearOperator "
+            f"(selfinv.operators.from_scipy makes one of a matrix)"
         )
 
 

@@ -198,11 +198,6 @@ def restore(
     place = choose_device(device)
     if isinstance(forward, torch.nn.Module):
         forward = copy.deepcopy(forward).to(place).requires_grad_(False)  # the caller's own stays where it is
-    elif not callable(forward):
-        raise InputError(
-            f"operator is a {type(forward).__name__}; pass a function, or a LinearOperator "
-            f"(selfinv.operators.from_scipy makes one of a matrix)"
-        )
     y = (y if place.type != "mps" else y.float()).to(place)
     pads = ((0, 0),) * len(shape) if arrangement else object_pads(forward, shape)
     if operator is not None:

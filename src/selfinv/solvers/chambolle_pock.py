@@ -30,7 +30,7 @@ from selfinv.operators import Gradient, LinearOperator, random_like
 from selfinv.solvers.base import Forward, Status, linear, observed
 from selfinv.solvers.conjugate_gradient import constant_object, spread
 from selfinv.solvers.metric import Metric
-from selfinv.types import InputError
+from selfinv.types import InputError, check_integer
 
 RELAXATION = 1.6
 FAR = 10.0  # ranges of the present values; an object's values are supposed not to lie further out
@@ -109,8 +109,7 @@ class ChambollePock:
             raise InputError(f"the weight of total variation must be 0 or more, got {self.weight}")
         if self.steps not in ("preconditioned", "fixed"):
             raise InputError(f"steps={self.steps!r} is unknown; use 'preconditioned' or 'fixed'")
-        if self.max_steps < 1:
-            raise InputError(f"max_steps must be at least 1, got {self.max_steps}")
+        check_integer(self.max_steps, "max_steps", least=1)
 
     def planned_steps(self) -> int:
         """The largest number of iterations."""

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from selfinv.operators import Gradient, LinearOperator
 from selfinv.solvers.base import Forward, Status, linear, observed
-from selfinv.types import InputError
+from selfinv.types import InputError, check_integer
 
 JUMPS = 4  # within one line search
 LOOK_BACK = 5  # steps over which the objective's fall is judged
@@ -111,8 +111,7 @@ class ConjugateGradient:
             raise InputError(f"the weight of total variation must be 0 or more, got {self.weight}")
         if self.smoothing is not None and not 0.0 < self.smoothing < math.inf:
             raise InputError(f"the smoothing of total variation must be more than 0, got {self.smoothing}")
-        if self.max_steps < 1:
-            raise InputError(f"max_steps must be at least 1, got {self.max_steps}")
+        check_integer(self.max_steps, "max_steps", least=1)
 
     def planned_steps(self) -> int:
         """The largest number of iterations."""

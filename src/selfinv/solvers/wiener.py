@@ -36,7 +36,7 @@ from torch import Tensor
 from selfinv.operators import Adjoint, Composition, Convolution, Identity, LinearOperator, Scaled
 from selfinv.solvers.base import Forward, Status, linear, observed
 from selfinv.solvers.conjugate_gradient import constant_object, ratio, spread
-from selfinv.types import InputError, Shape
+from selfinv.types import InputError, Shape, check_integer
 
 BINS = 128  # of the radial spectra
 EXPONENTS = torch.arange(4, 17, dtype=torch.float64) / 4  # 1 (lines and dots) to 4 (smooth blobs)
@@ -120,8 +120,7 @@ class Wiener:
     def __post_init__(self) -> None:
         if not 0.0 < self.balance < math.inf:
             raise InputError(f"the balance must be more than 0 (1 is the estimate), got {self.balance}")
-        if self.max_steps < 1:
-            raise InputError(f"max_steps must be at least 1, got {self.max_steps}")
+        check_integer(self.max_steps, "max_steps", least=1)
 
     def planned_steps(self) -> int:
         """The largest number of passes."""
