@@ -1,0 +1,96 @@
+"""Normalisation after the rectifier is the textbook's, whoever carries it out, with all its gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from selfinv.learning import rectified
+from selfinv.learning.rectified import Features, RectifiedConvolution
+from selfinv.learning.unet import UNet, UNetSettings, frozen_statistics
+from selfinv.types import InputError
+
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+def layers(ndim, dtype=torch.float64):
+    torch.manual_seed(ndim)
+    convolutions = [CONVOLUTIONS[ndim](*c, 3, padding=1) for c in ((2, 4), (4, 3))]
+    return [RectifiedConvolution(c, 0.1).to(dtype) for c in convolutions]
+
+
+def textbooks(x, first, second, every=1):
+    """Convolve, rectify, normalise; convolve that, with what it is padded with normalised too, rectify."""
+    convolve = CONVOLVE[x.ndim - 2]
+    z = F.leaky_relu(convolve(x, first.convolution.weight, first.convolution.bias, padding=1), 0.1)
+    seen = z[:, :, ::every].transpose(0, 1).flatten(1)
+    each = (1, -1, *[1] * (x.ndim - 2))
+    mean, variance = seen.mean(1).view(each), seen.var(1, correction=0).view(each)
+    padded = (F.pad(z, [1] * 2 * (x.ndim - 2)) - mean) / torch.sqrt(variance + first.eps)
+    return F.leaky_relu(convolve(padded, second.convolution.weight, second.convolution.bias), 0.1)
+
+
+@pytest.mark.parametrize("samples", [10**6, 1], ids=["all rows", "some rows"])
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_a_layer_sees_what_the_one_before_made_normalised(ndim, samples, monkeypatch):
+    monkeypatch.setattr(rectified, "SAMPLES", samples)
+    first, second = layers(ndim)
+    x = torch.randn(2, 2, *(16, 5, 6)[:ndim], dtype=torch.float64, requires_grad=True)
+    every = 1 if samples > 1 else 4  # a quarter of the rows at least
+    ours, theirs = second(first(Features(x))).values, textbooks(x, first, second, every)
+    torch.testing.assert_close(ours, theirs)
+    parameters = [x, *first.parameters(), *second.parameters()]
+    weights = torch.randn(ours.shape, dtype=torch.float64)
+    of_ours, of_theirs = (torch.autograd.grad((weights * y).sum(), parameters) for y in (ours, theirs))
+    for a, b in zip(of_ours, of_theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str)
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_fused_convolution_is_the_two_one_after_the_other(ndim, dtype, close, monkeypatch):
+    first, _ = layers(ndim, torch.float32)
+    x = torch.randn(1, 2, *(8, 9, 10)[:ndim])
+    weight, bias = first.convolution.weight.to(dtype), first.convolution.bias.to(dtype)
+    outcome = []
+    for fused in (rectified._FUSED, False):
+        monkeypatch.setattr(rectified, "_FUSED", fused)
+        outcome.append(rectified._convolved_and_rectified(x.to(dtype), weight, bias, 0.1))
+    torch.testing.assert_close(*outcome, rtol=close, atol=close)
+
+
+def test_out_of_training_the_running_statistics_are_used_and_moved_only_in_training():
+    first, second = layers(2)
+    x = torch.randn(1, 2, 32, 32, dtype=torch.float64)
+    with frozen_statistics(nn.ModuleList([first, second])):
+        first(Features(x))
+    assert torch.equal(first.mean, torch.zeros(4, dtype=torch.float64))
+    for _ in range(300):
+        second(first(Features(x)))
+    trained = second(first(Features(x))).values
+    for layer in (first, second):
+        layer.eval()
+    torch.testing.assert_close(second(first(Features(x))).values, trained)
+    with torch.no_grad():
+        first(Features(100.0 * x))
+    torch.testing.assert_close(second(first(Features(x))).values, trained)
+
+
+def test_the_network_ignores_the_scale_of_hidden_weights():
+    torch.manual_seed(0)
+    network = UNet(UNetSettings(widths=(4, 6), kernels=(3,), slope=0.1, normalised="after", skip="add"))
+    x = torch.randn(1, 1, 24, 20)
+    with torch.no_grad():
+        before = network(x)
+        for convolution in (network.down[0][0].convolution, network.up[0][0].convolution):
+            convolution.weight *= 3.0
+            convolution.bias *= 3.0
+        torch.testing.assert_close(network(x), before, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_not_normalised_yet_cannot_be_concatenated():
+    with pytest.raises(InputError, match='can only be added: use skip="add"'):
+        UNet(UNetSettings(normalised="after"))
