@@ -5,6 +5,8 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -366,6 +368,12 @@ def test_missing_values_are_filled_in_only_if_asked_for():
         ({"image": 3.0}, "single number"),
         ({"axes": "zyx"}, "names 3 axes but the image has 2"),
         ({"boundary": "mirror"}, "boundary='mirror' is unknown; use one of auto, unknown"),
+        ({"boundary": "mirror", "kernel": None}, "boundary='mirror' is unknown; use one of auto, unknown"),
+        ({"boundary": "zero", "kernel": None}, "boundary='zero' has no effect without a psf; leave it out"),
+        (
+            {"boundary": "zero", "kernel": None, "operator": Identity((40, 36))},
+            "boundary='zero' has no effect with an operator, which has its own; leave it out",
+        ),
         ({"device": "abacus"}, "device='abacus' is unknown; use 'auto'"),
         ({"max_steps": 0}, "max_steps must be at least 1"),
         ({"max_steps": 2.5}, r"max_steps must be an integer, got 2\.5"),
@@ -374,6 +382,9 @@ def test_missing_values_are_filled_in_only_if_asked_for():
         ({"axes": 2}, "axes is a int; give one letter per axis"),
         ({"device": None}, "device=None is unknown"),
         ({"callback": 3}, "callback is a int; pass a function"),
+        ({"callback": lambda: None}, r"callback\(\) does not take a Progress .*; give it one argument"),
+        ({"callback": lambda a, b: None}, r"callback\(a, b\) does not take a Progress \(missing .* 'b'\)"),
+        ({"image": Path("a.tif")}, "image is a PosixPath; .* a file is read with selfinv.io.read"),
         ({"method": "tv-chambolle-pock", "spacing": "ab"}, "spacing='ab' is no list of numbers"),
         ({"kernel": KERNEL[None]}, "psf has 3 axes but the image has 2 spatial axes"),
         ({"kernel": KERNEL * 0}, "psf is zero everywhere"),
@@ -414,6 +425,11 @@ def test_the_callback_is_told_of_every_step_and_can_look_at_the_image():
     assert all(np.isfinite(p.loss) and p.seconds > 0 and p.seconds_left >= 0 for p, _ in seen)
     assert seen[-1][0].seconds_left == 0
     assert all(image.shape == IMAGE.shape and image.dtype == np.float32 for _, image in seen)
+
+
+@pytest.mark.parametrize("callback", [[].append, str, partial(max, 0, key=id)])
+def test_builtins_are_callbacks_too(callback):
+    restore(callback=callback, max_steps=2)
 
 
 class Stop:

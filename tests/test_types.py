@@ -1,13 +1,24 @@
 """Axes are read as the user meant them, and every mistake is told in words."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfinv.types import AxisLayout, InputError, check_image, guess_axes, parse_axes, same_layout
+from selfinv.types import (
+    AxisLayout,
+    InputError,
+    check_flag,
+    check_image,
+    check_shape,
+    guess_axes,
+    parse_axes,
+    same_layout,
+)
 
 SIZES = {"t": 2, "c": 3, "z": 4, "y": 5, "x": 6}
 SPACES = ("x", "yx", "zyx")
@@ -119,7 +130,9 @@ def test_more_frames_of_the_same_instrument_have_the_same_axes_and_time():
     ("image", "words"),
     [
         (np.ones((4, 4), complex), "complex"),
-        ("cells.tif", "expected integers or floating point"),
+        ("cells.tif", r"image is a str; expected .*; a file is read with selfinv.io.read\(path\).data"),
+        (Path("cells.tif"), "image is a PosixPath; expected integers or floating point; a file is read with"),
+        (None, "image is a NoneType; expected integers or floating point"),
         ([[1, None]], "expected integers or floating point"),
         (np.zeros((0, 5)), r"empty \(shape \(0, 5\)\)"),
         ([[1.0, np.nan], [np.inf, np.nan]], "2 NaN and 1 infinite values; .*--mask-nan"),
@@ -143,3 +156,40 @@ def test_every_real_type_keeps_its_values(dtype):
     checked = check_image(image)
     assert checked.dtype.kind in "uif"
     np.testing.assert_array_equal(checked, [[0, 1], [1, 0]])
+
+
+@pytest.mark.parametrize(
+    "shape", [(8, 9), [8.0, 9], np.array([8, 9]), torch.Size((8, 9)), torch.tensor([8, 9])]
+)
+def test_a_shape_is_any_list_of_whole_numbers(shape):
+    assert check_shape(shape) == (8, 9)
+    assert {type(n) for n in check_shape(shape)} == {int}
+
+
+@pytest.mark.parametrize(
+    ("shape", "found"),
+    [
+        (5, "5"),
+        (None, "None"),
+        ("ab", "'ab'"),
+        ((-8, 9), r"\(-8, 9\)"),
+        ((0, 9), r"\(0, 9\)"),
+        ((5.5, 9), r"\(5.5, 9\)"),
+        ((np.nan, 9), r"\(nan, 9\)"),
+        ((8, "9"), r"\(8, '9'\)"),
+        (np.zeros((99, 99)), r"array\(\[\[0., 0., .*…"),
+        (torch.zeros(9, 9), r"tensor\(\[\[0., 0., .*…"),
+    ],
+)
+def test_what_is_no_shape_is_shown_on_one_line(shape, found):
+    with pytest.raises(
+        InputError, match=f"^shape={found} is no shape; expected whole numbers, 1 or more"
+    ) as e:
+        check_shape(shape)
+    assert "\n" not in str(e.value)
+
+
+def test_a_flag_is_true_or_false():
+    assert check_flag(np.True_, "circle") is True
+    with pytest.raises(InputError, match="circle must be True or False, got 'no'"):
+        check_flag("no", "circle")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from selfinv.operators import LinearOperator
+from selfinv.operators.base import check_linear
 from selfinv.solvers.base import Forward
 from selfinv.types import InputError, SelfinvWarning
 
@@ -17,11 +18,8 @@ UNUSABLE = 0.1  # relative error of an adjoint; gradients with one are still of 
 
 def check_built(operator: object) -> None:
     """Raise `InputError` if what is passed as an operator is none, or has not been told its shapes."""
-    if isinstance(operator, LinearOperator) and not hasattr(operator, "out_shape"):
-        name = type(operator).__name__
-        raise InputError(f"{name} has no shapes; let its __init__ call super().__init__(in_shape, out_shape)")
-    if isinstance(operator, type):
-        raise InputError(f"operator is the class {operator.__name__}; pass an object of it")
+    if isinstance(operator, LinearOperator | type):
+        check_linear(operator)
     if hasattr(operator, "matvec"):
         raise InputError(
             f"operator is a {type(operator).__name__} of another package; selfinv.operators.from_scipy (or "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -125,6 +126,7 @@ def restore(
     boundary
         With ``psf``: what lies outside the image (see `Convolution`). ``"auto"``: ``"zero"`` if the image
         fades at its edges as only an empty surrounding makes it (`choose_boundary`), else ``"unknown"``.
+        An operator has its own.
     mask_nan
         Treat NaN and infinite values as missing instead of refusing them.
     device
@@ -162,11 +164,14 @@ def restore(
             f"mask_nan is a {type(mask_nan).__name__}; pass True, and NaN where values are missing"
         )
     max_steps = None if max_steps is None else check_integer(max_steps, "max_steps", least=1)
-    if callback is not None and not callable(callback):
-        raise InputError(f"callback is a {type(callback).__name__}; pass a function of a Progress")
+    _check_callback(callback)
     if psf is not None and operator is not None:
         raise InputError("both psf and operator were given; pass one of them")
     check_built(operator)
+    _check_boundary(boundary)
+    if psf is None and boundary != "auto":
+        own = "without a psf" if operator is None else "with an operator, which has its own"
+        raise InputError(f"boundary={boundary!r} has no effect {own}; leave it out")
     fitted = None
     if isinstance(psf, PSFFamily):
         fitted = fit_psf(image, psf, axes=axes, mask_nan=mask_nan, seed=seed)
@@ -311,9 +316,7 @@ def psf_operator(
         for warning in check_psf(kernel, ndim, shape):
             warnings.warn(warning, SelfinvWarning, stacklevel=3)
     normalised = [torch.from_numpy(normalise(kernel)).to(torch.float32) for kernel in kernels]
-    known = ("auto", *get_args(Boundary))
-    if boundary not in known:
-        raise InputError(f"boundary={boundary!r} is unknown; use one of {', '.join(known)}")
+    _check_boundary(boundary)
     if boundary == "auto":
         boundary = "unknown" if y is None else choose_boundary(y, torch.stack(normalised).mean(dim=0))
     kernel = torch.stack(normalised) if len(kernels) > 1 else normalised[0]
@@ -359,6 +362,30 @@ def _layout(array: Array, axes: str | None, psf: Array | None) -> AxisLayout:
     if psf is not None and psf.ndim == array.ndim == 3 and psf.shape[0] == array.shape[-1] in (3, 4):
         return parse_axes("yxc", 3)  # colour, with one psf per channel in front
     return parse_axes(guess_axes(array.shape, None if psf is None else psf.ndim), array.ndim)
+
+
+def _check_boundary(boundary: str) -> None:
+    known = ("auto", *get_args(Boundary))
+    if boundary not in known:
+        raise InputError(f"boundary={boundary!r} is unknown; use one of {', '.join(known)}")
+
+
+def _check_callback(callback: Callback | None) -> None:
+    """Raise `InputError` if it cannot be called with a `Progress`; of some builtins that is not known."""
+    if callback is None:
+        return
+    if not callable(callback):
+        raise InputError(f"callback is a {type(callback).__name__}; pass a function of a Progress")
+    try:
+        signature = inspect.signature(callback, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise InputError(
+            f"callback{signature} does not take a Progress ({error}); give it one argument"
+        ) from None
 
 
 def _check_size(shape: Shape, spatial: str) -> None:

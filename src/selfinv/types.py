@@ -157,8 +157,12 @@ def check_image(image: Any, *, name: str = "image", allow_nan: bool = False) -> 
     if array.dtype.kind == "c":
         raise InputError(f"{name} is complex ({array.dtype}); expected real intensities")
     if array.dtype.kind not in "uif":
-        hint = "; read the file first" if array.dtype.kind == "U" and array.ndim == 0 else ""
-        raise InputError(f"{name} has the type {array.dtype}; expected integers or floating point{hint}")
+        if array.ndim == 0:  # a path, None, or something that holds an array
+            raise InputError(
+                f"{name} is a {type(array.item()).__name__}; expected integers or floating point; a file is "
+                f"read with selfinv.io.read(path).data"
+            )
+        raise InputError(f"{name} has the type {array.dtype}; expected integers or floating point")
     if array.size == 0:
         raise InputError(f"{name} is empty (shape {array.shape})")
     if array.dtype.kind == "f":
@@ -192,6 +196,37 @@ def check_integer(value: Any, name: str, *, least: int, most: int | None = None)
     if most is not None and int(value) > most:
         raise InputError(f"{name} must be at most {most}, got {value}")
     return int(value)
+
+
+def check_shape(shape: Any, ndims: Sequence[int] | None = None) -> Shape:
+    """The sizes of axes, positive integers, as a tuple of one of the ``ndims`` lengths, or `InputError`."""
+    try:
+        given = tuple(shape)
+        sizes = tuple(int(n) for n in given)
+        good = sizes == given and all(n >= 1 for n in sizes)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last one is torch's
+        good = False
+    if not good:
+        raise InputError(
+            f"shape={shown(shape)} is no shape; expected whole numbers, 1 or more, one for each axis"
+        )
+    if ndims is not None and len(sizes) not in ndims:
+        expected = " or ".join(f"{n} ({SPACE[-n:]})" for n in ndims)
+        raise InputError(f"shape={sizes} has {len(sizes)} axes; expected {expected}")
+    return sizes
+
+
+def check_flag(value: Any, name: str) -> bool:
+    """True or False, of Python or NumPy, or `InputError`."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def shown(value: Any) -> str:
+    """A value as it reads in a message: on one line, and not too long."""
+    words = " ".join(repr(value).split())
+    return words if len(words) <= 80 else words[:79] + "…"
 
 
 def check_unmasked(image: Any, *, name: str = "image") -> None:

@@ -150,10 +150,18 @@ def test_mistakes_are_said_in_words():
         from_scipy(MATRIX, (4, 4))
     with pytest.raises(InputError, match="str is no linear operator"):
         from_scipy("A")
+    with pytest.raises(InputError, match=r"ndarray is no linear operator; expected .* an array of two axes"):
+        from_scipy(np.ones((2, 2, 2)))
+    with pytest.raises(InputError, match=r"shape=\(0, 8\) is no shape"):
+        from_scipy(np.ones((0, 8)))
     with pytest.raises(InputError, match="no adjoint; define its rmatvec"):
         from_scipy(scipy.sparse.linalg.LinearOperator((3, 3), matvec=lambda x: x, dtype=float))
     with pytest.raises(InputError, match="pixels=True"):
         from_scipy(MATRIX, pixels=True)
+    with pytest.raises(InputError, match="pixels must be True or False, got 'no'"):
+        from_scipy(MATRIX, pixels="no")
+    with pytest.raises(InputError, match="channels must be True or False, got 3"):
+        from_deepinv(Physics(None), (3, 3), (3, 3), channels=3)
     with pytest.raises(InputError, match="no dims and dimsd"):
         from_pylops(MATRIX)
     with pytest.raises(InputError, match="lacks A or A_adjoint"):
@@ -162,3 +170,32 @@ def test_mistakes_are_said_in_words():
     wrong = from_deepinv(mixing, (3, 9, 8), (9, 8), channels=True)
     with pytest.raises(InputError, match=r"makes \(1, 2, 9, 8\) of \(1, 3, 9, 8\)"):
         wrong(torch.ones(3, 9, 8))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, scipy.sparse.csr_array, scipy.sparse.coo_matrix])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_matrix_that_holds_nan_is_refused(kind, value):
+    matrix = MATRIX.copy()
+    matrix[3, 4] = value
+    with pytest.raises(InputError, match="matvec makes NaN or infinity of zeros; expected finite numbers"):
+        from_scipy(kind(matrix))
+
+
+def laser_off(x):
+    raise RuntimeError("laser off")
+
+
+@pytest.mark.parametrize(
+    ("there", "back", "words"),
+    [
+        (laser_off, np.copy, r"Operator.matvec failed on 3 zeros: RuntimeError\('laser off'\)"),
+        (np.copy, laser_off, r"Operator.rmatvec failed on 3 zeros: RuntimeError\('laser off'\)"),
+        (lambda x: x[1:], np.copy, r"matvec failed on 3 zeros: ValueError\('cannot reshape"),
+        (lambda x: x / 0 * 0, np.copy, "matvec makes NaN or infinity of zeros"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_users_function_that_fails_is_named(there, back, words):
+    with pytest.raises(InputError, match=words):
+        from_scipy(scipy.sparse.linalg.LinearOperator((3, 3), matvec=there, rmatvec=back, dtype=float))

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from registry import OPERATORS, asymmetric_kernel, dense
 
-from selfinv.operators import Convolution, Identity, LinearOperator, dot_test, norm
+from selfinv.operators import (
+    Adjoint,
+    ChannelMixing,
+    Composition,
+    Convolution,
+    Downsample,
+    EachChannel,
+    Gradient,
+    Hadamard,
+    Identity,
+    LinearOperator,
+    MaskedFourier,
+    MixedConvolution,
+    Radon,
+    RandomProjections,
+    Scaled,
+    Shift,
+    Stack,
+    Surround,
+    dot_test,
+    from_scipy,
+    norm,
+)
 from selfinv.types import InputError
 
 
@@ -103,3 +127,59 @@ def test_shapes_that_do_not_fit_are_named():
         Identity((9, 9)) @ Identity((8, 8))
     with pytest.raises(InputError, match=r"last axes are \(9, 9\).*\(8, 9\)"):
         Identity((9, 9))(torch.zeros(8, 9))
+
+
+KERNEL = asymmetric_kernel((3, 3))
+SHAPED = {
+    "identity": Identity,
+    "surround": lambda shape: Surround(shape, [(1, 1), (1, 1)]),
+    "downsample": lambda shape: Downsample(shape, 1),
+    "shift": lambda shape: Shift(shape, 0.5),
+    "gradient": Gradient,
+    "radon": lambda shape: Radon(shape, [0, 90]),
+    "fourier": lambda shape: MaskedFourier(shape, torch.ones(8, 9, dtype=torch.bool)),
+    "random": lambda shape: RandomProjections(shape, 1),
+    "hadamard": lambda shape: Hadamard(shape, 1),
+    "convolution": lambda shape: Convolution(KERNEL, shape),
+    "mixed": lambda shape: MixedConvolution([KERNEL, KERNEL], shape, positions=[(0, 0), (0, 7)]),
+    "channels": lambda shape: ChannelMixing([[1.0]], shape),
+    "scipy": lambda shape: from_scipy(torch.ones(4, 72).numpy(), shape),
+    "a user's own": lambda shape: LinearOperator(shape, (3,)),
+}
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_what_is_no_shape_is_refused_by_all(name):
+    assert SHAPED[name]((8, 9)).in_shape[-2:] >= (8, 9)
+    for shape in (5, (-8, 9), (5.5, 9)):
+        with pytest.raises(InputError, match=re.escape(f"shape={shape} is no shape; expected whole numbers")):
+            SHAPED[name](shape)
+
+
+class ShapesNotTold(LinearOperator):
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+
+
+NOT_LINEAR = {
+    "dot_test": dot_test,
+    "norm": norm,
+    "stack": lambda operator: Stack([Identity((4, 4)), operator]),
+    "each channel": lambda operator: EachChannel(operator, 2),
+    "adjoint": Adjoint,
+    "scaled": lambda operator: Scaled(2.0, operator),
+    "outer": lambda operator: Composition(operator, Identity((4, 4))),
+    "inner": lambda operator: Composition(Identity((4, 4)), operator),
+}
+
+
+@pytest.mark.parametrize("name", NOT_LINEAR)
+def test_what_is_no_operator_is_refused_by_all(name):
+    for operator, words in (
+        (torch.sin, "sin is no LinearOperator, so it has neither shapes nor an adjoint; subclass"),
+        (5, "int is no LinearOperator, .* or use from_scipy for a matrix"),
+        (Identity, "operator is the class Identity; pass an object of it"),
+        (ShapesNotTold(), r"ShapesNotTold has no shapes; let its __init__ call super\(\).__init__"),
+    ):
+        with pytest.raises(InputError, match=words):
+            NOT_LINEAR[name](operator)

@@ -47,6 +47,17 @@ def test_hiding_passes_through():
 def test_mistakes_are_said_in_words():
     with pytest.raises(InputError, match="one row per measured channel"):
         ChannelMixing([1.0, 2.0], (4, 4))
+    for matrix in ("a", None, [[1, 2], [3]], [[1j]]):
+        with pytest.raises(InputError, match=r"matrix=.* is no array; expected one row per measured channel"):
+            ChannelMixing(matrix, (4, 4))
+    for matrix, words in (
+        (np.ones((1, 1)) * 1j, "complex values"),
+        (np.ones((0, 2)), r"shape \(0, 2\) does"),
+    ):
+        with pytest.raises(InputError, match=f"matrix .*{words}.*; expected"):
+            ChannelMixing(matrix, (4, 4))
+    with pytest.raises(InputError, match=r"channels must be an integer, got 2\.5"):
+        EachChannel(Identity((4, 4)), 2.5)
     with pytest.raises(InputError, match="channels=None"):
         EachChannel(Identity((4, 4)))
     with pytest.raises(InputError, match="2 operators and channels=3"):

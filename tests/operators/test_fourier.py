@@ -61,8 +61,13 @@ def test_what_was_not_sampled_does_not_reach_the_adjoint():
 def test_mistakes_are_said_in_words():
     with pytest.raises(InputError, match=r"mask has the shape \(4, 4\) but the object \(4, 5\)"):
         MaskedFourier((4, 5), torch.ones(4, 4, dtype=torch.bool))
-    with pytest.raises(InputError, match="lines=2 is no axis"):
-        MaskedFourier((4, 4), torch.ones(4, 4, dtype=torch.bool), lines=2)
+    for lines in (2, 1.5, "y"):
+        with pytest.raises(
+            InputError, match=f"lines={lines!r} is no axis .*; expected an integer from -2 to 1"
+        ):
+            MaskedFourier((4, 4), torch.ones(4, 4, dtype=torch.bool), lines=lines)
+    with pytest.raises(InputError, match="centred must be True or False, got 'no'"):
+        MaskedFourier((4, 4), torch.ones(4, 4, dtype=torch.bool), centred="no")
     with pytest.raises(InputError, match="expected complex"):
         as_real(np.ones(3))
     with pytest.raises(InputError, match="need the same out_shape"):

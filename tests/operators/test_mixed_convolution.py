@@ -72,3 +72,9 @@ def test_mistakes_are_said_in_words():
         MixedConvolution(kernels, (8, 8), weights=torch.ones(2, 8, 8))
     with pytest.raises(InputError, match="expected 3 axes"):
         MixedConvolution(kernels[0], (8, 8), positions=[(0, 0)])
+    for wrong in ("a", None, [[None]]):
+        with pytest.raises(InputError, match=r"kernel.*=.* is no array; expected arrays of real numbers"):
+            MixedConvolution(wrong, (8, 8), positions=[(0, 0)])
+    for name in ("positions", "weights"):
+        with pytest.raises(InputError, match=f"{name}='a' is no array; expected"):
+            MixedConvolution(kernels, (8, 8), **{name: "a"})

@@ -83,6 +83,13 @@ def test_mistakes_are_said_in_words():
         Radon((4, 5), [0], circle=True)
     with pytest.raises(InputError, match="not a list of numbers"):
         Radon((4, 4), [])
+    for angles in ("0,90", None, [[0], [1, 2]]):
+        with pytest.raises(InputError, match=r"angles=.* is no array; expected degrees, one per projection"):
+            Radon((4, 4), angles)
+    with pytest.raises(InputError, match="angles has complex values"):
+        Radon((4, 4), np.array([1j]))
+    with pytest.raises(InputError, match="circle must be True or False, got 'no'"):
+        Radon((4, 4), [0], circle="no")
 
 
 def test_radians_are_doubted_and_degrees_are_not():

@@ -55,7 +55,12 @@ def test_as_many_values_as_pixels_are_no_pixels():
 
 
 def test_mistakes_are_said_in_words():
-    with pytest.raises(InputError, match="count=0 is not positive"):
-        RandomProjections((4, 4), 0)
+    for kind in (RandomProjections, Hadamard):
+        with pytest.raises(InputError, match="count must be at least 1, got 0"):
+            kind((4, 4), 0)
+        with pytest.raises(InputError, match=r"count must be an integer, got 10\.5"):
+            kind((4, 4), 10.5)
+        with pytest.raises(InputError, match="seed must be an integer, got None"):
+            kind((4, 4), 5, None)
     with pytest.raises(InputError, match="count=17 is more than there are rows, 16"):
         Hadamard((4, 4), 17)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from registry import asymmetric_kernel, random_mask
 
-from selfinv.operators import Convolution, Mask
+from selfinv.operators import Convolution, Mask, Surround
 from selfinv.types import InputError
 
 
@@ -34,3 +34,9 @@ def test_mistakes_are_said_in_words():
         Mask(torch.ones(3))
     with pytest.raises(InputError, match="nothing is measured"):
         Mask([False, False])
+    for mask in ("m", None, np.array([True, None]), [[True], [True, False]]):
+        with pytest.raises(InputError, match=r"mask=.* is no array; expected booleans, True where there is"):
+            Mask(mask)
+    for pads in ([(1, 1)], [(-1, 1), (1, 1)], [(0.5, 1), (1, 1)], 5):
+        with pytest.raises(InputError, match=r"pads=.* does not fit the shape \(4, 4\); expected two whole"):
+            Surround((4, 4), pads)

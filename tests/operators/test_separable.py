@@ -68,3 +68,21 @@ def test_mistakes_are_said_in_words():
         Shift((8, 8), 0.5, "edge")
     with pytest.raises(InputError, match="not finite"):
         Shift((8, 8), float("nan"))
+    for kind, name in ((Downsample, "factor"), (Shift, "offset")):
+        for value in (None, "ab", (2, None), 2j):
+            with pytest.raises(
+                InputError, match=f"{name}=.* is no array; expected one number, or one per axis"
+            ):
+                kind((8, 8), value)
+    for factor in (0, -1, float("nan")):
+        with pytest.raises(
+            InputError, match=f"factor={factor} does not fit .*; expected fine pixels per coarse"
+        ):
+            Downsample((8, 8), factor)
+
+
+@pytest.mark.parametrize(
+    "factor", [np.float64(2.6), np.array(2.6), np.array([2.6, 2.6]), torch.tensor(2.6, dtype=torch.float64)]
+)
+def test_numbers_of_numpy_and_torch_are_numbers(factor):
+    assert Downsample((8, 8), factor).factor == (2.6, 2.6)

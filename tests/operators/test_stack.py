@@ -28,5 +28,7 @@ def test_measured_is_stacked_too():
 def test_mistakes_are_said_in_words():
     with pytest.raises(InputError, match="no operators"):
         Stack([])
+    with pytest.raises(InputError, match="Stack got Identity alone; give a list, one operator per view"):
+        Stack(Identity((4, 5)))
     with pytest.raises(InputError, match=r"\(4, 5\), \(5, 4\)"):
         Stack([Identity((4, 5)), Identity((5, 4))])

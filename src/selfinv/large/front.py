@@ -123,7 +123,7 @@ def train(
         psf,
         method=method,
         axes="tc" + layout.spatial,
-        boundary="unknown",
+        boundary="auto" if psf is None else "unknown",
         mask_nan=mask_nan,
         device=device,
         seed=seed,

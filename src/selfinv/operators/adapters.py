@@ -13,7 +13,7 @@ from torch import Tensor
 
 from selfinv.operators.base import LinearOperator
 from selfinv.operators.linear_map import LinearMap
-from selfinv.types import Array, InputError, Shape
+from selfinv.types import Array, InputError, Shape, check_flag, check_shape
 
 
 def from_scipy(
@@ -45,7 +45,7 @@ def from_scipy(
     Raises
     ------
     InputError
-        If the shapes do not fit, it lacks an adjoint, or it is no operator.
+        If the shapes do not fit, it lacks an adjoint, fails on zeros, holds NaN, or is no operator.
 
     Examples
     --------
@@ -56,15 +56,15 @@ def from_scipy(
     """
     try:
         linear = scipy.sparse.linalg.aslinearoperator(operator)
-    except TypeError:
+    except (TypeError, ValueError):
         raise InputError(
             f"{type(operator).__name__} is no linear operator; expected one of SciPy's, a sparse matrix or "
             f"an array of two axes"
         ) from None
-    rows, columns = linear.shape
+    rows, columns = check_shape(linear.shape)
     shapes = (
-        (columns,) if in_shape is None else tuple(in_shape),
-        (rows,) if out_shape is None else tuple(out_shape),
+        (columns,) if in_shape is None else check_shape(in_shape),
+        (rows,) if out_shape is None else check_shape(out_shape),
     )
     for name, size, shape in zip(("in_shape", "out_shape"), (columns, rows), shapes, strict=True):
         if math.prod(shape) != size:
@@ -72,12 +72,24 @@ def from_scipy(
                 f"{name}={shape} has {math.prod(shape)} values but the operator of the shape "
                 f"{(rows, columns)} has {size} there"
             )
-    try:
-        measured = linear.matvec(np.zeros(columns))
-        linear.rmatvec(measured)
-    except NotImplementedError:
-        raise InputError(f"{type(operator).__name__} has no adjoint; define its rmatvec") from None
+    name = type(operator).__name__
+    measured = _tried(linear, "matvec", np.zeros(columns), name)
+    _tried(linear, "rmatvec", measured, name)
     return _FromNumPy(linear, *shapes, pixels, np.iscomplexobj(measured))
+
+
+def _tried(operator: Any, verb: str, zeros: Array, name: str) -> Array:
+    """What an operator's method makes of zeros: NaN where a matrix holds NaN or infinity."""
+    try:
+        result: Array = getattr(operator, verb)(zeros)
+        finite = bool(np.isfinite(result).all())
+    except NotImplementedError:
+        raise InputError(f"{name} has no adjoint; define its {verb}") from None
+    except Exception as error:  # whatever a caller's code may raise
+        raise InputError(f"{name}.{verb} failed on {zeros.size} zeros: {error!r}") from error
+    if not finite:
+        raise InputError(f"{name}.{verb} makes NaN or infinity of zeros; expected finite numbers")
+    return result
 
 
 def from_pylops(operator: Any, *, pixels: bool = False) -> LinearOperator:
@@ -132,7 +144,7 @@ class _Foreign(LinearOperator):
 
     def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int], pixels: bool) -> None:
         super().__init__(in_shape, out_shape)
-        if pixels and self.in_shape != self.out_shape:
+        if check_flag(pixels, "pixels") and self.in_shape != self.out_shape:
             raise InputError(
                 f"pixels=True, but the object {self.in_shape} and the measurement {self.out_shape} differ in "
                 f"shape; leave it out"
@@ -206,7 +218,7 @@ class _FromDeepinv(_Foreign):
     ) -> None:
         super().__init__(in_shape, out_shape, pixels)
         self.physics = physics
-        self.channels = channels
+        self.channels = check_flag(channels, "channels")
 
     @property
     def object_channels(self) -> int | None:

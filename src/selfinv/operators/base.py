@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import overload
+from collections.abc import Iterable, Sequence
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
-from selfinv.types import InputError, Shape
+from selfinv.types import InputError, Shape, check_shape, shown
 
 
 class LinearOperator(nn.Module):
@@ -25,12 +25,17 @@ class LinearOperator(nn.Module):
         Shape of the object, ``*space``.
     out_shape
         Shape of the measurement.
+
+    Raises
+    ------
+    InputError
+        If one of them is no shape.
     """
 
     def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int]) -> None:
         super().__init__()
-        self.in_shape: Shape = tuple(int(n) for n in in_shape)
-        self.out_shape: Shape = tuple(int(n) for n in out_shape)
+        self.in_shape: Shape = check_shape(in_shape)
+        self.out_shape: Shape = check_shape(out_shape)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Apply the adjoint to a measurement, ``(..., *out_shape)`` to ``(..., *in_shape)``."""
@@ -157,6 +162,7 @@ class Adjoint(LinearOperator):
     """The adjoint of an operator, with the roles of `forward` and `adjoint` exchanged."""
 
     def __init__(self, operator: LinearOperator) -> None:
+        check_linear(operator)
         super().__init__(operator.out_shape, operator.in_shape)
         self.operator = operator
 
@@ -175,6 +181,7 @@ class Composition(LinearOperator):
     """The product ``outer @ inner``: first ``inner``, then ``outer``."""
 
     def __init__(self, outer: LinearOperator, inner: LinearOperator) -> None:
+        check_linear(outer, inner)
         if inner.out_shape != outer.in_shape:
             raise InputError(
                 f"cannot compose {type(outer).__name__} @ {type(inner).__name__}: the inner operator gives "
@@ -225,6 +232,7 @@ class Scaled(LinearOperator):
     """An operator times a real number; in the precision of what it is applied to."""
 
     def __init__(self, scale: float, operator: LinearOperator) -> None:
+        check_linear(operator)
         super().__init__(operator.in_shape, operator.out_shape)
         self.scale = float(scale)
         self.operator = operator
@@ -263,6 +271,41 @@ class Scaled(LinearOperator):
         return self.operator.object_channels
 
 
+def check_linear(*operators: object) -> None:
+    """Raise `InputError` if one is no `LinearOperator`, or has not been told its shapes."""
+    for operator in operators:
+        name = type(operator).__name__
+        if isinstance(operator, type):
+            raise InputError(f"operator is the class {operator.__name__}; pass an object of it")
+        if not isinstance(operator, LinearOperator):
+            raise InputError(
+                f"{getattr(operator, '__name__', name)} is no LinearOperator, so it has neither shapes nor "
+                f"an adjoint; subclass LinearOperator, or use from_scipy for a matrix"
+            )
+        if not hasattr(operator, "out_shape"):
+            raise InputError(
+                f"{name} has no shapes; let its __init__ call super().__init__(in_shape, out_shape)"
+            )
+
+
+def as_operators(operators: Any) -> list[LinearOperator]:
+    """Operators given as one or as several, each of them checked by `check_linear`."""
+    each = list(operators) if isinstance(operators, Iterable) else [operators]
+    check_linear(*each)
+    return each
+
+
+def as_numbers(values: Any, name: str, expected: str, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of what a caller gives as real numbers or booleans, or `InputError`."""
+    try:
+        tensor = torch.as_tensor(values, dtype=None if hasattr(values, "dtype") else dtype)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name}={shown(values)} is no array; expected {expected}") from None
+    if tensor.is_complex():
+        raise InputError(f"{name} has complex values; expected {expected}")
+    return tensor if dtype is None else tensor.to(dtype)
+
+
 def random_like(operator: LinearOperator, shape: Shape, dtype: torch.dtype, seed: int) -> Tensor:
     """Normally distributed numbers on the operator's device."""
     generator = torch.Generator().manual_seed(seed)
@@ -286,7 +329,13 @@ def norm(
 
     Power iteration approaches the norm from below, and step sizes taken from too small a norm diverge: hence
     the margin.
+
+    Raises
+    ------
+    InputError
+        If it is no `LinearOperator`.
     """
+    check_linear(operator)
     x = random_like(operator, (1, 1, *operator.in_shape), dtype, seed=0)
     estimate = 0.0
     with torch.no_grad():
@@ -307,7 +356,13 @@ def dot_test(operator: LinearOperator, *, dtype: torch.dtype = torch.float64, se
 
     Rounding alone gives less than 1e-10 in float64 and 1e-5 in float32; more means that `adjoint` is not the
     adjoint of `forward`.
+
+    Raises
+    ------
+    InputError
+        If it is no `LinearOperator`.
     """
+    check_linear(operator)
     x = random_like(operator, (1, 1, *operator.in_shape), dtype, seed)
     y = random_like(operator, (1, 1, *operator.out_shape), dtype, seed + 1)
     with torch.no_grad():

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from selfinv.operators.base import LinearOperator
-from selfinv.types import InputError
+from selfinv.operators.base import LinearOperator, as_numbers, as_operators
+from selfinv.types import InputError, check_integer, check_shape
 
 
 class ChannelMixing(LinearOperator):
@@ -28,7 +28,7 @@ class ChannelMixing(LinearOperator):
     Raises
     ------
     InputError
-        If the matrix has not two axes, or holds values that are not finite.
+        If the matrix has not two axes, or holds nothing, or values that are not real and finite.
 
     Notes
     -----
@@ -43,11 +43,13 @@ class ChannelMixing(LinearOperator):
     """
 
     def __init__(self, matrix: Any, shape: Sequence[int]) -> None:
-        matrix = torch.as_tensor(matrix, dtype=torch.float64).detach().clone()
-        if matrix.ndim != 2 or not bool(matrix.isfinite().all()):
+        shape = check_shape(shape)
+        rows = "one row per measured channel, one column per channel of the object"
+        matrix = as_numbers(matrix, "matrix", rows, torch.float64).detach().clone()
+        if matrix.ndim != 2 or not matrix.numel() or not bool(matrix.isfinite().all()):
             raise InputError(
                 f"matrix of the shape {tuple(matrix.shape)} does not mix channels; expected finite values, "
-                f"one row per measured channel, one column per channel of the object"
+                f"{rows}"
             )
         super().__init__((matrix.shape[1], *shape), (matrix.shape[0], *shape))
         self.matrix: Tensor
@@ -106,9 +108,10 @@ class EachChannel(LinearOperator):
     def __init__(
         self, operators: LinearOperator | Sequence[LinearOperator], channels: int | None = None
     ) -> None:
-        each = [operators] if isinstance(operators, LinearOperator) else list(operators)
+        each = as_operators(operators)
+        channels = None if channels is None else check_integer(channels, "channels", least=1)
         count = channels if isinstance(operators, LinearOperator) else len(each)
-        if count is None or count < 1 or channels not in (None, count):
+        if not count or channels not in (None, count):
             raise InputError(
                 f"EachChannel got {len(each)} operators and channels={channels}; give one operator and the "
                 f"number of channels, or one operator per channel"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from selfinv.operators.base import LinearOperator
+from selfinv.operators.base import LinearOperator, as_numbers
 from selfinv.operators.blocks import Blocks
 from selfinv.operators.boundary import reflect, reflect_adjoint
 from selfinv.operators.linear_map import LinearMap, Map
 from selfinv.operators.sampling import Surround
-from selfinv.types import InputError, Shape
+from selfinv.types import InputError, Shape, check_integer, check_shape
 
 Boundary = Literal["unknown", "zero", "reflect", "periodic"]
 
@@ -90,16 +90,13 @@ class Convolution(LinearOperator):
         method: Literal["auto", "fft", "direct"] = "auto",
         margin: int | Sequence[int] | None = None,
     ) -> None:
-        try:
-            kernel = torch.as_tensor(psf)
-        except (TypeError, ValueError, RuntimeError):
-            raise InputError(f"psf is a {type(psf).__name__}; expected an array of real numbers") from None
-        if kernel.is_complex() or not bool(torch.isfinite(kernel).all()):
-            found = "complex values" if kernel.is_complex() else "NaN or infinite values"
+        kernel = as_numbers(psf, "psf", "an array of real numbers")
+        if not kernel.numel() or not bool(torch.isfinite(kernel).all()):
+            found = "NaN or infinite values" if kernel.numel() else "no values"
             raise InputError(f"psf has {found}; expected real numbers")
         if not kernel.is_floating_point():
             kernel = kernel.to(torch.float64)
-        shape = tuple(int(n) for n in shape)
+        shape = check_shape(shape)
         ndim = len(shape)
         if boundary not in get_args(Boundary):
             raise InputError(f"boundary={boundary!r} is unknown; use one of {', '.join(get_args(Boundary))}")
@@ -121,8 +118,9 @@ class Convolution(LinearOperator):
         elif margin is None:
             margins = [max(pad) for pad in pads]
         else:
-            margins = [int(margin)] * ndim if isinstance(margin, int) else [int(m) for m in margin]
-        if len(margins) != ndim or min(margins) < 0:
+            given = margin if isinstance(margin, Iterable) else [margin] * ndim
+            margins = [check_integer(m, "margin", least=0) for m in given]
+        if len(margins) != ndim:
             raise InputError(
                 f"margin={margin!r} does not fit {ndim} spatial axes; give one number, or one each"
             )

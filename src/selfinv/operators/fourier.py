@@ -11,7 +11,7 @@ from torch import Tensor
 
 from selfinv.operators.base import LinearOperator
 from selfinv.operators.sampling import boolean
-from selfinv.types import InputError
+from selfinv.types import InputError, check_flag, check_shape, shown
 
 LOWEST = 4  # periods in the object up to which a frequency is always shown
 
@@ -55,18 +55,20 @@ class MaskedFourier(LinearOperator):
     def __init__(
         self, shape: Sequence[int], mask: Any, lines: int | None = None, centred: bool = True
     ) -> None:
-        shape = tuple(int(n) for n in shape)
-        mask = boolean(mask)
+        shape, mask = check_shape(shape), boolean(mask)
         if mask.shape != shape or not 1 <= len(shape) <= 3:
             raise InputError(
                 f"mask has the shape {tuple(mask.shape)} but the object {shape}; they must be the same, "
                 f"of 1 to 3 axes"
             )
-        if lines is not None and not -len(shape) <= lines < len(shape):
-            raise InputError(f"lines={lines} is no axis of an object of the shape {shape}")
+        if lines is not None and lines not in range(-len(shape), len(shape)):
+            raise InputError(
+                f"lines={shown(lines)} is no axis of an object of the shape {shape}; expected an integer "
+                f"from {-len(shape)} to {len(shape) - 1}"
+            )
         super().__init__(shape, (*shape, 2))
-        self.lines = None if lines is None else lines % len(shape) - len(shape)
-        self.centred = centred
+        self.lines = None if lines is None else int(lines) % len(shape) - len(shape)
+        self.centred = check_flag(centred, "centred")
         self.mask: Tensor
         self.register_buffer("mask", mask)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from selfinv.operators.base import LinearOperator
-from selfinv.types import InputError
+from selfinv.operators.base import LinearOperator, as_numbers
+from selfinv.types import InputError, check_shape, shown
 
 
 class Gradient(LinearOperator):
@@ -21,6 +22,11 @@ class Gradient(LinearOperator):
         Voxel size along each axis, relative to each other: differences count per length, so that 3-D voxels
         which are longer along z are smoothed less along z. None: 1 everywhere.
 
+    Raises
+    ------
+    InputError
+        If the shape is none, or the spacing does not fit it.
+
     Notes
     -----
     Objects are ``(..., *shape)``, gradients ``(..., ndim, *shape)``.
@@ -33,14 +39,17 @@ class Gradient(LinearOperator):
     """
 
     def __init__(self, shape: Sequence[int], spacing: Sequence[float] | None = None) -> None:
-        super().__init__(shape, (len(tuple(shape)), *shape))
-        steps = (1.0,) * len(self.in_shape) if spacing is None else tuple(float(s) for s in spacing)
-        if len(steps) != len(self.in_shape) or not all(0.0 < s < float("inf") for s in steps):
+        shape = check_shape(shape)
+        super().__init__(shape, (len(shape), *shape))
+        expected = "one positive voxel size per axis"
+        steps = torch.ones(len(shape), dtype=torch.float64)
+        if spacing is not None:
+            steps = as_numbers(spacing, "spacing", expected, torch.float64)
+        if steps.shape != (len(shape),) or not bool(((steps > 0.0) & steps.isfinite()).all()):
             raise InputError(
-                f"spacing={tuple(steps)} does not fit an object of the shape {self.in_shape}; "
-                f"give one positive voxel size per axis"
+                f"spacing={shown(spacing)} does not fit an object of the shape {shape}; give {expected}"
             )
-        self.spacing = steps
+        self.spacing: tuple[float, ...] = tuple(steps.tolist())
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x, self.in_shape, "forward", "object")

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfinv.operators.base import LinearOperator
+from selfinv.operators.base import LinearOperator, as_numbers
 from selfinv.operators.convolution import Boundary, Convolution
-from selfinv.types import InputError, Shape
+from selfinv.types import InputError, check_shape
+
+KERNELS = "arrays of real numbers, one for each kernel"
 
 
 class MixedConvolution(LinearOperator):
@@ -67,7 +69,7 @@ class MixedConvolution(LinearOperator):
         boundary: Boundary = "unknown",
         margin: int | Sequence[int] | None = None,
     ) -> None:
-        shape = tuple(int(n) for n in shape)
+        shape = check_shape(shape)
         kernels = _stacked(kernels)
         if kernels.ndim != len(shape) + 1:
             raise InputError(
@@ -82,7 +84,7 @@ class MixedConvolution(LinearOperator):
         if weights is None:
             before = [part.start for part in convolution.field_of_view]
             weights = interpolation_weights(positions, self.in_shape, before)
-        weights = torch.as_tensor(weights, dtype=torch.float64).detach().clone()
+        weights = as_numbers(weights, "weights", "an array, kernel *shape", torch.float64).detach().clone()
         if weights.shape[1:] == shape != self.in_shape:
             for axis, (part, n) in enumerate(zip(convolution.field_of_view, self.in_shape, strict=True), 1):
                 places = (torch.arange(n) - part.start).clamp(0, weights.shape[axis] - 1)
@@ -118,9 +120,9 @@ class MixedConvolution(LinearOperator):
 
 def _stacked(kernels: Any) -> Tensor:
     """Kernels one after another, given as one array or as a list of them."""
-    if isinstance(kernels, Tensor | np.ndarray):
-        return torch.as_tensor(kernels)
-    kernels = [torch.as_tensor(kernel) for kernel in kernels]
+    if isinstance(kernels, Tensor | np.ndarray) or not np.iterable(kernels):
+        return as_numbers(kernels, "kernels", KERNELS)
+    kernels = [as_numbers(kernel, "a kernel", KERNELS) for kernel in kernels]
     if len({kernel.shape for kernel in kernels}) != 1:
         shapes = ", ".join(str(tuple(kernel.shape)) for kernel in kernels)
         raise InputError(f"the kernels have the shapes {shapes or '(none)'}; expected one size for all")
@@ -152,8 +154,8 @@ def interpolation_weights(
     >>> interpolation_weights([[0], [2]], (4,)).tolist()
     [[1.0, 0.5, 0.0, 0.0], [0.0, 0.5, 1.0, 1.0]]
     """
-    points = np.asarray(positions, dtype=np.float64)
-    sizes: Shape = tuple(shape)
+    sizes = check_shape(shape)
+    points = np.asarray(as_numbers(positions, "positions", "one row per kernel", torch.float64))
     if points.ndim != 2 or points.shape[1] != len(sizes):
         raise InputError(
             f"positions have the shape {points.shape}; expected one row per kernel, with {len(sizes)} columns"

@@ -12,9 +12,9 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from selfinv.operators.base import LinearOperator
+from selfinv.operators.base import LinearOperator, as_numbers
 from selfinv.operators.linear_map import LinearMap
-from selfinv.types import InputError
+from selfinv.types import InputError, check_flag, check_shape
 
 
 class Radon(LinearOperator):
@@ -60,13 +60,8 @@ class Radon(LinearOperator):
     """
 
     def __init__(self, shape: Sequence[int], angles: Any, circle: bool = False) -> None:
-        shape = tuple(int(n) for n in shape)
-        try:
-            angles = torch.as_tensor(angles, dtype=torch.float64).detach().clone()
-        except (TypeError, ValueError):
-            raise InputError(
-                f"angles={angles!r:.80} are not numbers; give degrees, one per projection"
-            ) from None
+        shape, circle = check_shape(shape), check_flag(circle, "circle")
+        angles = as_numbers(angles, "angles", "degrees, one per projection", torch.float64).detach().clone()
         if len(shape) != 2:
             raise InputError(
                 f"Radon projects a plane, got the shape {shape}; slices of a volume are a leading axis"

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfinv.operators.base import LinearOperator
-from selfinv.types import InputError
+from selfinv.types import InputError, check_integer
 
 
 class RandomProjections(LinearOperator):
@@ -30,7 +30,7 @@ class RandomProjections(LinearOperator):
     Raises
     ------
     InputError
-        If ``count`` is not positive.
+        If ``count`` is no positive integer, or ``seed`` none.
 
     Notes
     -----
@@ -48,8 +48,9 @@ class RandomProjections(LinearOperator):
     """
 
     def __init__(self, shape: Sequence[int], count: int, seed: int = 0) -> None:
-        super().__init__(shape, (_positive(count),))
-        generator = torch.Generator().manual_seed(seed)
+        count = check_integer(count, "count", least=1)
+        super().__init__(shape, (count,))
+        generator = _generator(seed)
         signs = torch.randint(0, 2, (count, math.prod(self.in_shape)), generator=generator)
         self.signs: Tensor
         self.register_buffer("signs", 2.0 * signs.float() - 1.0)
@@ -86,7 +87,7 @@ class Hadamard(LinearOperator):
     Raises
     ------
     InputError
-        If ``count`` is not positive or larger than :math:`N`.
+        If ``count`` is no positive integer or larger than :math:`N`, or ``seed`` none.
 
     Notes
     -----
@@ -105,12 +106,13 @@ class Hadamard(LinearOperator):
     """
 
     def __init__(self, shape: Sequence[int], count: int, seed: int = 0) -> None:
-        super().__init__(shape, (_positive(count),))
+        count = check_integer(count, "count", least=1)
+        super().__init__(shape, (count,))
         pixels = math.prod(self.in_shape)
         self.size = 2 ** (pixels - 1).bit_length()
         if count > self.size:
             raise InputError(f"count={count} is more than there are rows, {self.size}, for {pixels} pixels")
-        generator = torch.Generator().manual_seed(seed)
+        generator = _generator(seed)
         self.signs: Tensor
         self.places: Tensor
         self.rows: Tensor
@@ -147,7 +149,6 @@ def walsh_hadamard(x: Tensor) -> Tensor:
     return x
 
 
-def _positive(count: int) -> int:
-    if count < 1:
-        raise InputError(f"count={count} is not positive; give the number of measured values")
-    return int(count)
+def _generator(seed: int) -> torch.Generator:
+    seed = check_integer(seed, "seed", least=-(2**63), most=2**64 - 1)  # torch's bounds
+    return torch.Generator().manual_seed(seed)

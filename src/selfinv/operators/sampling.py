@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selfinv.operators.base import LinearOperator
-from selfinv.types import InputError
+from selfinv.operators.base import LinearOperator, as_numbers
+from selfinv.types import InputError, check_shape, shown
 
 
 class Identity(LinearOperator):
@@ -53,6 +53,11 @@ class Surround(LinearOperator):
     pads
         How many, before and after, along each axis.
 
+    Raises
+    ------
+    InputError
+        If the shape is none, or the pads do not fit it.
+
     Examples
     --------
     >>> import torch
@@ -61,7 +66,11 @@ class Surround(LinearOperator):
     """
 
     def __init__(self, shape: Sequence[int], pads: Sequence[tuple[int, int]]) -> None:
-        super().__init__(shape, [n + a + b for n, (a, b) in zip(shape, pads, strict=True)])
+        sizes, expected = check_shape(shape), "two whole numbers, 0 or more, for each axis"
+        given = as_numbers(pads, "pads", expected)
+        if given.shape != (len(sizes), 2) or given.is_floating_point() or bool((given < 0).any()):
+            raise InputError(f"pads={shown(pads)} does not fit the shape {sizes}; expected {expected}")
+        super().__init__(sizes, [n + a + b for n, (a, b) in zip(sizes, pads, strict=True)])
         self.pads = tuple((int(a), int(b)) for a, b in pads)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,7 +129,7 @@ class Mask(LinearOperator):
 
 def boolean(mask: Any) -> Tensor:
     """A copy of a mask, True where there is a measurement, or what is wrong with it."""
-    mask = torch.as_tensor(mask).detach().clone()
+    mask = as_numbers(mask, "mask", "booleans, True where there is a measurement").detach().clone()
     if mask.dtype != torch.bool:
         raise InputError(
             f"mask has the type {mask.dtype}; expected booleans, True where there is a measurement: "

@@ -10,9 +10,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from selfinv.operators.base import LinearOperator
+from selfinv.operators.base import LinearOperator, as_numbers
 from selfinv.operators.boundary import reflected_index
-from selfinv.types import InputError
+from selfinv.types import InputError, Shape, check_shape, shown
 
 Beyond = Literal["reflect", "zero"]
 
@@ -101,8 +101,8 @@ class Downsample(Separable):
     """
 
     def __init__(self, shape: Sequence[int], factor: float | Sequence[float]) -> None:
-        shape = tuple(int(n) for n in shape)
-        factors = [float(f) for f in _per_axis(factor, shape, "factor")]
+        shape = check_shape(shape)
+        factors = _per_axis(factor, shape, "factor")
         if not all(1.0 <= f <= n for f, n in zip(factors, shape, strict=True)):
             raise InputError(
                 f"factor={factor!r} does not fit an object of the shape {shape}; expected fine pixels per "
@@ -145,8 +145,8 @@ class Shift(Separable):
     def __init__(
         self, shape: Sequence[int], offset: float | Sequence[float], boundary: Beyond = "reflect"
     ) -> None:
-        shape = tuple(int(n) for n in shape)
-        offsets = [float(d) for d in _per_axis(offset, shape, "offset")]
+        shape = check_shape(shape)
+        offsets = _per_axis(offset, shape, "offset")
         if not all(math.isfinite(d) for d in offsets):
             raise InputError(f"offset={offset!r} is not finite; give a number of pixels for each axis")
         if boundary not in get_args(Beyond):
@@ -162,13 +162,15 @@ class Shift(Separable):
         return None if any(self.offset) else super().field_of_view
 
 
-def _per_axis(value: float | Sequence[float], shape: tuple[int, ...], name: str) -> Sequence[float]:
-    values = [value] * len(shape) if isinstance(value, int | float) else list(value)
-    if len(values) != len(shape):
+def _per_axis(value: float | Sequence[float], shape: Shape, name: str) -> list[float]:
+    values = as_numbers(value, name, "one number, or one per axis", torch.float64)
+    values = values.expand(len(shape)) if values.ndim == 0 else values
+    if values.shape != (len(shape),):
         raise InputError(
-            f"{name}={value!r} does not fit an object of the shape {shape}; give one number, or one per axis"
+            f"{name}={shown(value)} does not fit an object of the shape {shape}; give one number, or one per "
+            f"axis"
         )
-    return values
+    return list(values.tolist())
 
 
 def _overlaps(n: int, factor: float) -> tuple[Tensor, Tensor]:

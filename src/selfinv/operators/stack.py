@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from selfinv.operators.base import LinearOperator
+from selfinv.operators.base import LinearOperator, as_operators
 from selfinv.types import InputError
 
 
@@ -24,8 +24,8 @@ class Stack(LinearOperator):
     Raises
     ------
     InputError
-        If there is no operator, they take different objects, or they are of different shapes and hide values
-        together, which a flat measurement cannot say.
+        If there is no operator, or one that is in no list, they take different objects, or they are of
+        different shapes and hide values together, which a flat measurement cannot say.
 
     Examples
     --------
@@ -35,7 +35,11 @@ class Stack(LinearOperator):
     """
 
     def __init__(self, operators: Sequence[LinearOperator]) -> None:
-        operators = list(operators)
+        if isinstance(operators, LinearOperator):
+            raise InputError(
+                f"Stack got {type(operators).__name__} alone; give a list, one operator per view"
+            )
+        operators = as_operators(operators)
         if not operators:
             raise InputError("Stack got no operators; give one per view")
         shapes = {operator.in_shape for operator in operators}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selfinv.types import SPACE, Array, InputError, Shape, spatial_index
+from selfinv.types import SPACE, Array, InputError, spatial_index
 
 Floats = npt.NDArray[np.float64]
 
@@ -104,17 +104,6 @@ def per_axis(name: str, value: float | Sequence[float], ndim: int) -> tuple[floa
             f"pass one number, or one per axis in this order"
         )
     return tuple(positive(name, number) for number in numbers)
-
-
-def check_shape(shape: Sequence[int], ndims: Sequence[int]) -> Shape:
-    """``shape`` as a tuple of positive integers with one of the ``ndims`` lengths, or an `InputError`."""
-    sizes = tuple(shape)
-    if len(sizes) not in ndims:
-        expected = " or ".join(f"{n} ({SPACE[-n:]})" for n in ndims)
-        raise InputError(f"shape={sizes} has {len(sizes)} axes; expected {expected}")
-    if any(n != int(n) or n < 1 for n in sizes):
-        raise InputError(f"shape={sizes} must be whole numbers of pixels, 1 or more")
-    return tuple(int(n) for n in sizes)
 
 
 def _numeric(psf: Any) -> Floats:

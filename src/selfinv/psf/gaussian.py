@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import erf
 
-from selfinv.psf.checks import check_shape, per_axis
-from selfinv.types import InputError
+from selfinv.psf.checks import per_axis
+from selfinv.types import InputError, check_shape
 
 # ±4 standard deviations hold all but 6e-5 of the energy along an axis.
 _REACH = 4.0

@@ -25,8 +25,8 @@ import numpy.typing as npt
 from scipy.linalg import lstsq
 from scipy.special import j0, j1
 
-from selfinv.psf.checks import check_shape, per_axis, positive
-from selfinv.types import InputError
+from selfinv.psf.checks import per_axis, positive
+from selfinv.types import InputError, check_shape
 
 Floats = npt.NDArray[np.float64]
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 
-from selfinv.psf.checks import check_shape, per_axis
-from selfinv.types import Array, InputError, Shape, check_image
+from selfinv.psf.checks import per_axis
+from selfinv.types import Array, InputError, Shape, check_image, check_shape
 
 Floats = npt.NDArray[np.float64]
 

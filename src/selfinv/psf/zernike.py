@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selfinv.psf.checks import check_shape, per_axis
+from selfinv.psf.checks import per_axis
 from selfinv.psf.gibson_lanni import Objective, best_focus, pupil_phases
-from selfinv.types import InputError
+from selfinv.types import InputError, check_shape
 
 Floats = npt.NDArray[np.float64]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from selfinv import psf as psf_models
 from selfinv.psf.zernike import check_terms, orders
-from selfinv.types import Array, InputError
+from selfinv.types import Array, InputError, check_shape
 
 Floats = npt.NDArray[np.float64]
 
@@ -134,7 +134,7 @@ def gaussian_family(
     """
     lower, upper = _around("sigma", psf_models.checks.positive("sigma", sigma), spread)
     reach = 2 * math.ceil(3 * upper / psf_models.checks.positive("pixel_size", pixel_size)) + 1
-    sizes = (reach, reach) if shape is None else psf_models.checks.check_shape(shape, (2,))
+    sizes = (reach, reach) if shape is None else check_shape(shape, (2,))
     return PSFFamily(
         lambda width: psf_models.gaussian(width, sizes, pixel_size=pixel_size),
         ("sigma",),
@@ -172,7 +172,7 @@ def gibson_lanni_family(
     InputError
         If a parameter is unknown, if the defocus to be fitted is 0, or as `selfinv.psf.gibson_lanni` does.
     """
-    sizes = psf_models.checks.check_shape(shape, (2,))
+    sizes = check_shape(shape, (2,))
     unknown = [name for name in fit if name not in ("defocus", "na")]
     if unknown or not fit or len(set(fit)) != len(fit):
         raise InputError(f"fit={tuple(fit)!r}; use 'defocus', 'na' or both, once each")
@@ -254,7 +254,7 @@ def zernike_family(
     >>> family.names, [round(low, 3) for low in family.lower]
     (('defocus', 'spherical'), [0.2, -0.1])
     """
-    sizes = psf_models.checks.check_shape(shape, (2,))
+    sizes = check_shape(shape, (2,))
     given = check_terms(terms)
     asked = [*fit]
     names = tuple(check_terms(dict.fromkeys(asked, 0.0)))
