@@ -10,6 +10,7 @@ eight times for their gradient, takes as long as the convolutions themselves.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -144,17 +145,33 @@ def _padding(weight: Tensor) -> list[int]:
 
 
 def _convolved_and_rectified(x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
-    if _FUSED and x.device.type == "cpu" and x.ndim > 3 and x.dtype in (torch.float32, torch.bfloat16):
-        ones, padding = [1] * (x.ndim - 2), _padding(weight)
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, weight, bias, padding, ones, ones, 1, "leaky_relu", [slope], "none"
-        )
+    if x.device.type == "cpu" and x.ndim > 3 and x.dtype in (torch.float32, torch.bfloat16) and _fuses():
+        return _fused(x, weight, bias, slope)
+    return _one_by_one(x, weight, bias, slope)
+
+
+def _one_by_one(x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
     convolve = (F.conv1d, F.conv2d, F.conv3d)[x.ndim - 3]
     return F.leaky_relu_(convolve(x, weight, bias, padding=_padding(weight)), slope)
 
 
-# One pass over memory less where torch has it: what its compiler makes of the two.
-_FUSED = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+def _fused(x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
+    """The two in one pass over memory, as torch's compiler has them done."""
+    ones = [1] * (x.ndim - 2)
+    z: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, _padding(weight), ones, ones, 1, "leaky_relu", [slope], "none"
+    )
+    return z
+
+
+@lru_cache(maxsize=1)
+def _fuses() -> bool:
+    """Whether this torch has that; it is not promised to, so it is tried."""
+    x, weight, bias = torch.linspace(-1, 1, 18).view(1, 2, 3, 3), torch.ones(1, 2, 3, 3), torch.ones(1)
+    try:
+        return torch.allclose(_fused(x, weight, bias, 0.1), _one_by_one(x, weight, bias, 0.1))
+    except (AttributeError, RuntimeError, TypeError):
+        return False
 
 
 def _rows(z: Tensor, every: int) -> Tensor:
