@@ -640,7 +640,21 @@ MISTAKES = {
         ("psf", "gaussian", "--sigma", "1", "--shape", "nan,7", "-o", "out.tif"),
         "no whole number",
     ),
+    "too many pixels": (
+        ("psf", "gaussian", "--sigma", "1", "--shape", "1000000,1000000", "-o", "out.tif"),
+        "--shape 1000000,1000000 takes 1.12e+04 GiB of memory, more than is free",
+    ),
+    "bead with nan": (("psf", "measured", "holes.tif", "-o", "out.tif"), "2 values that are NaN", "crop"),
     "paper psf": (("simulate", "image.tif", "out.tif", "--benchmark"), "--benchmark needs --psf"),
+    "shot noise twice": (
+        ("simulate", "image.tif", "out.tif", "--photons", "100", "--alpha", "0.1"),
+        "--photons 100 and --alpha 0.1 both make shot noise",
+    ),
+    "too bright": ((*RESTORE, "--dtype", "int8"), "do not fit int8, nor will those restored", "--clip"),
+    "too bright for a model": (
+        ("apply", "model.safetensors", "image.tif", "out.tif", "--dtype", "int8"),
+        "do not fit int8, nor will those restored",
+    ),
     "alpha": (("simulate", "image.tif", "out.tif", "--alpha", "-1"), "alpha is -1"),
     "clean is output": (("simulate", "image.tif", "out.tif", "--clean", "out.tif"), "the output's own name"),
     "simulate constant": (("simulate", "constant.tif", "out.tif"), "the image is constant"),
@@ -699,7 +713,7 @@ def test_guessed_axes_are_said(tmp_path, command):
 
 
 def test_values_that_do_not_fit_are_refused_but_the_result_is_kept(tmp_path, command):
-    io.write(tmp_path / "bright.tif", scene(32, 32) * 10)
+    io.write(tmp_path / "bright.tif", scene(32, 32) * 1.25)
     out, rescued = tmp_path / "a.tif", tmp_path / "a.tif.rescued.npy"
     arguments = (
         "restore",
@@ -713,12 +727,13 @@ def test_values_that_do_not_fit_are_refused_but_the_result_is_kept(tmp_path, com
         "uint8",
         "-q",
     )
-    refused(
-        command(*arguments, folder=tmp_path),
-        "do not fit uint8 (0 to 255)",
-        "--clip",
-        f"float32, in {rescued}",
-    )
+    done = command(*arguments, folder=tmp_path)
+    assert done.code == 2
+    before, after = done.lines
+    assert before.startswith("selfinv: warning: ")
+    assert "do not fit uint8, and those restored may not" in before
+    for words in ("do not fit uint8 (0 to 255)", "--clip", f"float32, in {rescued}"):
+        assert words in after
     assert not out.exists()
     kept = np.load(rescued)
     assert (kept.dtype, kept.shape) == (np.float32, (32, 32))

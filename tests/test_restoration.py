@@ -255,10 +255,10 @@ def test_the_order_in_which_axes_are_stored_does_not_matter():
 def test_a_psf_for_each_channel_blurs_its_own_channel():
     image = np.stack([IMAGE, scene(40, 36, seed=2)])
     wide = psf.gaussian((0.7, 1.1), (7, 7))
-    solver = ssi((40, 36), 2, steps=10)  # in single precision: rounding must not decide
+    solver = ssi((40, 36), 2)  # a few steps in single precision: rounding must not decide
     solver = replace(solver, network=replace(solver.network, precision="single"))
-    one = restore(image, KERNEL, axes="cyx", method=solver)
-    same = restore(image, np.stack([KERNEL, KERNEL]), axes="cyx", method=solver)
+    one = restore(image, KERNEL, axes="cyx", method=solver, max_steps=5)
+    same = restore(image, np.stack([KERNEL, KERNEL]), axes="cyx", method=solver, max_steps=5)
     np.testing.assert_allclose(same.image, one.image, rtol=0.05)
     differing = restore(image, np.stack([KERNEL, wide]), axes="cyx")
     swapped = restore(image, np.stack([wide, KERNEL]), axes="cyx")
@@ -509,6 +509,13 @@ def test_stopping_a_search_keeps_the_best_so_far(how):
     assert result.stats["held_out_score"] == min(scores.values())
     assert result.model is None
     assert np.corrcoef(result.image.ravel(), IMAGE.ravel())[0, 1] > 0.9
+
+
+def test_of_a_search_ended_in_its_first_part_it_is_told_what_the_image_is_by():
+    result = restore(method="ssi", callback=lambda progress: progress.step < 5)
+    assert result.status == selfinv.Status.CANCELLED
+    assert (result.stats["method"], result.stats["chosen"]) == ("ssi", "ssi-network")
+    assert result.model is not None
 
 
 def test_a_solver_with_settings_of_ones_own_is_a_method_too():

@@ -574,6 +574,18 @@ def test_ending_in_the_last_solve_is_no_worse_than_ending_before_it():
     assert psnr(solver.estimate(state), truth) > psnr(kept[-2], truth) - 0.3
 
 
+def test_of_a_search_ended_in_the_last_solve_the_table_tells_what_the_image_is_by():
+    """That is the best so far, not the one preferred to it."""
+    candidates = fixed("first", 5.1), fixed("best", 5.0)
+    solver, state, _ = tune(data(), *candidates, callback=lambda progress: progress.phase != "final")
+    assert state.chosen.name == "first"
+    assert state.trial.name == "best"
+    assert float(solver.estimate(state).mean()) == 5.0
+    assert next(line for line in table(state).splitlines() if "| chosen |" in line).startswith("| best |")
+    solver, state, _ = tune(data(), *candidates)
+    assert state.trial.name == "first"
+
+
 # ---- the table ----
 
 

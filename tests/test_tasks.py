@@ -49,6 +49,24 @@ def test_inpainting_does_not_look_at_bad_pixels_and_fills_them_in(folder, capsys
     assert np.sqrt(np.mean(error**2)) < 0.6 * np.std(TRUTH[bad])
 
 
+def test_what_inpainting_does_not_fill_in_is_said(folder, capsys):
+    counts = RNG(0).poisson(50 * TRUTH).astype("f4")
+    tifffile.imwrite("counts.tif", counts)
+    tifffile.imwrite("zeros.tif", np.zeros((64, 64), "u1"))
+    weighted = (*TV, "--weight", 5, "--steps", 5, "-q")
+    code, told = run(capsys, "inpaint", "counts.tif", "out.tif", "--mask", "zeros.tif", *weighted)
+    assert code == 0
+    assert told.startswith("selfinv: warning: zeros.tif marks no pixel")
+    counts[20:40, 20:40] = np.nan  # then it need not
+    tifffile.imwrite("counts.tif", counts)
+    code, told = run(capsys, "inpaint", "counts.tif", "out.tif", "--mask", "zeros.tif", *weighted)
+    assert (code, told) == (0, "")
+    options = ("--method", "richardson-lucy", "--steps", 5, "-q")
+    code, told = run(capsys, "inpaint", "counts.tif", "out.tif", "--mask", "zeros.tif", *options)
+    assert code == 0
+    assert "no measured value depends on 400 of the object's 4096 pixels" in told
+
+
 def test_superresolution_gives_a_finer_grid_and_finer_voxels(folder, capsys):
     coarse = TRUTH.reshape(32, 2, 32, 2).mean((1, 3)) + RNG(0).normal(0, 0.02, (32, 32))
     image = io.Image(np.stack([coarse, coarse]).astype("f4"), "tyx", {"y": 0.2, "x": 0.2})
@@ -111,6 +129,7 @@ def test_a_model_for_a_finer_grid_is_kept_and_used_again(folder, capsys):
         (["superres", "noisy.tif", "o.tif", "--factor", "1000"], "--factor 1000 is not between 1 and 16"),
         (["inpaint", "noisy.tif", "o.tif", "--mask", "other.tif"], r"has the shape \(8, 8\) but the image"),
         (["inpaint", "noisy.tif", "o.tif", "--mask", "ones.tif"], "marks every pixel as bad"),
+        (["inpaint", "noisy.tif", "o.tif", "--mask", "nan.tif"], "has 1 NaN; a mask must be 0 where"),
         (
             ["tomography", "noisy.tif", "o.tif", "--angles", "few.txt"],
             "has 3 angles but the sinogram 64",
@@ -125,6 +144,7 @@ def test_a_model_for_a_finer_grid_is_kept_and_used_again(folder, capsys):
 def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(folder, capsys, arguments, words):
     tifffile.imwrite("other.tif", np.zeros((8, 8), "u1"))
     tifffile.imwrite("ones.tif", np.ones((64, 64), "u1"))
+    tifffile.imwrite("nan.tif", np.pad([[np.nan]], (0, 63)).astype("f4"))
     np.save("four.npy", np.zeros((2, 2, 32, 32)))
     np.savetxt("few.txt", [0.0, 1.0, 2.0])
     (folder / "none.txt").write_text("north\n")

@@ -59,10 +59,12 @@ class Result:
     status
         How the run ended; ``status.failed`` says not to use it, ``status.advice`` what to do.
     stats
-        Method, seed, steps, seconds, held-out scores, versions, device.
+        Method (as it was asked for), of several the one ``chosen`` or, if the run was ended early, the one
+        that the image is by; seed, steps, seconds, held-out scores, versions, device.
     model
         The trained inverse, to save or to apply to more images of the same instrument; without what was mixed
-        in (``stats["weights"]``); None where a classical method made the image, or most of it.
+        in (``stats["weights"]``); None where a classical method made the image, or most of it (with
+        ``method="ssi-network"`` there always is one).
     solver
         What made the image, or most of it, with the settings that were chosen.
     predicted
@@ -474,9 +476,10 @@ def _outcome(state: Any) -> dict[str, Any]:
     """What a run says of itself; scores in the caller's units."""
     if not isinstance(state, SelfTunedState):
         return {"steps": state.step}
-    best = state.chosen or min(state.trials, key=lambda trial: trial.score, default=None)
-    if best is None:
-        return {"steps": state.step, "loss": state.held_out.loss.kind}
+    best = state.trial
+    if best is None:  # ended in the first solve, which the image is of
+        begun = {} if state.phase is None else {"chosen": state.phase.name}
+        return {"steps": state.step, **begun, "loss": state.held_out.loss.kind}
     return {
         "steps": state.step,
         "chosen": best.name,

@@ -91,6 +91,12 @@ class SelfTunedState:
     finished: bool = False
 
     @property
+    def trial(self) -> Trial | None:
+        """Of what `SelfTuned.estimate` gives: the chosen one; before the end the best; None before any."""
+        lowest = min(self.trials, key=lambda trial: trial.score, default=None)
+        return self.chosen if self.finished else lowest
+
+    @property
     def held_out(self) -> HeldOut:
         """The first of the sets of values that are held out; the estimates shown on the way do without it."""
         return self.folds[0]
@@ -448,7 +454,8 @@ def _far_behind(trial: Trial, state: SelfTunedState) -> bool:
 def table(state: SelfTunedState) -> str:
     """What was tried and why this was chosen, as a Markdown table."""
     mean = state.mixture.trial if state.mixture else None
-    first = state.chosen or min(state.trials, key=lambda trial: trial.score)
+    first = state.trial
+    assert first is not None
     reference = mean or first
     against = "against the chosen one (± standard error; significant beyond two)"
     lines = [f"| method | setting | held-out score (lower is better) | {against} |", "|---|---|---|---|"]

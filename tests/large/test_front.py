@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 
 import selfinv
-from selfinv.large import ClassicalRestorer, NetworkRestorer, Tile, apply, classical, parse_memory, train
+from selfinv.large import (
+    ClassicalRestorer,
+    NetworkRestorer,
+    Tile,
+    apply,
+    classical,
+    engine,
+    parse_memory,
+    train,
+)
 from selfinv.large.journal import Journal
 from selfinv.large.tiles import Reach
 from selfinv.learning.presets import ssi
@@ -177,6 +186,19 @@ def test_values_that_do_not_fit_are_clipped_only_if_asked_for(tmp_path):
     done = apply(*arguments, **job, clip=True, overwrite=True)
     assert not done.failures()
     assert done.outcome.clipped() == (np.rint(2 * frames) > 255).sum()
+
+
+def test_no_process_is_started_for_a_single_tile(tmp_path, monkeypatch):
+    counts = []
+    workers = engine.workers
+    monkeypatch.setattr(
+        engine, "workers", lambda count, **options: counts.append(count) or workers(0, **options)
+    )
+    for side, axes in ((64, "cyx"), (64, "tyx")):
+        np.save(tmp_path / "in.npy", np.ones((2, side, side), "f4"))
+        apply(Doubling(str(tmp_path)), tmp_path / "in.npy", tmp_path / f"{axes}.zarr", axes=axes)
+    assert counts[0] == 0
+    assert counts[1] >= 1
 
 
 def test_a_relative_path_is_read_by_workers_elsewhere(tmp_path, cluster, monkeypatch):

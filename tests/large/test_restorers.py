@@ -49,7 +49,8 @@ def trained(image, psf, axes, recipe=ssi, **changes):
     preset = replace(preset, network=replace(preset.network, precision="single", **changes))
     with warnings.catch_warnings():  # after two steps it is no good, but it is a network
         warnings.simplefilter("ignore", SelfinvWarning)
-        return selfinv.restore(image, psf, method=preset, axes=axes, boundary="unknown").model
+        boundary = "auto" if psf is None else "unknown"
+        return selfinv.restore(image, psf, method=preset, axes=axes, boundary=boundary).model
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,7 @@ def test_from_the_shell_zernike_terms_are_fitted(tmp_path):
     term = "oblique_astigmatism"
     done = CliRunner().invoke(app, [*zernike, "--terms", f"{term}=0.26", "--fit", term])
     assert done.exit_code == 0, done.output
+    assert f"fitting {term}" in done.output
     found = io.read(tmp_path / "psf.tif")
     assert found.voxel_size == pytest.approx({"y": 0.3, "x": 0.3})
     right, told = (psf.zernike((25, 25), OPTICS, {term: waves}, pixel_size=0.3) for waves in (0.2, 0.26))

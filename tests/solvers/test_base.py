@@ -110,6 +110,7 @@ def test_statuses_are_equal_by_name_and_carry_advice():
     for status in (Status.NONFINITE, Status.CHECKERBOARD, Status.WORSE_THAN_START):
         assert status.failed
         assert status.advice
+    assert "learning rate" not in Status.NONFINITE.advice  # which most methods have not
 
 
 # ---- parts of a run ----

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import runpy
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,9 @@ from selfinv.operators import Convolution, Gradient, Identity, LinearOperator
 from selfinv.solvers import Status, iterate, run
 from selfinv.solvers.richardson_lucy import RichardsonLucy
 from selfinv.types import InputError, SelfinvWarning
+
+# Of a few values some are missing here, and where no other tells of a pixel that is said.
+pytestmark = pytest.mark.filterwarnings("ignore:no measured value depends:selfinv.types.SelfinvWarning")
 
 REGISTRY = runpy.run_path(str(Path(__file__).parents[1] / "operators" / "registry.py"))
 OPERATORS, asymmetric_kernel = REGISTRY["OPERATORS"], REGISTRY["asymmetric_kernel"]
@@ -225,12 +229,26 @@ def test_a_missing_value_is_filled_from_its_surroundings():
     torch.testing.assert_close(solve(y, operator), torch.full_like(y, 7.0))
 
 
-def test_where_nothing_is_seen_the_start_stays():
+def test_where_nothing_is_seen_the_start_stays_and_that_is_said():
     y = torch.tensor([[[1.0, 2.0, torch.nan, 3.0]]])
-    x = solve(y, Identity((4,)), 3, tv_weight=0.01)
+    with pytest.warns(
+        SelfinvWarning, match=r"depends on 1 of the object's 4 pixels.*tv-chambolle-pock or ssi"
+    ):
+        x = solve(y, Identity((4,)), 3, tv_weight=0.01)
     assert x[0, 0, 2] == 2.0
     y = torch.stack([y[0], torch.full((1, 4), torch.nan)])  # an image without any value
     assert torch.isfinite(solve(y, Identity((4,)), 3)).all()
+
+
+def test_what_is_not_seen_beyond_the_edges_is_not_told():
+    kernel = torch.zeros(5, 5)
+    kernel[1:4, 1:4] = 1 / 9  # the outermost of the object's pixels are seen by nothing
+    operator = Convolution(kernel, (12, 12), "unknown")
+    y = torch.full((1, 1, 12, 12), 7.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SelfinvWarning)
+        state = RichardsonLucy().init(y, operator)
+    assert state.problem.unseen is not None
 
 
 def test_a_known_background_is_not_deconvolved():

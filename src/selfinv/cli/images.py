@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 FEWEST_LEVELS = 8  # rounding to fewer destroys an image
+NOTABLE = 0.01  # of all values: fewer may be outliers that do not come back
 
 
 def open_image(
@@ -64,6 +65,26 @@ def check_levels(data: Array, dtype: str, clip: bool) -> None:
             f"{FEWEST_LEVELS} levels; write float32 (--dtype float32), or pass --clip if that is what you "
             f"want"
         )
+
+
+def check_range(data: Array, dtype: str | None, clip: bool) -> None:
+    """Refuse integers that cannot hold what any method will make of such an image; warn if they may not.
+
+    A restoration takes away noise, which may be what does not fit, but it keeps the mean.
+    """
+    from selfinv import io
+
+    if clip or dtype is None or np.dtype(dtype).kind not in "ui":
+        return
+    measured = data[np.isfinite(data)]
+    if not measured.size or not (outside := io.count_outside(measured, dtype)):
+        return
+    found = f"{outside} of the image's {measured.size} values (mean {measured.mean():.6g}) do not fit {dtype}"
+    advice = "write float32 (--dtype float32), or pass --clip to clip them"
+    if io.count_outside(measured.mean(keepdims=True), dtype):
+        raise InputError(f"{found}, nor will those restored; {advice}")
+    if outside > NOTABLE * measured.size:
+        say(f"warning: {found}, and those restored may not; {advice}")
 
 
 def check_beside(path: Path, suffixes: str, inputs: Sequence[Path | None], output: Path | None) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from selfinv.resources import available_memory
 from selfinv.types import InputError
+
+PIXEL = 12  # bytes of a PSF: in double precision, and in single to be written
+SMALL = 2**32  # bytes: so much is tried, for of a container's free memory its file cache is not told
 
 Input = Annotated[Path, typer.Argument(metavar="INPUT", help="TIFF, OME-TIFF, PNG, NPY or FITS.")]
 Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="The extension says the format.")]
@@ -56,7 +61,11 @@ Memory = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=0, help="For a .zarr OUTPUT: processes; by default one for each core, at most 8."),
+    typer.Option(
+        min=0,
+        help="For a .zarr OUTPUT: processes; by default one for each core, at most 8, and none for a small "
+        "image.",
+    ),
 ]
 Scheduler = Annotated[
     str | None,
@@ -101,8 +110,14 @@ def shape_of(words: str, ndim: int) -> tuple[int, ...]:
 
 
 def whole(option: str, values: list[float]) -> tuple[int, ...]:
-    """Pixels from numbers."""
+    """Pixels from numbers; of an array that memory can hold."""
+    words = ",".join(f"{n:.10g}" for n in values)
     if not all(n.is_integer() for n in values):
-        words = ",".join(f"{n:g}" for n in values)
         raise InputError(f"{option} {words} is no whole number of pixels; expected e.g. 17,17")
+    needed = PIXEL * math.prod(values)
+    if needed > max(available_memory(), SMALL):
+        raise InputError(
+            f"{option} {words} takes {needed / 2**30:.3g} GiB of memory, more than is free; expected e.g. "
+            f"17,17"
+        )
     return tuple(int(n) for n in values)

@@ -275,6 +275,8 @@ def psf_fit(
             )
     else:
         raise InputError(f"--family {family!r} is unknown; use gaussian, gibson-lanni or zernike")
+    if not quiet:
+        say(f"fitting {', '.join(told.names)}; it takes from seconds to a minute")
     fitted = semiblind.fit_psf(image.data, told, axes=image.axes, mask_nan=mask_nan, seed=seed)
     _write_psf(output, fitted.psf, None if pixel_size is None else [pixel_size] * 2)
     for words in fitted.warnings():

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfinv.cli.console import FAILED, INTERRUPTED, one_of_many, progress, say, uninterrupted
-from selfinv.cli.images import check_beside, draw_preview, open_image, read_psf, save_image
+from selfinv.cli.images import (
+    check_beside,
+    check_range,
+    draw_preview,
+    open_image,
+    read_psf,
+    save_image,
+)
 from selfinv.cli.large import Large, apply_large, restore_large
 from selfinv.cli.options import (
     Axes,
@@ -174,6 +181,7 @@ def carry_out(
     from selfinv.restoration import restore as run
 
     image = job.image
+    check_range(data, job.dtype, job.clip)
     with progress(job.quiet) as callback:
         result = run(data, kernel, callback=callback, **options)
     with uninterrupted():
@@ -298,6 +306,7 @@ def carry_over(
     """The same as `carry_out` with a model that has been trained before."""
     from selfinv.restoration import choose_device
 
+    check_range(data, job.dtype, job.clip)
     restored = model.apply(data, device=str(choose_device(device)), **options)
     with uninterrupted():
         image = replace(job.image, axes=job.image.axes or same_layout(model.axes, restored.ndim))

@@ -67,6 +67,11 @@ def simulate(
         degraded = noise.benchmark_degradation(truth, normalise(kernel), seed)[1]
     else:
         layout = parse_axes(letters, truth.ndim)
+        if photons is not None and alpha:
+            raise InputError(
+                f"--photons {photons:g} and --alpha {alpha:g} both make shot noise, which would be counted "
+                f"twice; give one of them"
+            )
         if alpha is None:
             alpha = 0.001 if photons is None else 0.0
         model = noise.NoiseModel(alpha, sigma, salt_pepper, bits or None, photons, saturate)

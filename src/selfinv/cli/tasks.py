@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from selfinv.cli.console import say
 from selfinv.cli.images import check_beside, open_image, read_psf
 from selfinv.cli.options import (
     Axes,
@@ -129,8 +130,10 @@ def inpaint(
     image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[mask, psf], preview=preview)
     kernel = None if psf is None else read_psf(psf, image)
     check_model(save_model, method, [input, mask, psf], output)
-    bad = _fitting(io.read(mask).data != 0, image.data, mask)
+    bad = _fitting(_marks(io.read(mask).data, mask), image.data, mask)
     data = np.where(bad, np.nan, image.data.astype(np.float64))
+    if np.isfinite(data).all():
+        say(f"warning: {mask} marks no pixel (all are 0), so nothing is filled in; is it the right mask?")
     carry_out(
         Job(input, output, image, dtype, clip, preview, save_model, quiet),
         data,
@@ -286,6 +289,15 @@ def tomography(
         weight=weight,
         max_steps=steps,
     )
+
+
+def _marks(values: Array, path: Path) -> Array:
+    """Where a mask says that a pixel is not to be used."""
+    if unclear := int(np.isnan(values).sum()):
+        raise InputError(
+            f"{path} has {unclear} NaN; a mask must be 0 where pixels are good, and another number elsewhere"
+        )
+    return values != 0
 
 
 def _fitting(bad: Array, data: Array, path: Path) -> Array:

@@ -178,7 +178,8 @@ def apply(
     memory
         Bytes for all workers together; None: 60 % of what is free.
     workers
-        Processes; None: one for each core, at most 8. 0: threads of this process.
+        Processes; None: one for each core, at most 8, but 0 for an image of a single chunk. 0: threads of
+        this process.
     scheduler
         Address of a Dask scheduler to use instead.
     symmetries
@@ -208,7 +209,8 @@ def apply(
     if not source.path.is_absolute():  # workers may be in another folder
         source = open_lazily(source.path.absolute(), axes=letters)
     final, part = check_places(Path(output), source.path, resume=resume, overwrite=overwrite)
-    count = _workers(workers)
+    # To start a process takes longer than a tile of one chunk.
+    count = 0 if workers is None and _is_one_chunk(source, letters) else _workers(workers)
     with engine.workers(count, scheduler=scheduler) as (client, there):
         plan = plan_for(restorer, source, letters, memory or default_memory(), there)
         if resume:  # as it was begun: how much memory is free may have changed
@@ -411,6 +413,12 @@ def _digest(restorer: Restorer) -> str:
         digest.update(repr((restorer.solver, restorer.halo, restorer.seed)).encode())
         digest.update(b"" if restorer.psf is None else restorer.psf.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _is_one_chunk(source: LazyImage, axes: str) -> bool:
+    """Whether there is but one tile, however little memory there is."""
+    chunks = AxisLayout(axes).spatial_shape(chunks_for(source.shape, axes))
+    return len(Plan(source.shape, axes, chunks)) == 1
 
 
 def _workers(count: int | None) -> int:

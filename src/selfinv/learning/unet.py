@@ -378,8 +378,8 @@ def fold(x: Tensor, factor: int) -> Tensor:
     ndim = len(space)
     folded = x.new_empty(batch, *(n // factor for n in space), channels, *[factor] * ndim)
     for place in itertools.product(range(factor), repeat=ndim):  # half the time of one permutation
-        part = x[(..., *(slice(start, None, factor) for start in place))]
-        folded[(..., *place)] = part.movedim(1, -1)
+        corner: Any = (..., *place)
+        folded[corner] = x[spatial_index(slice(start, None, factor) for start in place)].movedim(1, -1)
     return folded.flatten(1 + ndim).movedim(-1, 1)
 
 

@@ -99,7 +99,12 @@ def from_bead(
     >>> bead.background, tuple(round(s, 3) for s in bead.shift)
     (100.0, (0.0, 1.0))
     """
-    data = check_image(image, name="bead image").astype(np.float64)
+    data = check_image(image, name="bead image", allow_nan=True).astype(np.float64)
+    if bad := int((~np.isfinite(data)).sum()):
+        raise InputError(
+            f"bead image has {bad} values that are NaN or infinite; crop the image around the bead, or fill "
+            f"them in"
+        )
     if not 1 <= data.ndim <= 3:
         raise InputError(f"bead image has {data.ndim} axes; expected 1 to 3 (zyx)")
     voxel, target = _voxel_sizes(voxel_size, target_voxel_size, data.ndim)

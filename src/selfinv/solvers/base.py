@@ -75,7 +75,7 @@ Status.CANCELLED = Status("cancelled", "stopped on request", "this is the best r
 Status.NONFINITE = Status(
     "nonfinite",
     "failed: the numbers became NaN or infinite",
-    "use a lower learning rate, and look for extreme values in the image",
+    "look for extreme values in the image, the psf and the settings given",
 )
 Status.CHECKERBOARD = Status(
     "checkerboard",

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from selfinv.operators import Gradient, LinearOperator
 from selfinv.solvers.base import Forward, Status, linear, observed
-from selfinv.types import InputError, SelfinvWarning
+from selfinv.types import InputError, SelfinvWarning, spatial_index
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ class RichardsonLucy:
 
     The paper's rows (Kobayashi et al. 2020, arXiv:2006.06156) are ``RichardsonLucy(max_steps=5)``, ``10`` and
     ``20``. The start is constant, for each batch and channel the constant whose image has the mean of ``y``;
-    where no measured value sees the object it stays. Images and channels do not influence each other.
+    where no measured value sees the object it stays, and a warning says so. Images and channels do not
+    influence each other.
 
     Parameters
     ----------
@@ -179,6 +180,7 @@ class RichardsonLucy:
         finite, weights = observed(y)
         counts = _counts(finite, weights, self.background)
         sensitivity, unseen = _sensitivity(A, weights)
+        _tell_unseen(unseen, A)
 
         background = max(self.background, 0.0)
         signal = (counts - background * weights).clamp_(min=0.0) if background else counts
@@ -295,6 +297,19 @@ def _sensitivity(operator: LinearOperator, weights: Tensor) -> tuple[Tensor, Ten
     if bool((lowest > least).all()):
         return sensitivity, None
     return sensitivity, sensitivity <= _for_each_image(least, len(operator.in_shape))
+
+
+def _tell_unseen(unseen: Tensor | None, operator: LinearOperator) -> None:
+    """Warn if the image, less what lies beyond its edges, has pixels that will keep their start value."""
+    shown = None if unseen is None else unseen[spatial_index(operator.view)]
+    if shown is not None and bool(shown.any()):
+        warnings.warn(
+            f"no measured value depends on {int(shown.sum())} of the object's {shown.numel()} pixels, and "
+            f"Richardson–Lucy leaves them at the constant that it starts from; to have them filled in, use a "
+            f"method with a prior: tv-chambolle-pock or ssi",
+            SelfinvWarning,
+            stacklevel=3,
+        )
 
 
 def _apart(result: Tensor, source: Tensor) -> Tensor:
