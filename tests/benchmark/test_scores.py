@@ -46,11 +46,23 @@ def test_width_at_half_maximum():
 
 
 def test_held_out_is_1_for_the_measured_values_themselves_and_0_for_a_constant():
-    hidden = np.random.default_rng(0).random(100)
-    image = np.random.default_rng(1).random((8, 8, 8))
-    assert without_truth(image, hidden, hidden, image)["held_out"] == 1
-    scores = without_truth(image, hidden, np.full(100, hidden.mean()), image)
+    values = np.random.default_rng(0).random((8, 8, 8))
+    hidden = np.arange(512).reshape(8, 8, 8) % 5 == 0
+    measured = np.where(hidden, np.nan, values)
+    assert without_truth(values, values, measured, hidden, values[hidden])["held_out"] == 1
+    constant = np.full_like(values, values[hidden].mean())
+    scores = without_truth(values, constant, measured, hidden, values[hidden])
     assert scores["held_out"] == pytest.approx(0)
-    assert scores["flux"] == pytest.approx(1)
-    holes = np.where(np.arange(512).reshape(8, 8, 8) % 50 == 0, np.nan, image)
-    assert np.isfinite(without_truth(image, hidden, hidden, holes)["flux"])
+
+
+def test_flux_is_what_the_restored_object_would_measure_above_the_dark():
+    bead = np.zeros((9, 32, 32))
+    bead[4, 16, 16] = 1e5
+    measured = 100.0 + gaussian_filter(bead, 2.0)
+    hidden = np.zeros(bead.shape, bool)
+    hidden[::3, ::5, ::5] = True
+    seen, values = np.where(hidden, np.nan, measured), measured[hidden]
+    for lost in (0.0, 0.1):
+        predicted = 100.0 + (1.0 - lost) * gaussian_filter(bead, 2.0)
+        scores = without_truth(100.0 + bead, predicted, seen, hidden, values)
+        assert scores["flux"] == pytest.approx(1.0 - lost, abs=1e-6)

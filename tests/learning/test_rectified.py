@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from selfinv.learning import rectified
-from selfinv.learning.rectified import Features, RectifiedConvolution
+from selfinv.learning.rectified import SIZE, Features, RectifiedConvolution
 from selfinv.learning.unet import UNet, UNetSettings, frozen_statistics
 from selfinv.types import InputError
 
@@ -29,7 +29,7 @@ def textbooks(x, first, second, every=1):
     seen = z[:, :, ::every].transpose(0, 1).flatten(1)
     each = (1, -1, *[1] * (x.ndim - 2))
     mean, variance = seen.mean(1).view(each), seen.var(1, correction=0).view(each)
-    padded = (F.pad(z, [1] * 2 * (x.ndim - 2)) - mean) / torch.sqrt(variance + first.eps)
+    padded = (F.pad(z, [1] * 2 * (x.ndim - 2)) - mean) / torch.sqrt(variance + first.eps) * SIZE
     return F.leaky_relu(convolve(padded, second.convolution.weight, second.convolution.bias), 0.1)
 
 

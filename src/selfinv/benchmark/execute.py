@@ -118,8 +118,7 @@ def _scores(
     predicted = restored.predicted
     if predicted is None:
         predicted = image if case.method == "input" else blur_beyond(image, _known(measurement.psf))
-    hidden = measurement.hidden
-    return without_truth(image, measurement.hidden_values, predicted[hidden], measurement.image)
+    return without_truth(image, predicted, measurement.image, measurement.hidden, measurement.hidden_values)
 
 
 def _check(image: Any, measured: Array) -> None:

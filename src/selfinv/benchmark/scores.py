@@ -71,21 +71,35 @@ def blur_and_noise(truth: Array, image: Array) -> tuple[float, float]:
     return float(np.sqrt(lost) / x.size), float(np.sqrt(added) / x.size)
 
 
-def without_truth(image: Array, hidden_values: Array, predicted: Array, measured: Array) -> dict[str, float]:
+def without_truth(
+    image: Array, predicted: Array, measured: Array, hidden: Array, hidden_values: Array
+) -> dict[str, float]:
     """What can be said of a restored bead: predictions of hidden values, width, flux.
 
     ``held_out`` is the part of the hidden values' variance that is explained, at most 1; ``width_…`` the
-    extent at half maximum along each axis, in voxels; ``flux`` the sum above the median, over the
-    measurement's.
+    extent at half maximum along each axis, in voxels; ``flux`` the sum of what the image would measure, above
+    the dark (the lowest hundredth of what was measured), over the measurement's. The image's own sum is no
+    measure of it: light of what lies beyond its edges falls into the frame, and light of what lies inside out
+    of it.
+
+    Parameters
+    ----------
+    image
+        What was restored.
+    predicted, measured
+        Of the same shape, NaN where nothing was measured.
+    hidden, hidden_values
+        Where values were hidden from the method, and these values.
     """
     spread = float(np.var(hidden_values.astype(np.float64)))
-    error = float(np.mean((predicted.astype(np.float64) - hidden_values) ** 2))
+    error = float(np.mean((predicted[hidden].astype(np.float64) - hidden_values) ** 2))
     scores = {"held_out": 1.0 - error / spread if spread > 0 else float("nan")}
     axes = "zyx"[-image.ndim :]
     for axis, width in zip(axes, half_maximum_widths(image), strict=True):
         scores[f"width_{axis}"] = width
     known = np.isfinite(measured)
-    flux = [float(np.sum(v[known] - np.median(v[known]), dtype=np.float64)) for v in (image, measured)]
+    dark = np.percentile(measured[known], 1.0)
+    flux = [float(np.sum(v[known] - dark, dtype=np.float64)) for v in (predicted, measured)]
     return scores | {"flux": flux[0] / flux[1] if flux[1] else float("nan")}
 
 

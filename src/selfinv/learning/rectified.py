@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SAMPLES = 2**15  # of each channel, at least where there are as many: some 1 % of a mean's or deviation's size
+# Deviation of what is normalised: that of rectified normal numbers, which the rates of learning are for.
+SIZE = 0.6
 # Channels innermost: twice as fast in single precision on CPUs, and what half precision needs.
 LAYOUTS = {2: torch.channels_last, 3: torch.channels_last_3d}
 
@@ -87,7 +89,7 @@ class RectifiedConvolution(nn.Module):
             with torch.no_grad():
                 self.mean.lerp_(mean, self.momentum)
                 self.variance.lerp_(variance, self.momentum)
-        return Features(values, mean, torch.rsqrt(variance + self.eps))
+        return Features(values, mean, SIZE * torch.rsqrt(variance + self.eps))
 
 
 class _Rectified(torch.autograd.Function):
