@@ -59,8 +59,8 @@ class Result:
     status
         How the run ended; ``status.failed`` says not to use it, ``status.advice`` what to do.
     stats
-        Method (as it was asked for), of several the one ``chosen`` or, if the run was ended early, the one
-        that the image is by; seed, steps, seconds, held-out scores, versions, device.
+        Method (as it was asked for), of several the one ``chosen`` or, if the run was ended early, the part
+        of it that the image is by; seed, steps, seconds, held-out scores, versions, device.
     model
         The trained inverse, to save or to apply to more images of the same instrument; without what was mixed
         in (``stats["weights"]``); None where a classical method made the image, or most of it (with

@@ -190,7 +190,7 @@ def as_array(image: Any) -> Array:
 def check_integer(value: Any, name: str, *, least: int, most: int | None = None) -> int:
     """An integer of Python's or NumPy's within these bounds, or `InputError`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise InputError(f"{name} must be an integer, got {value!r}")
+        raise InputError(f"{name} must be an integer, got {shown(value)}")
     if int(value) < least:
         raise InputError(f"{name} must be at least {least}, got {value}")
     if most is not None and int(value) > most:

@@ -61,6 +61,30 @@ def test_the_fused_convolution_is_the_two_one_after_the_other(ndim, dtype, close
     torch.testing.assert_close(fused, one_by_one, rtol=close, atol=close)
 
 
+def test_whether_they_can_be_fused_does_not_depend_on_who_asks():
+    answers = []
+    for enabled in (False, True):
+        rectified._fuses.cache_clear()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            answers.append(rectified._fuses())
+    assert answers[0] == answers[1]
+
+
+def test_gradients_in_half_precision_are_those_of_single_precision_but_for_rounding(monkeypatch):
+    monkeypatch.setattr(rectified, "SAMPLES", 100)
+    first, second = layers(2, torch.float32)
+    x = torch.randn(1, 2, 40, 30)
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            z = second(first(Features(x)))
+        assert z.values.dtype == (torch.bfloat16 if enabled else torch.float32)
+        loss = (z.values.float().square() * torch.linspace(0, 1, 30)).mean() + z.mean.sum() + z.scale.sum()
+        found.append(torch.autograd.grad(loss, [*first.parameters(), *second.parameters()]))
+    for a, b in zip(*found, strict=True):
+        assert (a - b).norm() < 0.1 * a.norm()
+
+
 def test_a_torch_that_cannot_fuse_them_does_the_two_one_after_the_other(monkeypatch):
     first, second = layers(2, torch.float32)
     x = Features(torch.randn(1, 2, 16, 17))

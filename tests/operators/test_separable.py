@@ -86,3 +86,9 @@ def test_mistakes_are_said_in_words():
 )
 def test_numbers_of_numpy_and_torch_are_numbers(factor):
     assert Downsample((8, 8), factor).factor == (2.6, 2.6)
+
+
+def test_arrays_of_any_byte_order_and_stride_are_numbers():
+    offsets = np.array([1.5, 2.0])
+    for given in (offsets[::-1], offsets[::-1].astype(">f8"), iter([2.0, 1.5])):
+        assert Shift((8, 8), given).offset == (2.0, 1.5)

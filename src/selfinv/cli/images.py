@@ -70,18 +70,19 @@ def check_levels(data: Array, dtype: str, clip: bool) -> None:
 def check_range(data: Array, dtype: str | None, clip: bool) -> None:
     """Refuse integers that cannot hold what any method will make of such an image; warn if they may not.
 
-    A restoration takes away noise, which may be what does not fit, but it keeps the mean.
+    A restoration takes away noise and outliers, which may be what does not fit, but not the typical value.
     """
     from selfinv import io
 
     if clip or dtype is None or np.dtype(dtype).kind not in "ui":
         return
-    measured = data[np.isfinite(data)]
+    measured = data[np.isfinite(data)] if data.dtype.kind == "f" else data
     if not measured.size or not (outside := io.count_outside(measured, dtype)):
         return
-    found = f"{outside} of the image's {measured.size} values (mean {measured.mean():.6g}) do not fit {dtype}"
+    middle = np.median(measured)
+    found = f"{outside} of the image's {measured.size} values (median {middle:.6g}) do not fit {dtype}"
     advice = "write float32 (--dtype float32), or pass --clip to clip them"
-    if io.count_outside(measured.mean(keepdims=True), dtype):
+    if io.count_outside(np.atleast_1d(middle), dtype):
         raise InputError(f"{found}, nor will those restored; {advice}")
     if outside > NOTABLE * measured.size:
         say(f"warning: {found}, and those restored may not; {advice}")

@@ -158,6 +158,8 @@ def restore_large(
         raise InputError(
             f"--boundary {boundary} is not for a .zarr OUTPUT: what lies beyond a tile is unknown"
         )
+    if boundary != "auto" and psf is None:
+        raise InputError(f"--boundary {boundary} has no effect without --psf; leave it out")
     source = open_lazily(input, axes=axes)
     large.check_places(output, source.path, resume=how.resume, overwrite=how.overwrite)
     if how.scheduler is not None:

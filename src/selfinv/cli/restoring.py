@@ -68,7 +68,8 @@ def restore(
     boundary: Annotated[
         str,
         typer.Option(
-            help="Outside the image: unknown (it goes on), zero (nothing), reflect, periodic, or auto: "
+            help="With --psf, what is outside the image: unknown (it goes on), zero (nothing), reflect, "
+            "periodic, or auto: "
             "zero if the image fades at its edges as only that can make it, else unknown."
         ),
     ] = "auto",

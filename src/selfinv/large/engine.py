@@ -92,9 +92,13 @@ class Work:
         with COMPUTING, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             start = time.perf_counter()
+            found = torch.get_num_threads()
             torch.set_num_threads(self.threads)
-            x = restore_core(self.restorer, give, core, space, reaches)
-            score = None if held[0] is None else self.restorer.score(held[0])
+            try:
+                x = restore_core(self.restorer, give, core, space, reaches)
+                score = None if held[0] is None else self.restorer.score(held[0])
+            finally:
+                torch.set_num_threads(found)  # without workers the process is the caller's
             held[0] = None
             computing = time.perf_counter() - start
         start = time.perf_counter()

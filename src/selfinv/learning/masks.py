@@ -11,11 +11,11 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from selfinv.learning.random import CPU, generator_for
@@ -187,7 +187,8 @@ def smoothing_taps(sigma: float) -> list[float]:
     return [weight / total for weight in weights]
 
 
-BLOCK = 16  # samples of an axis at a time: more meet more zeros
+BLOCK = 16  # samples of an axis at a time, at least: more meet more zeros
+WIDE = 128  # samples: what looks further goes by Fourier transform
 
 
 def smooth(x: Tensor, sigma: float) -> Tensor:
@@ -200,8 +201,12 @@ def smooth(x: Tensor, sigma: float) -> Tensor:
     for axis in range(2, len(shape)):
         n = shape[axis]
         radius = min(smoothing_radius(sigma), n - 1)  # what is further away is outside
+        if radius > WIDE:
+            x = _smoothed_by_fourier(x, axis, sigma, radius)
+            continue
         size = max(BLOCK, radius)
-        matrix = _band(sigma, radius, size, x.dtype, x.device)
+        rows, columns = (torch.arange(m, device=x.device) for m in (size, size + 2 * radius))
+        matrix = _gaussian(columns - rows[:, None] - radius, sigma, radius).to(x.dtype)
         pads = [0, 0] * (len(shape) - 1 - axis) + [radius, radius + -n % size]
         parts = F.pad(x, pads).flatten(0, axis - 1).unfold(1, size + 2 * radius, size)
         if axis == len(shape) - 1:  # one product instead of one for each line
@@ -212,11 +217,17 @@ def smooth(x: Tensor, sigma: float) -> Tensor:
     return x
 
 
-@lru_cache(maxsize=64)
-def _band(sigma: float, radius: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """What ``size + 2 * radius`` samples in a row make of the ``size`` in their middle."""
-    taps = smoothing_taps(sigma)
-    middle = len(taps) // 2
-    reached = torch.tensor(taps[middle - radius : middle + radius + 1], dtype=torch.float64)
-    line = F.pad(reached, (size - 1, size - 1))
-    return line.unfold(0, size + 2 * radius, 1).flip(0).to(device, dtype)
+def _smoothed_by_fourier(x: Tensor, axis: int, sigma: float, radius: int) -> Tensor:
+    n = x.shape[axis]
+    size = next_fast_len(n + radius, real=True)
+    offsets = torch.arange(size, device=x.device)
+    taps = _gaussian(torch.minimum(offsets, size - offsets), sigma, radius).to(x.dtype)
+    transfer = torch.fft.rfft(taps).view(-1, *[1] * (x.ndim - 1 - axis))
+    return torch.fft.irfft(torch.fft.rfft(x, size, axis) * transfer, size, axis).narrow(axis, 0, n)
+
+
+def _gaussian(offsets: Tensor, sigma: float, radius: int) -> Tensor:
+    """Weights at these offsets, 0 beyond the radius, made where they are: a copy cannot be recorded."""
+    tail = sum(math.exp(-0.5 * (t / sigma) ** 2) for t in range(1, smoothing_radius(sigma) + 1))
+    weights = torch.exp(-0.5 * (offsets.double() / sigma).square()) / (1.0 + 2.0 * tail)
+    return weights * (offsets.abs() <= radius)

@@ -1,7 +1,8 @@
 r"""Batch normalisation after the rectifier, carried out by the convolution that comes next.
 
 A convolution of normalised features, :math:`W \ast (z - m)/s + b`, is one of the features as they are with
-weights :math:`W/s`, so what is normalised need never be written; and means and variances are those of evenly
+weights :math:`W/s` (beyond the edges are zeros of the features as they are, not of the normalised ones), so
+what is normalised need never be written; and means and variances are those of evenly
 spaced rows, which are a sample of all. On processors that wait for memory the usual order (Ioffe and Szegedy
 2015, arXiv:1502.03167), where features are read and written five times to be normalised and rectified and
 eight times for their gradient, takes as long as the convolutions themselves.
@@ -32,28 +33,29 @@ class Features:
     ----------
     values
         ``batch channel *space``.
-    mean, rate
+    mean, scale
         Of each channel, what the next layer takes away and then multiplies by; None: nothing.
     """
 
     values: Tensor
     mean: Tensor | None = None
-    rate: Tensor | None = None
+    scale: Tensor | None = None
 
     def convolution(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The weights and bias that make of the values what these make of the normalised ones."""
-        if self.mean is None or self.rate is None:
+        if self.mean is None or self.scale is None:
             return weight, bias
-        weight = weight * self.rate.view(1, -1, *[1] * (weight.ndim - 2))
+        weight = weight * self.scale.view(1, -1, *[1] * (weight.ndim - 2))
         shift = (weight.reshape(*weight.shape[:2], -1).sum(dim=2) * self.mean).sum(dim=1)
         return weight, -shift if bias is None else bias - shift
 
     def in_units_of(self, other: Features, weight: Tensor) -> tuple[Tensor, Tensor | None]:
         """The same without a bias, for a sum with another's values instead of its normalised ones."""
         weight, bias = self.convolution(weight, None)
-        if bias is None or other.rate is None:
+        if other.scale is None:
             return weight, bias
-        return weight / other.rate.view(-1, *[1] * (weight.ndim - 1)), bias / other.rate
+        weight = weight / other.scale.view(-1, *[1] * (weight.ndim - 1))
+        return weight, None if bias is None else bias / other.scale
 
 
 class RectifiedConvolution(nn.Module):
@@ -66,7 +68,8 @@ class RectifiedConvolution(nn.Module):
     slope
         Of the rectifier below 0.
     momentum
-        How far the running statistics, which are used out of training, move in a step.
+        How far the running statistics, which are used out of training, move in a step; the variance is that
+        of a sample, as it is.
     """
 
     mean: Tensor
@@ -114,7 +117,9 @@ class _Rectified(torch.autograd.Function):
     def backward(ctx: Any, of_z: Tensor, of_mean: Tensor | None, of_variance: Tensor | None) -> Any:
         x, weight, z, *statistics = ctx.saved_tensors
         gradient = torch.ops.aten.leaky_relu_backward(of_z, z, ctx.slope, True)
-        if statistics and of_mean is not None and of_variance is not None:
+        if statistics:
+            assert of_mean is not None
+            assert of_variance is not None
             # The variance is the mean of (z - mean)².
             rows = _rows(z, ctx.every)
             n = rows.numel() // rows.shape[1]
@@ -171,7 +176,8 @@ def _fuses() -> bool:
     """Whether this torch has that; it is not promised to, so it is tried."""
     x, weight, bias = torch.linspace(-1, 1, 18).view(1, 2, 3, 3), torch.ones(1, 2, 3, 3), torch.ones(1)
     try:
-        return torch.allclose(_fused(x, weight, bias, 0.1), _one_by_one(x, weight, bias, 0.1))
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            return torch.allclose(_fused(x, weight, bias, 0.1), _one_by_one(x, weight, bias, 0.1))
     except (AttributeError, RuntimeError, TypeError):
         return False
 

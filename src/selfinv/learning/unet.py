@@ -47,7 +47,7 @@ class UNetSettings:
         Negative slope of the (leaky) rectifier; 0 is ReLU.
     normalised
         ``"before"`` the rectifier, as usual, or ``"after"`` it (`RectifiedConvolution`), which takes less
-        time and cannot be concatenated.
+        time and needs ``skip="add"`` and kernels of odd size.
     fold
         Work on a grid coarser by this factor: neighbouring samples become channels on the way in
         and channels become samples on the way out (Shi et al. 2016, arXiv:1609.05158).
@@ -187,13 +187,6 @@ def _part(x: Tensor) -> int:
     return 4096 if x.device.type == "cpu" else max(1, x.numel())
 
 
-class Normalised(nn.Sequential):
-    """Layers that normalise what they hand on themselves."""
-
-    def forward(self, x: Features) -> Features:
-        return Features(super().forward(x.values))
-
-
 class Average(torch.autograd.Function):
     """Average pooling of whole blocks whose gradient is an upsampling: faster than torch's own likewise."""
 
@@ -213,6 +206,13 @@ def _repeated(x: Tensor, factor: tuple[int, ...]) -> Tensor:
     return F.interpolate(x, scale_factor=tuple(float(f) for f in factor), mode="nearest")
 
 
+class PlainBlock(nn.Sequential):
+    """Layers that hand on what needs no further normalisation."""
+
+    def forward(self, x: Features) -> Features:
+        return Features(super().forward(x.values))
+
+
 class UNet(nn.Module):
     """A UNet for ``batch channel *space`` of any spatial size (Ronneberger et al. 2015, arXiv:1505.04597).
 
@@ -224,8 +224,11 @@ class UNet(nn.Module):
         super().__init__()
         if not 1 <= settings.ndim <= 3:
             raise InputError(f"a UNet works on 1 to 3 spatial axes, got {settings.ndim}")
+        kernels = (*settings.kernels, *(settings.first_kernels or ()))
         if settings.normalised == "after" and settings.skip != "add":
             raise InputError('what is normalised after the rectifier can only be added: use skip="add"')
+        if settings.normalised == "after" and not all(n % 2 for n in kernels):
+            raise InputError(f"kernels={kernels} must be of odd size if normalised after the rectifier")
         self.settings = settings
         samples = settings.fold**settings.ndim
         widths = settings.widths
@@ -249,7 +252,7 @@ class UNet(nn.Module):
             self.to(memory_format=LAYOUTS[settings.ndim])  # type: ignore[call-overload]
 
     def hidden_weights(self) -> list[Tensor]:
-        """The weights of all convolutions but the last; batch normalisation takes their scale away."""
+        """The weights of all convolutions but the last; normalisation (nearly) takes their scale away."""
         convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
         return [m.weight for m in self.modules() if isinstance(m, convolutions) and m is not self.last]
 
@@ -273,7 +276,7 @@ class UNet(nn.Module):
                 nn.LeakyReLU(self.settings.slope, inplace=True),
             ]
             inputs = outputs
-        return Normalised(*layers)
+        return PlainBlock(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         with autocast(x.device, self.settings.precision):
@@ -284,10 +287,8 @@ class UNet(nn.Module):
         shape = x.shape[2:]
         pads = [(0, -n % m) for n, m in zip(shape, settings.multiple(), strict=True)]
         x = reflect(x, pads)
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(
-                torch.get_autocast_dtype(x.device.type)
-            )  # as the first convolution would, but before copies
+        if torch.is_autocast_enabled(x.device.type):  # as the first convolution would, but before copies
+            x = x.to(torch.get_autocast_dtype(x.device.type))
         if settings.fold > 1:
             x = fold(x, settings.fold)
         if settings.ndim in LAYOUTS:

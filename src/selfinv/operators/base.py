@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -297,6 +298,10 @@ def as_operators(operators: Any) -> list[LinearOperator]:
 
 def as_numbers(values: Any, name: str, expected: str, dtype: torch.dtype | None = None) -> Tensor:
     """A tensor of what a caller gives as real numbers or booleans, or `InputError`."""
+    if isinstance(values, np.ndarray):  # torch takes neither other bytes nor negative strides
+        values = np.array(values, values.dtype.newbyteorder("="), order="C")
+    elif isinstance(values, Iterable) and not isinstance(values, str | bytes | Sequence | Tensor):
+        values = list(values)
     try:
         tensor = torch.as_tensor(values, dtype=None if hasattr(values, "dtype") else dtype)
     except (TypeError, ValueError, RuntimeError):

@@ -13,7 +13,7 @@ from selfinv.operators.base import LinearOperator, as_numbers
 from selfinv.operators.convolution import Boundary, Convolution
 from selfinv.types import InputError, check_shape
 
-KERNELS = "arrays of real numbers, one for each kernel"
+_KERNELS = "arrays of real numbers, one for each kernel"
 
 
 class MixedConvolution(LinearOperator):
@@ -121,8 +121,8 @@ class MixedConvolution(LinearOperator):
 def _stacked(kernels: Any) -> Tensor:
     """Kernels one after another, given as one array or as a list of them."""
     if isinstance(kernels, Tensor | np.ndarray) or not np.iterable(kernels):
-        return as_numbers(kernels, "kernels", KERNELS)
-    kernels = [as_numbers(kernel, "a kernel", KERNELS) for kernel in kernels]
+        return as_numbers(kernels, "kernels", _KERNELS)
+    kernels = [as_numbers(kernel, "a kernel", _KERNELS) for kernel in kernels]
     if len({kernel.shape for kernel in kernels}) != 1:
         shapes = ", ".join(str(tuple(kernel.shape)) for kernel in kernels)
         raise InputError(f"the kernels have the shapes {shapes or '(none)'}; expected one size for all")

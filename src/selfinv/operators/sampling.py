@@ -70,8 +70,9 @@ class Surround(LinearOperator):
         given = as_numbers(pads, "pads", expected)
         if given.shape != (len(sizes), 2) or given.is_floating_point() or bool((given < 0).any()):
             raise InputError(f"pads={shown(pads)} does not fit the shape {sizes}; expected {expected}")
-        super().__init__(sizes, [n + a + b for n, (a, b) in zip(sizes, pads, strict=True)])
-        self.pads = tuple((int(a), int(b)) for a, b in pads)
+        each = [(int(a), int(b)) for a, b in given.tolist()]
+        super().__init__(sizes, [n + a + b for n, (a, b) in zip(sizes, each, strict=True)])
+        self.pads = tuple(each)
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x, self.in_shape, "forward", "object")
