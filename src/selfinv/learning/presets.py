@@ -77,7 +77,6 @@ def ssi(
         first_kernels=(3,),
         pool="average",
         slope=0.1,
-        normalised="after" if ndim == 2 else "before",  # volumes are too small to gain by it
         skip="add",
         fold=fold,
         pooled_axes=pooled_axes_for(shape, len(widths), fold=fold),
