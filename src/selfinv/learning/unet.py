@@ -152,40 +152,6 @@ class Repeat(torch.autograd.Function):
         return (pool(whole, ctx.factor) * math.prod(ctx.factor)).to(gradient.dtype), None
 
 
-class Output(torch.autograd.Function):
-    """A convolution of one sample in single precision, whatever the precision of what it sees.
-
-    As the matrix product it is, in parts that stay in the processor's cache: what it sees is not written
-    again in single precision.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.space = (x.shape[0], *x.shape[2:])
-        samples = x.movedim(1, -1).flatten(0, -2)
-        ctx.save_for_backward(samples, weight)
-        y = bias.new_empty(len(samples), len(weight))
-        for seen, part in zip(samples.split(_part(x)), y.split(_part(x)), strict=True):
-            torch.addmm(bias, seen.to(weight.dtype), weight.T, out=part)
-        return y.unflatten(0, ctx.space).movedim(-1, 1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        samples, weight = ctx.saved_tensors
-        of_samples = gradient.movedim(1, -1).flatten(0, -2)
-        of_weight = torch.zeros_like(weight)
-        for seen, part in zip(samples.split(_part(samples)), of_samples.split(_part(samples)), strict=True):
-            of_weight.addmm_(part.T, seen.to(weight.dtype))
-        # In the precision that it would be rounded to in the end.
-        of_x = of_samples.to(samples.dtype) @ weight.to(samples.dtype)
-        return of_x.unflatten(0, ctx.space).movedim(-1, 1), of_weight, of_samples.sum(dim=0)
-
-
-def _part(x: Tensor) -> int:
-    """How many samples at a time: few enough for a processor's cache, all on a GPU."""
-    return 4096 if x.device.type == "cpu" else max(1, x.numel())
-
-
 class Average(torch.autograd.Function):
     """Average pooling of whole blocks whose gradient is an upsampling: faster than torch's own likewise."""
 
@@ -259,6 +225,10 @@ class UNet(nn.Module):
             inputs = outputs
         return nn.Sequential(*layers)
 
+    def _output(self, x: Tensor) -> Tensor:
+        """The last convolution, of one sample, as the matrix product it is: twice as fast on CPUs."""
+        return F.linear(x.movedim(1, -1), self.last.weight.flatten(1), self.last.bias).movedim(-1, 1)
+
     def forward(self, x: Tensor) -> Tensor:
         with autocast(x.device, self.settings.precision):
             return self._forward(x)
@@ -290,7 +260,7 @@ class UNet(nn.Module):
             else:
                 x = block(torch.cat([Repeat.apply(x, factor), skips.pop()], dim=1))
         with torch.autocast(x.device.type, enabled=False):  # half precision would show as steps of brightness
-            x = Output.apply(x, self.last.weight.flatten(1), self.last.bias)
+            x = self._output(x.float())
         if settings.fold > 1:
             x = InStep.apply(unfold(x, settings.fold), settings.fold)
         return x if x.shape[2:] == shape else x[spatial_index(slice(0, n) for n in shape)]
