@@ -9,16 +9,7 @@ import torch
 from torch import nn
 
 from selfinv.learning.presets import ssi, ssi_paper
-from selfinv.learning.unet import (
-    Average,
-    InStep,
-    Repeat,
-    UNet,
-    UNetSettings,
-    fold,
-    pooled_axes_for,
-    unfold,
-)
+from selfinv.learning.unet import Average, InStep, Repeat, UNet, UNetSettings, fold, pooled_axes_for, unfold
 from selfinv.types import InputError
 
 
