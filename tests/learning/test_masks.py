@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import convolve1d
 
 from selfinv.learning.masks import (
     FILLS,
@@ -14,8 +13,6 @@ from selfinv.learning.masks import (
     Grid,
     RandomPixels,
     neighbour_fill,
-    smooth,
-    smoothing_taps,
     widths_needed,
 )
 from selfinv.learning.random import generator_for
@@ -125,14 +122,3 @@ def test_neighbour_fill_told_how_often_to_widen_fills_the_same(hole):
     fewer = neighbour_fill(y, hidden, generator_for(0), widths=widths - 1)
     assert widths == 1 or not torch.equal(fewer, filled)
     assert widths == {0: 1, 1: 1, 7: 2, 40: 4}[hole]
-
-
-@pytest.mark.parametrize("sigma", [0.8, 2.5, 40.0, 90.0])
-@pytest.mark.parametrize("shape", [(300,), (37, 500), (5, 20, 160)], ids=str)
-def test_smoothing_is_scipys_whatever_the_width(shape, sigma):
-    x = np.random.default_rng(0).random((2, *shape))
-    expected = x
-    for axis in range(1, x.ndim):
-        expected = convolve1d(expected, smoothing_taps(sigma), axis=axis, mode="constant")
-    found = smooth(torch.from_numpy(x)[:, None], sigma)[:, 0].numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)

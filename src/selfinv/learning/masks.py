@@ -15,7 +15,6 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from selfinv.learning.random import CPU, generator_for
@@ -133,19 +132,17 @@ def neighbour_fill(
 
     Parameters
     ----------
-    y
-        All finite, hidden values as well.
     widths
         Try so many Gaussians whatever is hidden, and leave 0 where none reaches; None: as many as it takes.
     """
     visible = (~hidden).to(y.dtype)
-    shown = filled = y * visible  # products, for to choose value by value takes ten times as long
-    missing = hidden
+    shown = y.masked_fill(hidden, 0.0)
+    filled, missing = shown, hidden
     for tried, sigma in enumerate(_widths(y.shape), start=1):
         total = smooth(shown, sigma)
         weight = smooth(visible, sigma)
         reached = missing & (weight > REACHED)
-        filled = filled + reached.to(y.dtype) * (total / weight.clamp_min(1e-12))
+        filled = torch.where(reached, total / weight.clamp_min(1e-12), filled)
         missing = missing & ~reached
         if tried == widths or (widths is None and not missing.any()):
             break
@@ -187,47 +184,15 @@ def smoothing_taps(sigma: float) -> list[float]:
     return [weight / total for weight in weights]
 
 
-BLOCK = 16  # samples of an axis at a time, at least: more meet more zeros
-WIDE = 128  # samples: what looks further goes by Fourier transform
-
-
 def smooth(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian smoothing of the spatial axes, zeros outside, of finite values.
-
-    Each axis by products of its overlapping parts with one small matrix: torch's convolution of a single
-    channel takes many times as long.
-    """
-    shape = x.shape
-    for axis in range(2, len(shape)):
-        n = shape[axis]
-        radius = min(smoothing_radius(sigma), n - 1)  # what is further away is outside
-        if radius > WIDE:
-            x = _smoothed_by_fourier(x, axis, sigma, radius)
-            continue
-        size = max(BLOCK, radius)
-        rows, columns = (torch.arange(m, device=x.device) for m in (size, size + 2 * radius))
-        matrix = _gaussian(columns - rows[:, None] - radius, sigma, radius).to(x.dtype)
-        pads = [0, 0] * (len(shape) - 1 - axis) + [radius, radius + -n % size]
-        parts = F.pad(x, pads).flatten(0, axis - 1).unfold(1, size + 2 * radius, size)
-        if axis == len(shape) - 1:  # one product instead of one for each line
-            smoothed = (parts.flatten(0, 1) @ matrix.T).view(len(parts), -1)
-        else:
-            smoothed = (matrix @ parts.flatten(2, -2).mT).flatten(1, 2)
-        x = smoothed.narrow(1, 0, n).reshape(shape)
+    """Gaussian smoothing of the spatial axes, zeros outside."""
+    radius, taps = smoothing_radius(sigma), smoothing_taps(sigma)
+    for axis in range(2, x.ndim):
+        n = x.shape[axis]
+        pads = [0, 0] * (x.ndim - 1 - axis) + [radius, radius]
+        wide = F.pad(x, pads)
+        # Shifted sums: torch's convolution of a single channel takes ten times as long.
+        x = wide.narrow(axis, 0, n) * taps[0]
+        for shift, tap in enumerate(taps[1:], start=1):
+            x.add_(wide.narrow(axis, shift, n), alpha=tap)
     return x
-
-
-def _smoothed_by_fourier(x: Tensor, axis: int, sigma: float, radius: int) -> Tensor:
-    n = x.shape[axis]
-    size = next_fast_len(n + radius, real=True)
-    offsets = torch.arange(size, device=x.device)
-    taps = _gaussian(torch.minimum(offsets, size - offsets), sigma, radius).to(x.dtype)
-    transfer = torch.fft.rfft(taps).view(-1, *[1] * (x.ndim - 1 - axis))
-    return torch.fft.irfft(torch.fft.rfft(x, size, axis) * transfer, size, axis).narrow(axis, 0, n)
-
-
-def _gaussian(offsets: Tensor, sigma: float, radius: int) -> Tensor:
-    """Weights at these offsets, 0 beyond the radius, made where they are: a copy cannot be recorded."""
-    tail = sum(math.exp(-0.5 * (t / sigma) ** 2) for t in range(1, smoothing_radius(sigma) + 1))
-    weights = torch.exp(-0.5 * (offsets.double() / sigma).square()) / (1.0 + 2.0 * tail)
-    return weights * (offsets.abs() <= radius)

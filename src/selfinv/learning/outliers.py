@@ -83,8 +83,7 @@ class OutlierTest:
         mean, wide = _around(filled)
         limit = BEYOND_POINTS * self.sharpness * _light(mean, wide)
         wild = (filled - mean).abs() > limit.clamp_min(BEYOND_NOISE * self.deviation)
-        # A choice between the two (exactly), but faster than value by value.
-        return torch.lerp(filled, mean, (wild & ~hidden).to(filled.dtype))
+        return torch.where(wild & ~hidden, mean, filled)
 
 
 def _around(y: Tensor) -> tuple[Tensor, Tensor]:
