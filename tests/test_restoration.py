@@ -429,7 +429,7 @@ def test_the_callback_is_told_of_every_step_and_can_look_at_the_image():
 
 @pytest.mark.parametrize("callback", [[].append, str, partial(max, 0, key=id)])
 def test_builtins_are_callbacks_too(callback):
-    restore(callback=callback, max_steps=2)
+    assert restore(callback=callback, max_steps=2).stats["steps"] == 2
 
 
 class Stop:

@@ -69,8 +69,7 @@ def restore(
         str,
         typer.Option(
             help="With --psf, what is outside the image: unknown (it goes on), zero (nothing), reflect, "
-            "periodic, or auto: "
-            "zero if the image fades at its edges as only that can make it, else unknown."
+            "periodic, or auto: zero if the image fades at its edges as only that can make it, else unknown."
         ),
     ] = "auto",
     device: Device = "auto",
