@@ -8,25 +8,26 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from selfinv.arrangement import Arrangement, as_measured, is_on_grid, space_of, spacing_of
-from selfinv.independence import NoiseCorrelation, noise_correlation
+from selfinv.doubts import left_as_it_is, shared_noise, unchanged
+from selfinv.instrument import check_boundary, choose_device, psf_operator
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel, versions
 from selfinv.learning.solver import SSI, SSIState
 from selfinv.methods import Request, solver_for
-from selfinv.noise import noise_level
-from selfinv.operators import Boundary, Convolution, Identity, LinearOperator, choose_boundary
+from selfinv.operators import Boundary, Identity, LinearOperator
+from selfinv.outcome import outcome, trained_model, training
 from selfinv.probe import check_built, probe
-from selfinv.psf import check_psf, normalise, values_of
-from selfinv.selection import SelfTuned, SelfTunedState, table
+from selfinv.psf import values_of
+from selfinv.selection import SelfTuned, SelfTunedState
 from selfinv.semiblind import PSFFamily, fit_psf
-from selfinv.solvers.base import Callback, Forward, Progress, Solver, Status, run
+from selfinv.solvers.base import Callback, Forward, Solver, Status, run
 from selfinv.solvers.chambolle_pock import ChambollePock
 from selfinv.types import (
     Array,
@@ -39,7 +40,6 @@ from selfinv.types import (
     check_integer,
     guess_axes,
     parse_axes,
-    spatial_index,
 )
 
 SMALLEST = 16
@@ -170,7 +170,7 @@ def restore(
     if psf is not None and operator is not None:
         raise InputError("both psf and operator were given; pass one of them")
     check_built(operator)
-    _check_boundary(boundary)
+    check_boundary(boundary)
     if psf is None and boundary != "auto":
         own = "without a psf" if operator is None else "with an operator, which has its own"
         raise InputError(f"boundary={boundary!r} has no effect {own}; leave it out")
@@ -215,7 +215,7 @@ def restore(
             for words in forward.doubts(y):
                 warnings.warn(words, SelfinvWarning, stacklevel=2)
     sizes = [n + a + b for n, (a, b) in zip(shape, pads, strict=True)]
-    correlation = _noise_correlation(y, forward) if isinstance(method, str) else None
+    correlation = shared_noise(y, forward) if isinstance(method, str) else None
     correlated = correlation is not None and any(correlation.blind_spot)
     # Of noise common to whole lines, no blind spot that leaves anything to learn from is rid.
     blind_spot = correlation.blind_spot if correlation and max(correlation.blind_spot) <= WIDEST else ()
@@ -263,7 +263,7 @@ def restore(
         stats |= {"balance" if name == "wiener" else "weight": weight}
     if isinstance(solver, ChambollePock):
         stats["fidelity"] = type(solver.fidelity).__name__
-    stats |= _outcome(state) | {"seconds": time.monotonic() - start, "versions": versions()}
+    stats |= outcome(state) | {"seconds": time.monotonic() - start, "versions": versions()}
     if correlation is not None:
         stats["noise"] = correlation.explain()
         if correlated:
@@ -271,8 +271,8 @@ def restore(
             done = (" (done here)" if tuned else " (nothing was scored here)") if blind_spot else ""
             warnings.warn(f"{stats['noise']}{done}", SelfinvWarning, stacklevel=2)
     tells = name == "richardson-lucy" or isinstance(solver, SelfTuned)  # of a weight given, it is no news
-    if tells and isinstance(forward, Identity) and _left_as_it_is(y, estimate):
-        warnings.warn(_unchanged(name), SelfinvWarning, stacklevel=2)
+    if tells and isinstance(forward, Identity) and left_as_it_is(y, estimate):
+        warnings.warn(unchanged(name), SelfinvWarning, stacklevel=2)
     inner, inner_solver = state, solver
     if isinstance(state, SelfTunedState):
         status = status.after(*status.failed_attempts, *state.failures)
@@ -284,73 +284,9 @@ def restore(
     if isinstance(inner, SSIState) and isinstance(inner_solver, SSI):
         # A choice between methods has scores of its own, on the same values for all of them.
         compared = ("loss", "held_out_score", "held_out_score_of_a_constant")
-        stats |= _training(inner) | {key: stats[key] for key in compared if key in stats}
-        model = _model(inner_solver, inner, y, layout, forward, stats)
+        stats |= training(inner) | {key: stats[key] for key in compared if key in stats}
+        model = trained_model(inner_solver, inner, y, layout, forward, stats)
     return Result(restored, status, stats, model, inner_solver, predicted)
-
-
-def psf_operator(
-    psf: Array | None,
-    shape: Shape,
-    layout: AxisLayout,
-    boundary: Boundary | Literal["auto"],
-    y: Tensor | None = None,
-) -> Forward:
-    """The convolution with a PSF that has been checked and divided by its sum; the identity without one.
-
-    ``boundary="auto"`` is decided by the measurement ``y``.
-    """
-    if psf is None:
-        return Identity(shape)
-    ndim = len(shape)
-    kernels = list(psf) if psf.ndim == ndim + 1 and "c" in layout.axes else [psf]
-    if y is not None and len(kernels) not in (1, y.shape[1]):
-        raise InputError(
-            f"psf {psf.shape} has one axis more than the image has in space ({layout.spatial}), so "
-            f"{len(kernels)} channels, but the image has {y.shape[1]}; give one psf, or one for each channel"
-        )
-    if all(k > n for k, n in zip(kernels[0].shape, shape, strict=False)) and kernels[0].ndim == ndim:
-        raise InputError(
-            f"psf {kernels[0].shape} is larger than the image {shape} along every axis; were they swapped? "
-            f"If not, crop the psf to the image's size"
-        )
-    for kernel in kernels:
-        for warning in check_psf(kernel, ndim, shape):
-            warnings.warn(warning, SelfinvWarning, stacklevel=3)
-    normalised = [torch.from_numpy(normalise(kernel)).to(torch.float32) for kernel in kernels]
-    _check_boundary(boundary)
-    if boundary == "auto":
-        boundary = "unknown" if y is None else choose_boundary(y, torch.stack(normalised).mean(dim=0))
-    kernel = torch.stack(normalised) if len(kernels) > 1 else normalised[0]
-    # Light from further away than an eighth of the image is too spread out to say where it came from.
-    return Convolution(kernel, shape, boundary, margin=[max(8, n // 8) for n in shape])
-
-
-def choose_device(device: str) -> torch.device:
-    """The device meant by a name; ``"auto"`` is the fastest one there is.
-
-    Raises
-    ------
-    InputError
-        If the name is unknown or the device is not there.
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise InputError(f"device={device!r} is unknown; use 'auto', 'cpu', 'cuda' or 'mps'") from None
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("device='cuda' was asked for but torch finds no CUDA GPU; use 'auto' or 'cpu'")
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device={device!r} is not there; torch finds {torch.cuda.device_count()} GPU(s)")
-    if place.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError("device='mps' was asked for but torch finds no Apple GPU; use 'auto' or 'cpu'")
-    if place.type not in ("cpu", "cuda", "mps"):
-        raise InputError(f"device={device!r} is not supported; use 'auto', 'cpu', 'cuda' or 'mps'")
-    return place
 
 
 def load_model(path: Any, operator: LinearOperator | None = None) -> TrainedModel:
@@ -364,12 +300,6 @@ def _layout(array: Array, axes: str | None, psf: Array | None) -> AxisLayout:
     if psf is not None and psf.ndim == array.ndim == 3 and psf.shape[0] == array.shape[-1] in (3, 4):
         return parse_axes("yxc", 3)  # colour, with one psf per channel in front
     return parse_axes(guess_axes(array.shape, None if psf is None else psf.ndim), array.ndim)
-
-
-def _check_boundary(boundary: str) -> None:
-    known = ("auto", *get_args(Boundary))
-    if boundary not in known:
-        raise InputError(f"boundary={boundary!r} is unknown; use one of {', '.join(known)}")
 
 
 def _check_callback(callback: Callback | None) -> None:
@@ -397,46 +327,6 @@ def _check_size(shape: Shape, spatial: str) -> None:
             f"the image has only {', '.join(f'{n} samples along {a}' for a, n in small.items())}; at least "
             f"{SMALLEST} are needed, because fewer hold too little to learn from"
         )
-
-
-def _left_as_it_is(y: Tensor, x: Tensor) -> bool:
-    """Whether a denoised image is the measurement again, to within a small part of its apparent noise."""
-    change = (x.to(y) - y)[torch.isfinite(y) & (y >= 0.0)]  # Richardson-Lucy takes nothing below 0
-    return float(change.square().mean().sqrt()) < 0.05 * noise_level(y.cpu().numpy())
-
-
-def _unchanged(name: str) -> str:
-    if name == "richardson-lucy":
-        return f"without a PSF {name} changes nothing: it only undoes blur; give a psf, or use ssi to denoise"
-    return (
-        "the image comes back nearly as it was: either it has hardly any noise, or neighbouring values share "
-        "theirs (smoothed, interpolated, compressed images), which cannot be told without a PSF"
-    )
-
-
-def _noise_correlation(y: Tensor, forward: Forward) -> NoiseCorrelation | None:
-    """Whether held-out values can be trusted; None where the image may have structure as fine as noise.
-
-    The test takes what lies beyond a quarter of a cycle per value for noise, so the operator must remove all
-    else from there.
-    """
-    if not isinstance(forward, Convolution):
-        return None
-    space = torch.Size(max(n, k) for n, k in zip(y.shape[2:], forward.kernel_shape, strict=True))
-    transfer = torch.fft.fftn(forward.psf.double(), s=tuple(space), dim=tuple(range(-len(space), 0))).abs()
-    fine = torch.zeros(tuple(space), dtype=torch.bool, device=transfer.device)
-    for axis, n in enumerate(space):
-        beyond = torch.fft.fftfreq(n, device=transfer.device).abs() > 0.25
-        fine |= beyond.reshape(-1, *(1,) * (len(space) - 1 - axis))
-    total = transfer.amax(dim=tuple(range(-len(space), 0)), keepdim=True)
-    if float((transfer / total)[..., fine].square().mean().sqrt()) > 0.1:
-        return None
-    side = {1: 1_000_000, 2: 1024}.get(len(space), 100)  # enough to see any correlation that matters
-    middle = (slice(max(0, (n - side) // 2), max(0, (n - side) // 2) + side) for n in y.shape[2:])
-    try:
-        return noise_correlation(y[spatial_index(middle)][:4].cpu().numpy())
-    except InputError:
-        return None  # too little to judge by
 
 
 def _single(y: Tensor) -> Tensor:
@@ -470,68 +360,3 @@ def _with_images(callback: Callback | None, to_image: Callable[[Tensor], Array])
     return lambda progress: callback(
         replace(progress, estimate=cast(Any, lambda: to_image(progress.estimate())))
     )
-
-
-def _outcome(state: Any) -> dict[str, Any]:
-    """What a run says of itself; scores in the caller's units."""
-    if not isinstance(state, SelfTunedState):
-        return {"steps": state.step}
-    best = state.trial
-    if best is None:  # ended in the first solve, which the image is of
-        begun = {} if state.phase is None else {"chosen": state.phase.name}
-        return {"steps": state.step, **begun, "loss": state.held_out.loss.kind}
-    return {
-        "steps": state.step,
-        "chosen": best.name,
-        **({"mixture": str(state.mixture), "weights": state.mixture.weights} if state.mixture else {}),
-        **({} if best.parameter is None else {best.parameter: best.setting}),
-        "loss": state.held_out.loss.kind,
-        "held_out_score": state.mixture.trial.score if state.mixture else best.score,
-        "held_out_score_of_a_constant": state.held_out.score_of_a_constant(),
-        "trials": [(t.name, t.parameter, t.setting, t.score, t.steps) for t in state.trials],
-        "table": table(state),
-        "skipped": dict(state.skipped),
-    }
-
-
-def _training(state: SSIState) -> dict[str, Any]:
-    """What the training of a network says of itself; scores in the caller's units."""
-    unit = state.unit
-    return {
-        "seed": state.seed,
-        "steps": state.step,
-        "best_step": state.best_step,
-        "loss": state.loss_function.kind,
-        "held_out_score": state.best_score * unit,
-        "held_out_score_of_a_constant": state.start_score * unit,
-        "parameters": sum(p.numel() for p in state.model.parameters()),
-        "symmetries": len(state.data.symmetries),
-        "history": [(step, loss * unit, score * unit) for step, loss, score in state.history],
-    }
-
-
-def _model(
-    solver: SSI, state: SSIState, y: Tensor, layout: AxisLayout, forward: Forward, stats: dict[str, Any]
-) -> TrainedModel:
-    psf = forward.psf if isinstance(forward, Convolution) else None
-    return TrainedModel(
-        inverter=solver.best_model(state),
-        normalisation=state.data.normalisation,
-        object_normalisation=state.data.object_normalisation,
-        pads=state.data.pads,
-        symmetries=state.data.symmetries,
-        fill=solver.hiding.fill,
-        axes=layout.axes,
-        psf=psf,
-        crude=state.data.entrance.crude,
-        filters=state.data.entrance.filters,
-        outliers=state.data.entrance.outliers,
-        own_values=state.own_values,
-        looks=state.data.entrance.looks,
-        boundary=forward.boundary if isinstance(forward, Convolution) else "unknown",
-        noise=noise_level(y.cpu().numpy()),
-        origin={k: v for k, v in stats.items() if k != "history"},
-    )
-
-
-__all__ = ["Progress", "Result", "choose_device", "load_model", "psf_operator", "restore"]

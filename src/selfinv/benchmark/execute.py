@@ -130,7 +130,7 @@ def _check(image: Any, measured: Array) -> None:
 
 
 def _uses_cuda(device: str) -> bool:
-    from selfinv.restoration import choose_device
+    from selfinv.instrument import choose_device
 
     return choose_device(device).type == "cuda"
 

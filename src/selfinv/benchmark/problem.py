@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from selfinv.arrangement import is_on_grid
+from selfinv.instrument import choose_device, psf_operator
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.operators import Identity, LinearOperator
-from selfinv.restoration import choose_device, psf_operator
 from selfinv.solvers.base import Callback, Progress
 from selfinv.types import SPACE, Array, AxisLayout, spatial_index
 

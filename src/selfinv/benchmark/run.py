@@ -230,7 +230,7 @@ def plan_cases(plan: Plan, methods: Sequence[Method]) -> tuple[list[Case], list[
 
 def share(plan: Plan, cases: int) -> tuple[int, int]:
     """How many processes at once, and threads for each, so that no core is asked for twice."""
-    from selfinv.restoration import choose_device
+    from selfinv.instrument import choose_device
 
     cores = machine.cores()
     gpu = choose_device(plan.device).type != "cpu"

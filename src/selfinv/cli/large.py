@@ -206,7 +206,7 @@ def apply_large(
 ) -> None:
     """Restore all tiles, say how it went, end the program."""
     from selfinv import large
-    from selfinv.restoration import choose_device
+    from selfinv.instrument import choose_device
 
     with tiles_shown(quiet) as on_tile:
         result = large.apply(

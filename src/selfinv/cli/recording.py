@@ -94,8 +94,8 @@ def surroundings(device: str) -> dict[str, str]:
     """The versions, and what else a result's last digits depend on."""
     import torch
 
+    from selfinv.instrument import choose_device
     from selfinv.learning.model import versions
-    from selfinv.restoration import choose_device
 
     known = {name: str(version) for name, version in versions().items()}  # torch's is more than a string
     return known | {"device": str(choose_device(device)), "threads": str(torch.get_num_threads())}

@@ -304,7 +304,7 @@ def carry_over(
     job: Job, data: Array, model: TrainedModel, *, before: Array | None = None, device: str, **options: Any
 ) -> None:
     """The same as `carry_out` with a model that has been trained before."""
-    from selfinv.restoration import choose_device
+    from selfinv.instrument import choose_device
 
     check_range(data, job.dtype, job.clip)
     restored = model.apply(data, device=str(choose_device(device)), **options)

@@ -46,8 +46,8 @@ def simulate(
     import torch
 
     from selfinv import io, noise
+    from selfinv.instrument import psf_operator
     from selfinv.psf import check_psf, normalise
-    from selfinv.restoration import psf_operator
 
     image = io.read(input, axes=axes)
     inputs = [input] + ([psf] if psf else [])

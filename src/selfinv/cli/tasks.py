@@ -180,8 +180,9 @@ def superres(
     With --factor 4,1,1, for instance, a volume whose planes are far apart comes back with cubic voxels.
     """
     from selfinv import io
+    from selfinv.instrument import psf_operator
     from selfinv.operators import Downsample, LinearOperator
-    from selfinv.restoration import load_model, psf_operator
+    from selfinv.restoration import load_model
 
     image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[psf], preview=preview)
     names = image.axes or guess_axes(image.data.shape)

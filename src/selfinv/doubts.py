@@ -1,0 +1,53 @@
+"""What there is to doubt of an image or of its restoration, for the front door to warn of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from selfinv.independence import NoiseCorrelation, noise_correlation
+from selfinv.noise import noise_level
+from selfinv.operators import Convolution
+from selfinv.solvers.base import Forward
+from selfinv.types import InputError, spatial_index
+
+
+def shared_noise(y: Tensor, forward: Forward) -> NoiseCorrelation | None:
+    """Whether held-out values can be trusted; None where the image may have structure as fine as noise.
+
+    The test takes what lies beyond a quarter of a cycle per value for noise, so the operator must remove all
+    else from there.
+    """
+    if not isinstance(forward, Convolution):
+        return None
+    space = torch.Size(max(n, k) for n, k in zip(y.shape[2:], forward.kernel_shape, strict=True))
+    transfer = torch.fft.fftn(forward.psf.double(), s=tuple(space), dim=tuple(range(-len(space), 0))).abs()
+    fine = torch.zeros(tuple(space), dtype=torch.bool, device=transfer.device)
+    for axis, n in enumerate(space):
+        beyond = torch.fft.fftfreq(n, device=transfer.device).abs() > 0.25
+        fine |= beyond.reshape(-1, *(1,) * (len(space) - 1 - axis))
+    total = transfer.amax(dim=tuple(range(-len(space), 0)), keepdim=True)
+    if float((transfer / total)[..., fine].square().mean().sqrt()) > 0.1:
+        return None
+    side = {1: 1_000_000, 2: 1024}.get(len(space), 100)  # enough to see any correlation that matters
+    middle = (slice(max(0, (n - side) // 2), max(0, (n - side) // 2) + side) for n in y.shape[2:])
+    try:
+        return noise_correlation(y[spatial_index(middle)][:4].cpu().numpy())
+    except InputError:
+        return None  # too little to judge by
+
+
+def left_as_it_is(y: Tensor, x: Tensor) -> bool:
+    """Whether a denoised image is the measurement again, to within a small part of its apparent noise."""
+    change = (x.to(y) - y)[torch.isfinite(y) & (y >= 0.0)]  # Richardson-Lucy takes nothing below 0
+    return float(change.square().mean().sqrt()) < 0.05 * noise_level(y.cpu().numpy())
+
+
+def unchanged(name: str) -> str:
+    """The warning of an image that a method has `left_as_it_is`."""
+    if name == "richardson-lucy":
+        return f"without a PSF {name} changes nothing: it only undoes blur; give a psf, or use ssi to denoise"
+    return (
+        "the image comes back nearly as it was: either it has hardly any noise, or neighbouring values share "
+        "theirs (smoothed, interpolated, compressed images), which cannot be told without a PSF"
+    )

@@ -1,0 +1,78 @@
+"""What a run says of itself, and the trained model it leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from selfinv.learning.model import TrainedModel
+from selfinv.learning.solver import SSI, SSIState
+from selfinv.noise import noise_level
+from selfinv.operators import Convolution
+from selfinv.selection import SelfTunedState, table
+from selfinv.solvers.base import Forward
+from selfinv.types import AxisLayout
+
+
+def outcome(state: Any) -> dict[str, Any]:
+    """What a run says of itself; scores in the caller's units."""
+    if not isinstance(state, SelfTunedState):
+        return {"steps": state.step}
+    best = state.trial
+    if best is None:  # ended in the first solve, which the image is of
+        begun = {} if state.phase is None else {"chosen": state.phase.name}
+        return {"steps": state.step, **begun, "loss": state.held_out.loss.kind}
+    return {
+        "steps": state.step,
+        "chosen": best.name,
+        **({"mixture": str(state.mixture), "weights": state.mixture.weights} if state.mixture else {}),
+        **({} if best.parameter is None else {best.parameter: best.setting}),
+        "loss": state.held_out.loss.kind,
+        "held_out_score": state.mixture.trial.score if state.mixture else best.score,
+        "held_out_score_of_a_constant": state.held_out.score_of_a_constant(),
+        "trials": [(t.name, t.parameter, t.setting, t.score, t.steps) for t in state.trials],
+        "table": table(state),
+        "skipped": dict(state.skipped),
+    }
+
+
+def training(state: SSIState) -> dict[str, Any]:
+    """What the training of a network says of itself; scores in the caller's units."""
+    unit = state.unit
+    return {
+        "seed": state.seed,
+        "steps": state.step,
+        "best_step": state.best_step,
+        "loss": state.loss_function.kind,
+        "held_out_score": state.best_score * unit,
+        "held_out_score_of_a_constant": state.start_score * unit,
+        "parameters": sum(p.numel() for p in state.model.parameters()),
+        "symmetries": len(state.data.symmetries),
+        "history": [(step, loss * unit, score * unit) for step, loss, score in state.history],
+    }
+
+
+def trained_model(
+    solver: SSI, state: SSIState, y: Tensor, layout: AxisLayout, forward: Forward, stats: dict[str, Any]
+) -> TrainedModel:
+    """The trained inverse with all that it needs to be used again."""
+    psf = forward.psf if isinstance(forward, Convolution) else None
+    return TrainedModel(
+        inverter=solver.best_model(state),
+        normalisation=state.data.normalisation,
+        object_normalisation=state.data.object_normalisation,
+        pads=state.data.pads,
+        symmetries=state.data.symmetries,
+        fill=solver.hiding.fill,
+        axes=layout.axes,
+        psf=psf,
+        crude=state.data.entrance.crude,
+        filters=state.data.entrance.filters,
+        outliers=state.data.entrance.outliers,
+        own_values=state.own_values,
+        looks=state.data.entrance.looks,
+        boundary=forward.boundary if isinstance(forward, Convolution) else "unknown",
+        noise=noise_level(y.cpu().numpy()),
+        origin={k: v for k, v in stats.items() if k != "history"},
+    )
