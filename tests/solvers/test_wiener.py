@@ -15,9 +15,9 @@ from skimage import data, restoration
 
 from selfinv import psf
 from selfinv.metrics import psnr
-from selfinv.operators import Composition, Convolution, Identity, LinearOperator
+from selfinv.operators import Convolution, Identity, LinearOperator
 from selfinv.solvers import Status, iterate, run
-from selfinv.solvers.wiener import Modes, Wiener, power_transfer
+from selfinv.solvers.wiener import Wiener
 from selfinv.types import InputError
 
 REGISTRY = runpy.run_path(str(Path(__file__).parents[1] / "operators" / "registry.py"))
@@ -205,34 +205,6 @@ def test_the_noise_of_an_object_without_structure_is_removed():
     y = noisy(torch.full((1, 1, 64, 64), 100.0), 5.0)
     state, _ = run(Wiener(), y, Identity((64, 64)))
     assert float((Wiener().estimate(state) - 100.0).square().mean().sqrt()) < 1.5
-
-
-@pytest.mark.parametrize("periodic", [False, True])
-def test_the_power_transfer_is_that_of_sinusoids(periodic):
-    kernel = asymmetric_kernel((3, 4))
-    inner = Convolution(kernel, (32, 32), "periodic")
-    operator = 2.0 * Composition(inner, inner)
-    if not periodic:  # the same far from edges
-        outer = Convolution(kernel, (32, 32), "unknown")
-        operator = 2.0 * Composition(outer, Convolution(kernel, outer.in_shape, "periodic"))
-    modes = Modes(operator.in_shape, periodic, kernel)
-    power = power_transfer(operator, modes)
-    for index in ((0, 0), (3, 5), (9, 2)):
-        f = [axis[i] for axis, i in zip(modes.axes, index, strict=True)]
-        once = []
-        for sign in (1,) if periodic else (1, -1):  # a cosine is the sum of waves either way
-            places = [torch.arange(n, dtype=torch.float64) for n in kernel.shape]
-            phase = f[0] * places[0][:, None] + sign * f[1] * places[1]
-            once.append(float((kernel * torch.exp(2j * torch.pi * phase)).sum().abs() ** 2))
-        assert float(power[index]) == pytest.approx((2.0 * np.mean(once)) ** 2, rel=1e-6)
-
-
-@pytest.mark.parametrize("n", [1, 2, 7, 8])
-def test_the_cosines_are_scipys(n):
-    x = torch.randn(3, 5, n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    modes = Modes((5, n), False, x)
-    assert np.allclose(modes.analyse(x), scipy.fft.dctn(x.numpy(), axes=(1, 2), norm="ortho"))
-    assert torch.allclose(modes.synthesise(modes.analyse(x)), x)
 
 
 # ---- quality ----
