@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -19,31 +19,37 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.fft import irfftn, next_fast_len, rfftn
-from scipy.linalg import cholesky, solve_triangular
+from scipy.fft import irfftn
 from scipy.ndimage import uniform_filter
 from scipy.stats import norm
 from torch import Tensor
 
+from selfinv.autocorrelation import (
+    LEAST_ROUGH,
+    LIMIT,
+    Autocorrelation,
+    Lag,
+    Model,
+    distance,
+    half_box,
+    inside,
+    line_covariance,
+    longer,
+    size_of,
+    smooth_covariance,
+)
 from selfinv.types import SPACE, Array, InputError, Shape, check_image
 
-Lag = tuple[int, ...]
-
-LIMIT = 0.05  # weaker correlations change a held-out score by less than it scatters
 FALSE_ALARMS = 0.01  # the chance of one in a whole call, shared by all lags (Bonferroni)
-LEAST_ROUGH = 0.1  # with a smaller share of rough variance a residual is too smooth to be judged
 WEAKEST = 0.5  # where even this correlation would be missed nothing is said
 SUSPECT = 0.1  # with correlated noise about, what is correlated this much next to it is taken for noise, too
 
 PASS_BAND = 0.25  # cycles per value; structure is taken to lie below, unless the caller knows better
-BUMPS = (0.6, 0.42, 0.3, 0.2, 0.14, 0.07, 0.0)  # spectra of structure: widths relative to the pass band
-OTHER_SHAPES = 0.03  # correlation from structure of other spectra within the pass band
 ROUGHNESS = 0.01  # correlation from structure beyond it: edges, clipping
 
 MEAN_COUNT, SCALE_COUNT = 400, 64  # about how many values make a local mean and a local scale
 CLIP = 3.0  # local standard deviations
 FAR = 32  # how far along a line values are compared
-TILE = 2**21  # values per Fourier transform
 MOST_LAGS = 8000  # in the window
 
 SMOOTH = "nearly all of the residual is smooth: model error, or noise blurred over several values"
@@ -90,7 +96,7 @@ class NoiseCorrelation:
     @property
     def worst_lag(self) -> Lag | None:
         """The lag with the strongest correlation for its bound, among those that count if any do."""
-        counted = [i for i, lag in enumerate(self.lags) if _inside(lag, self.blind_spot)]
+        counted = [i for i, lag in enumerate(self.lags) if inside(lag, self.blind_spot)]
         places = counted or range(len(self.lags))
         worst = max(places, key=lambda i: abs(self.correlation[i]) / self.bound[i], default=None)
         return None if worst is None else self.lags[worst]
@@ -101,7 +107,7 @@ class NoiseCorrelation:
             return f"whether the noise is independent is not known: {self.unknown}"
         axes = SPACE[-len(self.blind_spot) :]
         if self.independent:
-            nearest = max(b for lag, b in zip(self.lags, self.bound, strict=True) if _distance(lag) == 1)
+            nearest = max(b for lag, b in zip(self.lags, self.bound, strict=True) if distance(lag) == 1)
             return (
                 f"no correlation of the noise was found in {self.values} values; "
                 f"between neighbours |r| above {nearest:.2f} would have been"
@@ -192,7 +198,7 @@ def noise_correlation(
     space = array.shape[2:]
     # Lags beyond the tested ones tell what smooth structure does; in 3-D there are plenty of them anyway.
     wide = tuple(min(2 * reach + 1 if len(space) < 3 else reach + 2, n - 1) for n in space)
-    if reach < 1 or _size(wide) > MOST_LAGS:
+    if reach < 1 or size_of(wide) > MOST_LAGS:
         raise InputError(f"reach is {reach}; expected 1 or more, and few enough lags to solve for, such as 3")
     test = _Test(space, reach, wide, _pass_kernel(noise_band, space), blind)
 
@@ -274,21 +280,21 @@ class _Test:
         """The correlation of standardised residuals."""
         nowhere: Lag = (0,) * len(self.space)
         near = tuple(min(self.reach, (n - 1) // 2) for n in self.space)
-        seen = _Autocorrelation.of(z, known, self.far)
+        seen = Autocorrelation.of(z, known, self.far)
         nothing = NoiseCorrelation((), (), (), (), (), (), nowhere, seen.values)
         if not any(near):
             return replace(nothing, unknown=f"an image of the shape {self.space} is too small for neighbours")
         if not seen.values:
             return replace(nothing, unknown="the residual is constant, without any noise")
 
-        window = _half_box(self.wide)
+        window = half_box(self.wide)
         c, variance = seen.at(window)
         # Bartlett: structure that correlates the values leaves fewer independent pairs.
         variance *= 1 + 2 * seen.values / known.size * float(c[1:] @ c[1:])
-        covariance = np.diag(variance + ROUGHNESS**2) + _smooth_covariance(window, self.kernel)
-        lags = [lag for lag in window if any(lag) and _inside(lag, near)]
+        covariance = np.diag(variance + ROUGHNESS**2) + smooth_covariance(window, self.kernel)
+        lags = [lag for lag in window if any(lag) and inside(lag, near)]
         threshold = float(norm.isf(FALSE_ALARMS / 2 / (len(lags) + 1 + len(near))))
-        noise = _Model.of(window, c, covariance).fit(nowhere, lags, threshold).noise
+        noise = Model.of(window, c, covariance).fit(nowhere, lags, threshold).noise
         if noise < LEAST_ROUGH:
             return replace(nothing, unknown=SMOOTH)
 
@@ -296,19 +302,19 @@ class _Test:
         striped = [share > bound for share, bound in zip(stripes, stripe_bound, strict=True)]
         for axis in range(len(near)):
             if striped[axis]:  # with few lines their autocorrelation is not quite white
-                covariance += stripes[axis] ** 2 * _line_covariance(window, axis)
+                covariance += stripes[axis] ** 2 * line_covariance(window, axis)
 
-        model = _Model.of(window, c, covariance)
-        boxes = sorted(itertools.product(*(range(n + 1) for n in near)), key=_size)
+        model = Model.of(window, c, covariance)
+        boxes = sorted(itertools.product(*(range(n + 1) for n in near)), key=size_of)
         fits = (model.fit(box, lags, threshold) for box in boxes)
         fit = next(fit for fit in fits if fit.unexplained <= 1)  # at the latest the one with all lags
         if fit.noise < LEAST_ROUGH:
             return replace(nothing, unknown=SMOOTH)
         box = fit.box
         for axis in range(len(near)) if any(box) else ():
-            along = [float(c[window.index(_longer(nowhere, axis, n))]) for n in range(near[axis] + 1)]
+            along = [float(c[window.index(longer(nowhere, axis, n))]) for n in range(near[axis] + 1)]
             while box[axis] < near[axis] and along[box[axis] + 1] > SUSPECT:
-                box = _longer(box, axis)
+                box = longer(box, axis)
 
         result = NoiseCorrelation(
             lags=tuple(lags),
@@ -324,26 +330,26 @@ class _Test:
             return result
         if any(box):
             return replace(result, blind_spot=nowhere, unknown=NEGATIVE)
-        if min(b for lag, b in zip(lags, result.bound, strict=True) if _distance(lag) == 1) > WEAKEST:
+        if min(b for lag, b in zip(lags, result.bound, strict=True) if distance(lag) == 1) > WEAKEST:
             return replace(
                 result, unknown=f"{seen.values} values are too few to see r = {WEAKEST} between neighbours"
             )
         return result
 
     def _stripes(
-        self, seen: _Autocorrelation, noise: float, threshold: float, spread: float
+        self, seen: Autocorrelation, noise: float, threshold: float, spread: float
     ) -> tuple[list[float], list[float]]:
         """The share of the noise that lines along each axis have in common, and what would be significant."""
         shares, bounds = [0.0] * len(self.space), [math.inf] * len(self.space)
         for axis, n in enumerate(self.space):
             lengths = min(FAR, n - 1) - self.reach
             if len(self.space) > 1 and lengths > 0:
-                lines = _half_box(self.wide[:axis] + self.wide[axis + 1 :])
+                lines = half_box(self.wide[:axis] + self.wide[axis + 1 :])
                 c, variance = seen.along(axis, self.reach + 1).at(lines)
                 # What lines have in common has the frequency 0 along them, the sum of the kernel.
-                covariance = _smooth_covariance(lines, self.kernel.sum(axis))
+                covariance = smooth_covariance(lines, self.kernel.sum(axis))
                 covariance += np.diag(spread * variance + ROUGHNESS**2 / lengths)
-                common = _Model.of(lines, c, covariance).fit((), [], threshold)
+                common = Model.of(lines, c, covariance).fit((), [], threshold)
                 shares[axis] = common.noise / noise
                 bounds[axis] = max(LIMIT, threshold * common.noise_error / noise)
         return shares, bounds
@@ -364,130 +370,6 @@ def _vanished(first: NoiseCorrelation, again: NoiseCorrelation) -> bool:
         pairs = [(abs(first.correlation[place]), sign * again.correlation[place], again.bound[place])]
     # A bound is three to four standard errors.
     return all(other < strong / 2 and strong - other > bound / 2 for strong, other, bound in pairs)
-
-
-@dataclass(frozen=True)
-class _Autocorrelation:
-    """Mean products of standardised values for all lags in a box, and the pairs they come from.
-
-    Arrays over the lags, with lag 0 in the middle.
-    """
-
-    products: Array
-    pairs: Array
-    values: int
-
-    @classmethod
-    def of(cls, z: Array, measured: Array, far: Lag) -> _Autocorrelation:
-        """Of images that are 0 where nothing was measured, by Fourier transforms of tiles."""
-        products = np.zeros([2 * f + 1 for f in far])
-        pairs = np.zeros_like(products)
-        lags = np.ix_(*(np.arange(-f, f + 1) for f in far))
-        for image, known in zip(z, measured, strict=True):
-            for tile, part in zip(_tiles(image), _tiles(known.astype(np.float64)), strict=True):
-                size = [next_fast_len(n + f, real=True) for n, f in zip(tile.shape, far, strict=True)]
-                products += irfftn(np.abs(rfftn(tile, size)) ** 2, size)[lags]
-                pairs += irfftn(np.abs(rfftn(part, size)) ** 2, size)[lags].round()
-        values = int(pairs[far])
-        power = float(products[far])
-        return cls(products * (values / power if power else 0.0), pairs, values)
-
-    def at(self, lags: list[Lag]) -> tuple[Array, Array]:
-        """The correlations at these lags and, for independent values, their variances."""
-        index = tuple(np.array(lags).T + np.array(self.pairs.shape)[:, None] // 2)
-        pairs = np.maximum(self.pairs[index], 1e-6)  # without pairs anything goes
-        return self.products[index] / pairs, 1 / pairs
-
-    def along(self, axis: int, start: int) -> _Autocorrelation:
-        """The mean over the lags of ``start`` or more along an axis: what lines along it have in common."""
-        far = slice(self.pairs.shape[axis] // 2 + start, None)
-        products, pairs = (np.moveaxis(a, axis, 0)[far].sum(0) for a in (self.products, self.pairs))
-        return replace(self, products=products, pairs=pairs)
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """Correlations at the tested lags if the noise is correlated within a box."""
-
-    box: Lag
-    noise: float
-    noise_error: float
-    correlation: Array
-    error: Array
-    bound: Array
-    joint: Array
-    unexplained: float  # how far the box fails to explain the rest; 1 or less is good
-
-    @property
-    def positive(self) -> bool:
-        """Whether any positive correlation counts."""
-        return bool((self.correlation > self.bound)[self.joint].any())
-
-
-@dataclass(frozen=True)
-class _Model:
-    """An autocorrelation, whitened for all that is not noise; a column of ``design`` per lag."""
-
-    window: list[Lag]
-    design: Array
-    data: Array
-
-    @classmethod
-    def of(cls, window: list[Lag], c: Array, covariance: Array) -> _Model:
-        lower = cholesky(covariance, lower=True)
-        whitened = solve_triangular(lower, np.column_stack([np.eye(len(window)), c]), lower=True)
-        return cls(window, whitened[:, :-1], whitened[:, -1])
-
-    def fit(self, box: Lag, lags: list[Lag], threshold: float) -> _Fit:
-        """Estimate the noise and the lags in the box together, and each other lag as if added alone."""
-        joint = np.array([_inside(lag, box) for lag in lags], dtype=bool)
-        columns = self.design[:, [self.window.index(lag) for lag in lags]]
-        q, r = np.linalg.qr(np.column_stack([self.design[:, 0], columns[:, joint]]))
-        inverse = np.linalg.inv(r)
-        together, together_error = inverse @ (q.T @ self.data), np.linalg.norm(inverse, axis=1)
-
-        def alone(added: Array) -> tuple[Array, Array]:
-            new = added - q @ (q.T @ added)
-            power = (new**2).sum(0)
-            return new.T @ self.data / power, power**-0.5
-
-        correlation, error = np.empty(len(lags)), np.empty(len(lags))
-        correlation[joint], error[joint] = together[1:], together_error[1:]
-        correlation[~joint], error[~joint] = alone(columns[:, ~joint])
-        noise = max(float(together[0]), LEAST_ROUGH)
-        bound = np.maximum(threshold * error / noise, LIMIT)
-        excess = float((np.abs(correlation) / noise / bound).max(initial=0.0, where=~joint))
-
-        # All nearest neighbours as one: few pairs tell more about a mean than about each.
-        nearest = np.array([_distance(lag) == 1 for lag in lags], dtype=bool)
-        if not joint[nearest].all():
-            mean, its_error = alone(columns[:, nearest].sum(1, keepdims=True))
-            excess = max(excess, abs(float(mean[0])) / max(threshold * float(its_error[0]), LIMIT * noise))
-        least = (float(together[0]), float(together_error[0]))
-        return _Fit(box, *least, correlation / noise, error / noise, bound, joint, excess)
-
-
-def _smooth_covariance(window: list[Lag], kernel: Array) -> Array:
-    """Of the autocorrelations of structure: strong bumps of unknown width, and anything in the pass band."""
-    h, kernel = np.array(window), kernel / (kernel.flat[0] or 1.0)
-    differences, sums = (
-        kernel[tuple(np.moveaxis((h[:, None] + s * h[None]) % kernel.shape, -1, 0))] for s in (-1, 1)
-    )
-    covariance = OTHER_SHAPES**2 * (differences + sums) / 2
-    band = np.abs(np.fft.fftn(kernel))
-    frequencies = np.meshgrid(*map(np.fft.fftfreq, kernel.shape), indexing="ij", sparse=True)
-    squares = np.array([np.average(np.broadcast_to(f**2, band.shape), weights=band) for f in frequencies])
-    for width in BUMPS:
-        bump = np.exp(-2 * np.pi**2 * width**2 * (h**2 @ squares))
-        covariance += np.outer(bump, bump)
-    return covariance
-
-
-def _line_covariance(window: list[Lag], axis: int) -> Array:
-    """Of the autocorrelations of lines along an axis: one number, whatever the distance along them."""
-    across = np.delete(np.array(window), axis, axis=1)
-    same, opposite = ((across[:, None] == s * across[None]).all(-1) for s in (1, -1))
-    return (same | opposite).astype(np.float64)
 
 
 def _standardised(images: Array, rounding: float) -> tuple[Array, Array, Array]:
@@ -564,38 +446,6 @@ def _checked(residual: Any) -> tuple[Array, float]:
     array[~np.isfinite(array)] = np.nan
     precision = np.finfo(given.dtype if given.dtype.kind == "f" else np.float64).eps
     return array, 64 * float(precision) * float(np.nanmax(np.abs(array)))
-
-
-def _tiles(image: Array) -> Iterator[Array]:
-    """Halve an image until the parts fit a Fourier transform; the pairs across a cut are few."""
-    if image.size <= TILE:
-        yield image
-        return
-    axis = int(np.argmax(image.shape))
-    for half in np.array_split(image, 2, axis):
-        yield from _tiles(half)
-
-
-def _half_box(extent: Lag) -> list[Lag]:
-    """Lag 0 and one of each ± pair within the extent, the nearest first."""
-    lags = itertools.product(*(range(-e, e + 1) for e in extent))
-    return sorted((lag for lag in lags if lag >= (0,) * len(extent)), key=lambda lag: (_distance(lag), lag))
-
-
-def _inside(lag: Lag, box: Lag) -> bool:
-    return all(abs(h) <= b for h, b in zip(lag, box, strict=True))
-
-
-def _longer(box: Lag, axis: int, by: int = 1) -> Lag:
-    return (*box[:axis], box[axis] + by, *box[axis + 1 :])
-
-
-def _size(box: Lag) -> int:
-    return math.prod(2 * b + 1 for b in box)
-
-
-def _distance(lag: Lag) -> int:
-    return sum(h * h for h in lag)
 
 
 def _values(n: int) -> str:
