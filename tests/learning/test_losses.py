@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
+from skimage import data
 
 from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
 from selfinv.learning.unet import UNet, UNetSettings
@@ -90,6 +92,31 @@ def test_photon_counts_and_unbroken_noise_take_the_mean_clipped_noise_and_outlie
     assert choose_loss(torch.from_numpy(salted)).kind == "l1"
     salted[0, 0, 5:9, 5:9] = np.nan
     assert choose_loss(torch.from_numpy(salted)).kind == "l1"
+
+
+@pytest.mark.parametrize("shape", [(96, 96), (24, 48, 48)])
+@pytest.mark.parametrize(("photons", "read"), [(1, 0.1), (3, 0.05), (10, 0.02)])
+def test_single_photons_in_the_dark_beside_read_noise_are_no_outliers(shape, photons, read):
+    rng = np.random.default_rng(0)
+    spots = np.zeros(shape)
+    spots[tuple(rng.integers(0, n, 60) for n in shape)] = 1.0
+    light = ndimage.gaussian_filter(spots, 2.0)
+    light /= light.max()  # dark but for some spots of so many photons
+    y = rng.poisson(photons * light) / photons + read * rng.normal(size=shape)
+    assert choose_loss(torch.from_numpy(y)[None, None]).kind == "l2"
+    hot = np.where(rng.random(shape) < 0.003, 3.0, light + read * rng.normal(size=shape))
+    assert choose_loss(torch.from_numpy(hot)[None, None]).kind == "l1"
+
+
+@pytest.mark.parametrize("name", ["text", "brick", "page"])
+def test_outliers_are_seen_among_sharp_edges(name):
+    rng = np.random.default_rng(0)
+    scene = getattr(data, name)()[:160, :160] / 255.0
+    y = scene + 0.02 * rng.normal(size=scene.shape)
+    assert choose_loss(torch.from_numpy(y)[None, None]).kind == "l2"
+    chance = rng.random(scene.shape)
+    y = np.where(chance < 0.005, 0.0, np.where(chance > 0.995, 1.0, y))
+    assert choose_loss(torch.from_numpy(y)[None, None]).kind == "l1"
 
 
 def test_weight_penalty_counts_convolutions_only():

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.stats import norm
 from torch import Tensor, nn
 
 from selfinv.noise import noise_level
 from selfinv.types import Array, InputError
+
+BEYOND_NOISE = 4.0  # deviations, of an outlier
+FEWEST = 200  # values of which a deviation is taken
 
 
 @dataclass(frozen=True)
@@ -125,17 +130,41 @@ def _counted(sample: Array, levels: Array) -> bool:
 
 
 def _outliers(sample: Array) -> float:
-    """The fraction of values that leave the range of their 24 to 26 neighbours by more than its width.
+    """The fraction of values that leave the range of their 24 to 26 neighbours by more than its width, and
+    are further from their mean than noise is anywhere.
 
-    Of Gaussian noise that is less than one in 10 000; blurred structure never does it.
+    Of Gaussian noise that is less than one in 10 000; blurred structure never does it. In the dark a single
+    photon does, beside read noise; but where there is more light, photon noise is as large as it.
     """
     finite = np.isfinite(sample)
     filled = np.where(finite, sample, np.median(sample[finite]))
     space = sample.ndim - 2
     side = {1: 25, 2: 5}.get(space, 3)
-    neighbours = np.ones((1, 1, *(side,) * space), dtype=bool)
+    around = (1, 1, *(side,) * space)
+    neighbours = np.ones(around, dtype=bool)
     neighbours[(0, 0, *(side // 2,) * space)] = False
     high = ndimage.maximum_filter(filled, footprint=neighbours)
     low = ndimage.minimum_filter(filled, footprint=neighbours)
     width = high - low
-    return float(np.mean((filled > high + width)[finite] | (filled < low - width)[finite]))
+    mean = (ndimage.uniform_filter(filled, around) * neighbours.size - filled) / (neighbours.size - 1)
+    beyond = (filled > high + width) | (filled < low - width)
+    wild = beyond & (np.abs(filled - mean) > BEYOND_NOISE * _largest_noise(filled, mean))
+    return float(np.mean(wild[finite]))
+
+
+def _largest_noise(image: Array, mean: Array) -> float:
+    """The deviation of the noise of all values, of those in the brighter half, quarter, ...: the largest.
+
+    ``mean`` is that of the others around each. Told from the smallest second difference along any axis, in
+    which edges are not seen.
+    """
+    axes = range(2, image.ndim)
+    rough = np.min([np.abs(ndimage.correlate1d(image, (0.5, -1.0, 0.5), axis)) for axis in axes], axis=0)
+    ordered = rough.ravel()[np.argsort(-mean, axis=None)]
+    # The median of the smallest of so many independent ones, of noise with the deviation 1.
+    median = math.sqrt(1.5) * float(norm.isf(0.5 ** (1 + 1 / len(axes))))
+    count, largest = len(ordered), 0.0
+    while count:
+        largest = max(largest, float(np.median(ordered[:count])) / median)
+        count = count // 2 if count >= 2 * FEWEST else 0
+    return largest
