@@ -132,6 +132,32 @@ def test_a_dark_background_without_noise_does_not_make_photon_noise_disappear():
     assert float(found.variance(torch.tensor(0.5))) == pytest.approx(0.5 / 500, rel=0.3)
 
 
+def test_few_photons_beside_read_noise_on_a_cameras_offset_leave_nothing_to_ask():
+    generator = np.random.default_rng(0)
+    light = np.zeros((256, 256))
+    light[:, 100:] = np.linspace(0.0, 1.0, 156)
+    y = 0.1 + generator.poisson(10 * light) / 10 + 0.02 * generator.standard_normal(light.shape)
+    tensors = [torch.from_numpy(z)[None, None].float() for z in (y, 0.1 + light)]
+    missing = torch.zeros(1, 1, 256, 256, dtype=torch.bool)
+    found = OwnValues.of(*tensors, missing)
+    for level in (0.2, 0.5, 1.0):
+        assert float(found.variance(torch.tensor(0.1 + level))) == pytest.approx(level / 10, rel=0.2)
+    assert float(found.variance(torch.tensor(0.1))) == pytest.approx(0.02**2, rel=0.5)
+    assert float(found.weights(*tensors, missing).mean()) < 0.02  # the predictions are perfect
+
+
+def test_few_photons_are_not_made_detail_of_behind_a_blur():
+    truth = data.coins()[64:192, 64:192] / 255.0
+    psf = gaussian_psf(2.0, (13, 13))
+    light = fftconvolve(np.pad(truth, 6, mode="reflect"), psf, mode="valid")
+    generator = np.random.default_rng(0)
+    counts = 0.1 + generator.poisson(10 * light) / 10 + 0.02 * generator.standard_normal(light.shape)
+    result = selfinv.restore(counts, psf, method="ssi-network", max_steps=60)
+    without = replace(result.model, own_values=None).apply(counts)
+    errors = [np.sqrt(np.mean((image - 0.1 - truth) ** 2)) for image in (result.image, without)]
+    assert errors[0] < 1.01 * errors[1]
+
+
 def test_noise_that_the_network_has_learned_is_told_from_values_it_was_not_trained_on():
     y, blind, missing = scene()
     untrained = torch.rand(y.shape, generator=torch.Generator().manual_seed(1)) < 0.05
@@ -153,7 +179,7 @@ def test_behind_an_operator_it_is_the_best_linear_estimate(kind):
     y = forward(x) + 0.1 * torch.randn(1, 1, *operator.out_shape, generator=generator).double()
     missing = torch.zeros_like(y, dtype=torch.bool)
     missing[..., :2, :2] = True
-    own = OwnValues(offset=0.01, slope=0.0, excess=0.02, share=0.0, power=forward.power(1))
+    own = OwnValues(offset=0.01, slope=0.0, excess=2.0, share=0.0, power=forward.power(1))
     updated = own.update(x, y.masked_fill(missing, 7.0), torch.zeros_like(y), missing, forward)
 
     n, seen = math.prod(operator.in_shape), ~missing.flatten()
@@ -207,7 +233,7 @@ def test_a_frame_without_any_value_is_left_as_the_network_has_it():
     x, y = torch.rand(2, 1, 36, 36, generator=generator), torch.rand(2, 1, 32, 32, generator=generator)
     missing = torch.zeros(2, 1, 32, 32, dtype=torch.bool)
     missing[1] = True
-    own = OwnValues(offset=0.01, slope=0.0, excess=0.02, share=0.0, power=forward.power(1))
+    own = OwnValues(offset=0.01, slope=0.0, excess=2.0, share=0.0, power=forward.power(1))
     updated = own.update(x, y, torch.zeros_like(y), missing, forward)
     assert torch.equal(updated[1], x[1])
     assert torch.isfinite(updated).all()

@@ -22,6 +22,7 @@ from selfinv.operators import Convolution, Identity, LinearOperator, Mask
 from selfinv.operators.boundary import reflect
 
 LEAST_WEIGHT = 0.01  # on the mean: where values say less, asking them is not worth the time
+CONVINCING = 2.0  # standard errors; hidden values do not show the noise that an operator suppresses
 
 
 @torch.no_grad()
@@ -105,8 +106,8 @@ def answer_to_own(
     """The answer to what the network was trained on, and how its values were asked, if they were.
 
     Not behind operators that do more than add up light from a neighbourhood: places of the object then have
-    no error that local means could tell. Nor where some values are wild, or, behind an operator, hidden ones
-    are then predicted worse. ``asked``: whether they may be at all.
+    no error that local means could tell. Nor where some values are wild; behind an operator only
+    if hidden ones are then predicted better. ``asked``: whether they may be at all.
     """
     given = (model, data.y, data.missing, data.pads, data.symmetries, data.entrance)
     forward = None if is_sharp(data.operator) else data.forward_model
@@ -139,9 +140,10 @@ def _find_own_values(
     x = invert(model, data.y, hidden, data.pads, data.symmetries[:1], data.entrance, most=1)
     updated = found.update(x, data.y, blind, hidden, forward)
     before, after = (loss.each((forward(z) - data.y)[data.validated]) for z in (x, updated))
-    worse = after - before
-    error = float(worse.std(correction=0)) / math.sqrt(worse.numel())
-    return found if float(worse.mean()) <= error else None
+    better = before - after
+    error = float(better.std(correction=0)) / math.sqrt(better.numel())
+    # Both are 0 where no two values see the same, as of coarser pixels: nothing is suppressed there.
+    return found if float(better.mean()) >= CONVINCING * error else None
 
 
 def is_sharp(operator: object) -> bool:

@@ -56,15 +56,18 @@ class OwnValues:
     Parameters
     ----------
     offset, slope
-        The noise's variance at 0, and its growth with the intensity.
+        The noise's variance is a line over the intensity: at 0 (where there may be no light, and no noise
+        either, so that it can be negative), and its growth.
     excess
-        The mean squared error of blind predictions.
+        The mean squared error of blind predictions, in parts of the noise's variance.
     share
         How much of a local mean's difference from that is no chance.
     power
         Of each channel, the mean square of what is measured of a white object of variance 1.
     low, high
         Where noise is cut off, if it is: within three deviations of that nothing can be told.
+    least
+        The noise's variance where the line is below it.
     """
 
     offset: float
@@ -74,6 +77,7 @@ class OwnValues:
     power: tuple[float, ...] = (1.0,)
     low: float | None = None
     high: float | None = None
+    least: float = 1e-12
 
     @classmethod
     @torch.no_grad()
@@ -103,19 +107,20 @@ class OwnValues:
             even &= _local_mean((y == limit).to(y.dtype), missing) < 0.5  # no noise where all is at its end
         if float(even.sum()) < ENOUGH_EVEN * float(seen.sum()):
             return cls(float(local[seen].mean()), 0.0, 0.0, 0.0, low=limits[0], high=limits[1])
-        offset, slope = _noise_line(
+        offset, slope, least = _noise_line(
             level[even].double().cpu().numpy(), local[even].double().cpu().numpy(), limits
         )
         if untrained is not None:
             learned = _share_of_noise_learned((y - blind).square(), seen, untrained)
-            offset, slope = learned * offset, learned * slope
-        offset = max(offset, LEAST_NOISE * (offset + slope * float(level[seen].mean())))
-        found = cls(offset, slope, 0.0, 0.0, low=limits[0], high=limits[1])
+            offset, slope, least = learned * offset, learned * slope, learned * least
+        least = max(1e-12, least, LEAST_NOISE * (offset + slope * float(level[seen].mean())))
+        found = cls(offset, slope, 0.0, 0.0, low=limits[0], high=limits[1], least=least)
         told = seen & ~found._cut(level)
         if not told.any():
             return found
-        beyond = (local - found.variance(level))[told].double()
-        squares = _local_mean((y - blind).square().square(), missing) - local.square()
+        noise = found.variance(level)
+        beyond = (local / noise - 1.0)[told].double()
+        squares = (_local_mean((y - blind).square().square(), missing) - local.square()) / noise.square()
         chance = float(squares[told].double().mean()) / TOGETHER
         spread = max(0.0, float(beyond.var(correction=0)) - chance)
         share = spread / max(spread + chance, 1e-30)
@@ -123,7 +128,7 @@ class OwnValues:
 
     def variance(self, level: Tensor) -> Tensor:
         """The noise's variance where the image has these intensities."""
-        return (self.offset + self.slope * level).clamp_min(1e-12)
+        return (self.offset + self.slope * level).clamp_min(self.least)
 
     def _cut(self, level: Tensor) -> Tensor:
         """Where the noise about these intensities is cut off."""
@@ -144,8 +149,8 @@ class OwnValues:
         r""":math:`v`, 0 where a value is missing, and :math:`\sigma^2`."""
         level = _local_mean(blind, missing)
         noise = self.variance(level)
-        beyond = _local_mean((y - blind).square(), missing) - noise
-        error = self.excess + self.share * (beyond - self.excess)
+        beyond = _local_mean((y - blind).square(), missing) / noise - 1.0
+        error = noise * (self.excess + self.share * (beyond - self.excess))
         return error.clamp_min(0.0).masked_fill(missing | self._cut(level), 0.0), noise
 
     @torch.no_grad()
@@ -218,10 +223,12 @@ def _evenness(residual: Tensor, missing: Tensor) -> Tensor:
 
 def _noise_line(
     level: Floats, local: Floats, limits: tuple[float | None, float | None]
-) -> tuple[float, float]:
-    """Offset and slope, neither negative, of the noise's variance over the intensity.
+) -> tuple[float, float, float]:
+    """The noise's variance over the intensity: offset and slope of a line, and the least that was found.
 
-    In each bin of intensities the lowest local means, relative to the line so far, say where the line lies.
+    It does not fall with the intensity, and is not negative at any that there is; below, where a camera's
+    offset may be, it can be. In each bin of intensities the lowest local means, relative to the line so far,
+    say where the line lies.
     """
     low = -math.inf if limits[0] is None else limits[0]
     high = math.inf if limits[1] is None else limits[1]
@@ -230,7 +237,7 @@ def _noise_line(
     members = np.clip(np.searchsorted(edges, level, side="right") - 1, 0, count - 1)
     chosen = [places for i in range(count) if (places := members == i).any()]
     plain = 1.0 + NORMAL_QUANTILE * math.sqrt(2.0 / TOGETHER)  # the quantile of a mean of so many squares
-    lowest = min(0.0, float(level.min()))  # a line is not to be negative anywhere
+    lowest = float(level.min())
     above = level - lowest
     height, slope = float(local.mean()), 0.0
     for _ in range(ROUNDS):
@@ -244,7 +251,7 @@ def _noise_line(
         design = np.stack([np.ones(len(places)), [above[p].mean() for p in places]], axis=1)
         weight = 1.0 / np.maximum(floors + LEAST_FLOOR * floors.mean(), 1e-12)
         (height, slope), _ = nnls(design * weight[:, None], floors * weight)
-    return float(height - slope * lowest), float(slope)
+    return float(height - slope * lowest), float(slope), float(floors.min())
 
 
 def _share_of_noise_learned(squares: Tensor, seen: Tensor, untrained: Tensor) -> float:
