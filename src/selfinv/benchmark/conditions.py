@@ -105,6 +105,11 @@ def _b() -> list[Condition]:
     noisy |= {f"salt and pepper {p} %": replace(PAPER_NOISE, salt_pepper=p / 100) for p in (0, 5)}
     noisy["not clipped"] = replace(PAPER_NOISE, clip=False)
     noisy |= {f"{peak} photons": replace(NO_NOISE, photons=float(peak)) for peak in (1, 10, 100, 1000)}
+    read = {1: 0.1, 3: 0.05, 10: 0.02}
+    noisy |= {
+        f"{peak} photons, read noise": replace(NO_NOISE, photons=float(peak), sigma=sigma)
+        for peak, sigma in read.items()
+    }
     optics = [
         replace(paper, name=f"psf {p}", psf=p) for p in ("in-focus", "defocused", "motion", "asymmetric")
     ]
