@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from selfinv.noise import noise_level
 from selfinv.types import Array, InputError
 
+OUTLIERS = 5e-4  # of the values: fewer are left to least squares
 BEYOND_NOISE = 4.0  # deviations, of an outlier
 FEWEST = 200  # values of which a deviation is taken
 
@@ -99,7 +100,7 @@ def choose_loss(y: Tensor) -> MaskedLoss:
         return MaskedLoss("l1")
     if _counted(sample, levels):
         return MaskedLoss("l2")
-    return MaskedLoss("l1" if any(cut_off(y)) or _outliers(sample) > 5e-4 else "l2")
+    return MaskedLoss("l1" if any(cut_off(y)) or _has_outliers(sample) else "l2")
 
 
 def cut_off(y: Tensor) -> tuple[bool, bool]:
@@ -129,11 +130,11 @@ def _counted(sample: Array, levels: Array) -> bool:
     return levels.size > 1 and noise_level(sample) < 4 * float(np.median(np.diff(levels)))
 
 
-def _outliers(sample: Array) -> float:
-    """The fraction of values that leave the range of their 24 to 26 neighbours by more than its width, and
-    are further from their mean than noise is anywhere.
+def _has_outliers(sample: Array) -> bool:
+    """Whether some values leave the range of their 24 to 26 neighbours by more than its width, and are
+    further from their mean than noise is anywhere.
 
-    Of Gaussian noise that is less than one in 10 000; blurred structure never does it. In the dark a single
+    Of Gaussian noise those are less than one in 10 000; blurred structure never does it. In the dark a single
     photon does, beside read noise; but where there is more light, photon noise is as large as it.
     """
     finite = np.isfinite(sample)
@@ -146,10 +147,12 @@ def _outliers(sample: Array) -> float:
     high = ndimage.maximum_filter(filled, footprint=neighbours)
     low = ndimage.minimum_filter(filled, footprint=neighbours)
     width = high - low
+    beyond = ((filled > high + width) | (filled < low - width)) & finite
+    if beyond.sum() <= OUTLIERS * finite.sum():
+        return False
     mean = (ndimage.uniform_filter(filled, around) * neighbours.size - filled) / (neighbours.size - 1)
-    beyond = (filled > high + width) | (filled < low - width)
     wild = beyond & (np.abs(filled - mean) > BEYOND_NOISE * _largest_noise(filled, mean))
-    return float(np.mean(wild[finite]))
+    return bool(wild.sum() > OUTLIERS * finite.sum())
 
 
 def _largest_noise(image: Array, mean: Array) -> float:
