@@ -5,9 +5,11 @@ import pytest
 import torch
 from scipy import ndimage
 
+import selfinv
 from selfinv.learning.inverter import Entrance
 from selfinv.learning.masks import neighbour_fill
 from selfinv.learning.outliers import OutlierTest
+from selfinv.learning.presets import ssi
 from selfinv.learning.random import generator_for
 from selfinv.operators import Convolution, Identity
 from selfinv.psf import gaussian
@@ -113,3 +115,30 @@ def test_lines_and_volumes():
         taken = found(OutlierTest.of(Convolution(torch.from_numpy(psf), shape), y, none), y, none)
         assert bool(taken[middle])
         assert int(taken.sum()) <= 2
+
+
+@pytest.mark.parametrize("photons", [2, 10])
+def test_hot_pixels_among_photon_counts_are_missing(photons):
+    rng = np.random.default_rng(1)
+    scene = (ndimage.gaussian_filter(rng.standard_normal(SHAPE), 4.0) > 0).astype(float)
+    counts = rng.poisson(photons * A(torch.from_numpy(0.1 + 0.9 * scene)).numpy()).astype(float)
+    hot = rng.random(SHAPE) < 0.004
+    y, hot = torch.from_numpy(np.where(hot, 8.0 * photons, counts))[None, None], torch.from_numpy(hot)
+    solver = ssi(SHAPE, 1, steps=80)
+    state = solver.init(y, A)
+    assert state.loss_function.kind == "l2"
+    assert bool(state.data.missing[0, 0][hot].all())
+    assert float(state.data.missing.double().mean()) < 1.2 * float(hot.double().mean())
+    assert not (state.data.validation & state.data.missing).any()
+    clean = solver.init(torch.from_numpy(counts)[None, None], A)
+    assert not clean.data.missing.any()
+
+
+def test_the_light_of_photon_counts_is_kept_beside_hot_pixels():
+    rng = np.random.default_rng(1)
+    scene = (ndimage.gaussian_filter(rng.standard_normal(SHAPE), 4.0) > 0).astype(float)
+    counts = rng.poisson(10 * A(torch.from_numpy(0.1 + 0.9 * scene)).numpy()).astype(float)
+    hot = np.where(rng.random(SHAPE) < 0.005, 80.0, counts)
+    assert hot.sum() > 1.05 * counts.sum()
+    result = selfinv.restore(hot, PSF.numpy(), method="ssi-network", boundary="zero", max_steps=80)
+    assert result.predicted.sum() == pytest.approx(counts.sum(), rel=0.03)

@@ -36,7 +36,7 @@ def test_missing_and_always_shown_values_are_never_set_apart_nor_hidden(name):
     if operator.measured is not None:
         y = y.masked_fill(~operator.measured, torch.nan)
     hiding = Hiding()
-    data = prepare(y, operator, hiding, 2, augment=True, filters=True, wild=False, seed=0)
+    data = prepare(y, operator, hiding, 2, augment=True, filters=True, wild=False, robust=True, seed=0)
     assert data.validation.any()
     assert not (data.validation & data.missing).any()
     assert torch.equal(data.missing, ~torch.isfinite(y))
@@ -54,7 +54,17 @@ def test_the_units_of_a_measurement_do_not_matter(name, scale):
     operator = OPERATORS[name]()
     x = object_like(operator)
     plain, scaled = (
-        prepare(operator(k * x), operator, Hiding(), 2, augment=True, filters=False, wild=False, seed=0)
+        prepare(
+            operator(k * x),
+            operator,
+            Hiding(),
+            2,
+            augment=True,
+            filters=False,
+            wild=False,
+            robust=True,
+            seed=0,
+        )
         for k in (1.0, scale)
     )
     torch.testing.assert_close(plain.y, scaled.y, rtol=1e-3, atol=1e-3)
@@ -77,7 +87,9 @@ def test_the_units_of_a_measurement_do_not_matter(name, scale):
 )
 def test_the_units_of_a_functions_object_are_found(function):
     x = 10.0 + 200.0 * object_like(Identity((N, N)))
-    data = prepare(function(x), function, Hiding(), 2, augment=True, filters=False, wild=False, seed=0)
+    data = prepare(
+        function(x), function, Hiding(), 2, augment=True, filters=False, wild=False, robust=True, seed=0
+    )
     inside = data.object_normalisation.apply(x)
     assert float(inside.min()) > -0.3
     assert 0.5 < float(inside.max()) < 1.5
@@ -90,7 +102,7 @@ def test_the_units_of_a_functions_object_are_found(function):
 )
 def test_units_are_kept_where_the_function_nearly_does_or_does_not_tell(function):
     y = function(100.0 * object_like(Identity((N, N))))
-    data = prepare(y, function, Hiding(), 2, augment=True, filters=False, wild=False, seed=0)
+    data = prepare(y, function, Hiding(), 2, augment=True, filters=False, wild=False, robust=True, seed=0)
     assert data.object_normalisation == data.normalisation
 
 

@@ -100,7 +100,7 @@ def choose_loss(y: Tensor) -> MaskedLoss:
         return MaskedLoss("l1")
     if _counted(sample, levels):
         return MaskedLoss("l2")
-    return MaskedLoss("l1" if any(cut_off(y)) or _has_outliers(sample) else "l2")
+    return MaskedLoss("l1" if any(cut_off(y)) or has_outliers(y) else "l2")
 
 
 def cut_off(y: Tensor) -> tuple[bool, bool]:
@@ -118,25 +118,15 @@ def cut_off(y: Tensor) -> tuple[bool, bool]:
     return low, high
 
 
-def _sample(y: Tensor) -> Array:
-    """The middle of the first image, NaN where missing."""
-    side = {1: 500_000, 2: 512}.get(y.ndim - 2, 48)  # half of it: enough to judge by, quick to look through
-    centre = [slice(max(0, n // 2 - side), n // 2 + side) for n in y.shape[2:]]
-    sample = y[(slice(0, 1), slice(None), *centre)].detach().cpu().numpy().astype(np.float64)
-    return np.where(np.isfinite(sample), sample, np.nan)
-
-
-def _counted(sample: Array, levels: Array) -> bool:
-    return levels.size > 1 and noise_level(sample) < 4 * float(np.median(np.diff(levels)))
-
-
-def _has_outliers(sample: Array) -> bool:
+def has_outliers(y: Tensor) -> bool:
     """Whether some values leave the range of their 24 to 26 neighbours by more than its width, and are
     further from their mean than noise is anywhere.
 
     Of Gaussian noise those are less than one in 10 000; blurred structure never does it. In the dark a single
-    photon does, beside read noise; but where there is more light, photon noise is as large as it.
+    photon does, beside read noise; but where there is more light, photon noise is as large as it. ``y`` as
+    `choose_loss` takes it.
     """
+    sample = _sample(y)
     finite = np.isfinite(sample)
     filled = np.where(finite, sample, np.median(sample[finite]))
     space = sample.ndim - 2
@@ -153,6 +143,18 @@ def _has_outliers(sample: Array) -> bool:
     mean = (ndimage.uniform_filter(filled, around) * neighbours.size - filled) / (neighbours.size - 1)
     wild = beyond & (np.abs(filled - mean) > BEYOND_NOISE * _largest_noise(filled, mean))
     return bool(wild.sum() > OUTLIERS * finite.sum())
+
+
+def _sample(y: Tensor) -> Array:
+    """The middle of the first image, NaN where missing."""
+    side = {1: 500_000, 2: 512}.get(y.ndim - 2, 48)  # half of it: enough to judge by, quick to look through
+    centre = [slice(max(0, n // 2 - side), n // 2 + side) for n in y.shape[2:]]
+    sample = y[(slice(0, 1), slice(None), *centre)].detach().cpu().numpy().astype(np.float64)
+    return np.where(np.isfinite(sample), sample, np.nan)
+
+
+def _counted(sample: Array, levels: Array) -> bool:
+    return levels.size > 1 and noise_level(sample) < 4 * float(np.median(np.diff(levels)))
 
 
 def _largest_noise(image: Array, mean: Array) -> float:

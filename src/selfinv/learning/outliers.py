@@ -10,8 +10,9 @@ it differ,
 
 with :math:`b` a wider mean, the highest :math:`|n - b|` among a value and those next to it, and
 :math:`\kappa` the largest ratio of the two for the PSF itself. A star's peak passes; behind a sharp PSF
-nearly everything does. A wild value is still predicted and scored: this is about what a network sees, not
-about what counts (there the likelihood has outliers).
+nearly everything does. A wild value is still predicted and scored where the loss, a likelihood,
+has outliers: there this is about what a network sees, not about what counts. Least squares have none; with
+them (photon counts with hot pixels) a wild value is one that is missing.
 """
 
 from __future__ import annotations
@@ -68,11 +69,16 @@ class OutlierTest:
         mean, wide = _around(shown)
         deviation = _largest_deviation((shown - mean)[~missing].abs(), wide[~missing])
         test = cls(sharpness, deviation)
-        taken = float((test.replaced(shown, missing) != shown).float().mean())
+        taken = float(test.wild(shown, missing).float().mean())
         return test if deviation and taken < MOST else None
 
     def replaced(self, filled: Tensor, hidden: Tensor) -> Tensor:
-        """The measurement with wild values replaced by the mean of those around them.
+        """The measurement with wild values replaced by the mean of those around them; as `wild`."""
+        mean, wild = self._judged(filled)
+        return torch.where(wild & ~hidden, mean, filled)
+
+    def wild(self, filled: Tensor, hidden: Tensor) -> Tensor:
+        """Which values are wild, but for ``hidden`` ones.
 
         Parameters
         ----------
@@ -80,10 +86,12 @@ class OutlierTest:
             ``batch channel *space``, with something made of the others in place of ``hidden`` values: then
             nothing of these gets in here.
         """
+        return self._judged(filled)[1] & ~hidden
+
+    def _judged(self, filled: Tensor) -> tuple[Tensor, Tensor]:
         mean, wide = _around(filled)
         limit = BEYOND_POINTS * self.sharpness * _light(mean, wide)
-        wild = (filled - mean).abs() > limit.clamp_min(BEYOND_NOISE * self.deviation)
-        return torch.where(wild & ~hidden, mean, filled)
+        return mean, (filled - mean).abs() > limit.clamp_min(BEYOND_NOISE * self.deviation)
 
 
 def _around(y: Tensor) -> tuple[Tensor, Tensor]:

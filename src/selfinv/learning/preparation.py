@@ -11,9 +11,11 @@ from selfinv.arrangement import always_shown_of, is_on_grid, together_of
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Entrance
+from selfinv.learning.masks import neighbour_fill
 from selfinv.learning.measurement import Measurement, draw_validation, object_pads, object_units
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.outliers import OutlierTest
+from selfinv.learning.random import generator_for
 from selfinv.learning.settings import Hiding
 from selfinv.learning.symmetry import operator_symmetries
 from selfinv.solvers.base import Forward, linear
@@ -28,6 +30,7 @@ def prepare(
     augment: bool,
     filters: bool,
     wild: bool,
+    robust: bool,
     seed: int,
 ) -> Measurement:
     """All that does not change in training.
@@ -42,6 +45,8 @@ def prepare(
         See `selfinv.learning.solver.SSI`.
     wild
         Values that no blur makes are to be filled in.
+    robust
+        Whether the loss has outliers, so that such values may count; else they are missing.
     """
     y = y.detach()
     missing = ~torch.isfinite(y)
@@ -57,10 +62,14 @@ def prepare(
         object_normalisation = object_units(operator, y, normalisation)
         pads = object_pads(operator, y.shape[2:])
         y = normalised(y, normalisation)
+        outliers = OutlierTest.of(operator, y, missing | validation) if wild else None
+        if outliers is not None and not robust:
+            missing = missing | outliers.wild(neighbour_fill(y, missing, generator_for(0)), missing)
+            validation = validation & ~missing
         entrance = Entrance(
             hiding.fill,
             filters=InverseFilters.of(operator) if filters else None,
-            outliers=OutlierTest.of(operator, y, missing | validation) if wild else None,
+            outliers=outliers,
         )
     else:
         hidden = draw_hidden(hiding, y, operator, 0, seed + 12)

@@ -27,7 +27,13 @@ from selfinv.learning.equivariance import Lesson, ScaleLessons, instrument
 from selfinv.learning.graphs import GraphedPasses, Recorder, can_be_replayed, launched
 from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
 from selfinv.learning.likelihood import NoiseLikelihood
-from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
+from selfinv.learning.losses import (
+    MaskedLoss,
+    choose_loss,
+    has_outliers,
+    kernel_roughness,
+    weight_penalty,
+)
 from selfinv.learning.masks import widths_needed
 from selfinv.learning.measurement import Measurement, Window, draw_window
 from selfinv.learning.optimiser import WeightAverage, optimiser_and_schedule
@@ -117,8 +123,8 @@ class SSI:
         Whether the network is also shown the measurement filtered by regularised inverses of the blur
         (`selfinv.learning.inverse_filters`).
     outliers
-        Where noise is cut off or has outliers: fill in what the blur cannot have made before the network sees
-        it (`selfinv.learning.outliers`).
+        Fill in what the blur cannot have made before the network sees it (`selfinv.learning.outliers`), where
+        noise is cut off or has outliers; of photon counts such values are left out.
     own_values
         Ask each value itself in the end what it adds, where that can be told
         (`selfinv.learning.own_values`).
@@ -173,7 +179,8 @@ class SSI:
             self.network.ndim,
             augment=self.augment,
             filters=self.filters,
-            wild=self.outliers and suited.kind == "l1",
+            wild=self.outliers and (suited.kind == "l1" or has_outliers(y)),
+            robust=suited.kind == "l1",
             seed=seed,
         )
         loss = self.loss or suited
