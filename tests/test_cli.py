@@ -260,6 +260,15 @@ def test_what_a_png_cannot_hold_is_clipped_and_counted(tmp_path, monkeypatch, in
     assert io.read(tmp_path / "b.png").data[0, :4].tolist() == [0, 65535, 0, 300]
 
 
+def test_a_png_that_keeps_a_few_levels_of_the_result_says_so(tmp_path, monkeypatch, in_process):
+    restored = np.linspace(0.0, 0.4, 1024, dtype=np.float32).reshape(32, 32)
+    result = selfinv.Result(restored, selfinv.Status.MAX_STEPS)
+    monkeypatch.setattr("selfinv.restoration.restore", lambda *arguments, **options: result)
+    (tmp_path / "a.png").write_bytes(png_encode(scene(32, 32).astype(np.uint16)))
+    done = succeeded(in_process("restore", tmp_path / "a.png", tmp_path / "b.png", "-q"))
+    assert "span 0 to 0.4, of which uint16 keeps less than 8 levels; write float32 TIFF" in done.err
+
+
 def test_a_colour_png_comes_back_in_colour(tmp_path, command, folder):
     arguments = (
         "rgb.png",

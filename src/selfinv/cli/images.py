@@ -133,6 +133,13 @@ def save_image(output: Path, restored: Array, source: Image, dtype: str | None, 
             f"warning: {outside} of {restored.size} values lay outside {dtype} and were clipped; "
             f"write float32 TIFF to keep them"
         )
+    if dtype and np.dtype(dtype).kind in "ui":
+        low, high = float(np.nanmin(restored)), float(np.nanmax(restored))
+        if high - low < FEWEST_LEVELS - 1:
+            say(
+                f"warning: the restored values span {low:.4g} to {high:.4g}, of which {dtype} keeps less "
+                f"than {FEWEST_LEVELS} levels; write float32 TIFF to keep them"
+            )
     try:
         io.write(output, image, dtype=dtype, clip=clip)
     except InputError as error:
