@@ -56,15 +56,19 @@ def open_image(
 
 def check_levels(data: Array, dtype: str, clip: bool) -> None:
     """Refuse a pixel type of which such an image would use but a few levels."""
-    if clip or not dtype.startswith(("int", "uint")):
-        return
-    low, high = float(np.nanmin(data)), float(np.nanmax(data))
-    if high - low < FEWEST_LEVELS - 1:
+    if not clip and (span := few_levels(data, dtype)):
         raise InputError(
-            f"the image's values span {low:.6g} to {high:.6g}, so {dtype} would leave it less than "
-            f"{FEWEST_LEVELS} levels; write float32 (--dtype float32), or pass --clip if that is what you "
-            f"want"
+            f"the image's values {span}, so {dtype} would leave it less than {FEWEST_LEVELS} levels; "
+            f"write float32 (--dtype float32), or pass --clip if that is what you want"
         )
+
+
+def few_levels(data: Array, dtype: str | None) -> str:
+    """What the values span, in words, if this type rounds them to a few levels; else empty."""
+    if dtype is None or not dtype.startswith(("int", "uint")):
+        return ""
+    low, high = float(np.nanmin(data)), float(np.nanmax(data))
+    return f"span {low:.6g} to {high:.6g}" if high - low < FEWEST_LEVELS - 1 else ""
 
 
 def check_range(data: Array, dtype: str | None, clip: bool) -> None:
@@ -133,13 +137,11 @@ def save_image(output: Path, restored: Array, source: Image, dtype: str | None, 
             f"warning: {outside} of {restored.size} values lay outside {dtype} and were clipped; "
             f"write float32 TIFF to keep them"
         )
-    if dtype and np.dtype(dtype).kind in "ui":
-        low, high = float(np.nanmin(restored)), float(np.nanmax(restored))
-        if high - low < FEWEST_LEVELS - 1:
-            say(
-                f"warning: the restored values span {low:.4g} to {high:.4g}, of which {dtype} keeps less "
-                f"than {FEWEST_LEVELS} levels; write float32 TIFF to keep them"
-            )
+    if span := few_levels(restored, dtype):
+        say(
+            f"warning: the restored values {span}, of which {dtype} keeps less than {FEWEST_LEVELS} levels; "
+            f"write float32 TIFF to keep them"
+        )
     try:
         io.write(output, image, dtype=dtype, clip=clip)
     except InputError as error:

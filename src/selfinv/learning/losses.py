@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -168,8 +169,15 @@ def _largest_noise(image: Array, mean: Array) -> float:
     ordered = rough.ravel()[np.argsort(-mean, axis=None)]
     # The median of the smallest of so many independent ones, of noise with the deviation 1.
     median = math.sqrt(1.5) * float(norm.isf(0.5 ** (1 + 1 / len(axes))))
-    count, largest = len(ordered), 0.0
+    return max((float(np.median(ordered[:count])) / median for count in halvings(len(ordered))), default=0.0)
+
+
+def halvings(count: int) -> Iterator[int]:
+    """How many all values are, the brighter half, a quarter, ...: as long as there are `FEWEST`.
+
+    Most noise grows with the light, and where it is cut off at zero, the dark has less than there is: in one
+    of these parts it is largest.
+    """
     while count:
-        largest = max(largest, float(np.median(ordered[:count])) / median)
+        yield count
         count = count // 2 if count >= 2 * FEWEST else 0
-    return largest

@@ -25,14 +25,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfinv.learning.inverse_filters import point_spread
+from selfinv.learning.losses import BEYOND_NOISE, halvings
 from selfinv.learning.masks import neighbour_fill, smooth, smoothing_radius, smoothing_taps
 from selfinv.learning.random import generator_for
 from selfinv.solvers.base import Forward
 
 NEAR, WIDE = 1.2, 2.5  # samples, the deviations of the Gaussian means
-BEYOND_NOISE = 4.0  # typical deviations
 BEYOND_POINTS = 1.5  # times what a point source shows
-FEWEST = 200  # values of which a typical deviation is taken
 MOST = 0.05  # of the values: more are not outliers
 REACH = smoothing_radius(WIDE) + 1
 
@@ -113,16 +112,9 @@ def _light(mean: Tensor, wide: Tensor) -> Tensor:
 
 
 def _largest_deviation(difference: Tensor, level: Tensor) -> float:
-    """The typical difference among all values, the brighter half, quarter, ...: the largest of these.
-
-    Most noise grows with the light, and where it is cut off at zero, the dark has less than there is.
-    """
+    """The typical difference among all values, the brighter half, quarter, ...: the largest of these."""
     ordered = difference[level.argsort(descending=True)]
-    count, largest = len(ordered), 0.0
-    while count:
-        largest = max(largest, 1.4826 * float(ordered[:count].median()))
-        count = count // 2 if count >= 2 * FEWEST else 0
-    return largest
+    return max((1.4826 * float(ordered[:count].median()) for count in halvings(len(ordered))), default=0.0)
 
 
 def _inside(y: Tensor, sigma: float) -> Tensor:
