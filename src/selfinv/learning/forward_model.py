@@ -10,10 +10,12 @@ from torch import Tensor
 
 from selfinv.arrangement import for_network, for_operator
 from selfinv.learning.normalisation import Normalisation
+from selfinv.learning.random import generator_for
 from selfinv.operators import LinearOperator, device_of, random_like
 from selfinv.solvers.base import Forward
 from selfinv.types import InputError, spatial_index
 
+NOISE = 0.05  # of the range
 DARK = 0.05  # of the most light: where less comes from, or arrives, hardly anything is measured
 
 
@@ -90,6 +92,24 @@ class ForwardModel:
         lit = light > DARK * light.amax()
         total = (squares * lit).flatten(2).sum(-1) / lit.flatten(2).sum(-1).clamp_min(1)
         return tuple((self._scale**2 * total / x.square().mean())[0].tolist())
+
+    @torch.no_grad()
+    def passed(self, like: Tensor) -> float:
+        """The mean square of what is measured of white noise of variance 1 in the object, all channels.
+
+        Of a function, of a little noise on an object in the middle of the range.
+
+        Parameters
+        ----------
+        like
+            An object, ``1 channel *space``; of any values.
+        """
+        if isinstance(self.operator, LinearOperator):
+            power = self.power(like.shape[1])
+            return sum(power) / len(power)
+        noise = NOISE * torch.randn(like.shape, generator=generator_for(0)).to(like)
+        middle = torch.full_like(like, 0.5)
+        return float((self(middle + noise) - self(middle)).square().mean()) / NOISE**2
 
     @property
     def _linear(self) -> LinearOperator:

@@ -93,6 +93,7 @@ def ssi(
         filters=ndim < 3,  # on volumes they double the time and gain nothing
         outliers=True,
         own_values=True,
+        adapt=True,
     )
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from selfinv.arrangement import always_shown_of, for_network, for_operator, is_on_grid
 from selfinv.learning.answer import answer_to_own
 from selfinv.learning.artefacts import has_checkerboard
+from selfinv.learning.capacity import information, suited_widths
 from selfinv.learning.equivariance import Lesson, ScaleLessons, instrument
 from selfinv.learning.graphs import GraphedPasses, Recorder, can_be_replayed, launched
 from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
@@ -128,6 +129,8 @@ class SSI:
     own_values
         Ask each value itself in the end what it adds, where that can be told
         (`selfinv.learning.own_values`).
+    adapt
+        Take a narrower network where the measurement tells less (`selfinv.learning.capacity`).
     """
 
     network: UNetSettings
@@ -141,6 +144,7 @@ class SSI:
     filters: bool = False
     outliers: bool = False
     own_values: bool = False
+    adapt: bool = False
 
     def planned_steps(self) -> int:
         """The largest number of training steps."""
@@ -188,7 +192,9 @@ class SSI:
         crude = data.entrance.crude
         first = typical if crude is None else float(crude(data.y, data.missing | data.validation).median())
         filters = data.entrance.filters
-        network = replace(self.network, copies=filters.count) if filters else self.network
+        network = self._suited(data)
+        if filters:
+            network = replace(network, copies=filters.count)
         model = build_inverter(network, self.head, start=first, seed=seed).to(y.device)
         likelihood = None
         lessons = self.lessons if self.lessons and self.lessons.suit(data) else None
@@ -475,6 +481,14 @@ class SSI:
             and self.training.schedule == "one-cycle"
             and not self.training.input_noise
         )
+
+    def _suited(self, data: Measurement) -> UNetSettings:
+        """The network, as wide as the measurement can teach."""
+        if not self.adapt or data.entrance.crude is not None:
+            return self.network
+        passed = data.forward_model.passed(data.y.new_empty(1, data.y.shape[1], *data.object_shape))
+        widths = suited_widths(self.network.widths, information(data.y, data.missing), passed)
+        return replace(self.network, widths=widths)
 
     def _averaged(self, weights: dict[str, Tensor], state: SSIState) -> Inverter:
         """A second network to look at these weights with; always the same one."""
