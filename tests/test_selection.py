@@ -9,7 +9,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
+from skimage.data import brick
 
+import selfinv
 from selfinv import psf
 from selfinv.held_out import hold_out
 from selfinv.learning.losses import MaskedLoss
@@ -347,6 +350,23 @@ def test_the_tuned_weight_of_denoising_is_as_good_as_the_best():
         losses.append(max(quality) - psnr(tuned.estimate(state), truth))
     assert max(losses) < 0.8
     assert np.mean(losses) < 0.3
+
+
+@pytest.mark.parametrize(("photons", "deviation"), [(1.0, 0.0), (0.0, 0.1), (0.0, 0.03)])
+def test_the_tuned_weight_of_denoising_is_right_for_values_that_are_shown(photons, deviation):
+    """What predicts hidden values best leaves single photons, and faint noise, in those that are shown."""
+    image = gaussian_filter(brick()[::2, ::2].astype(float), 1.0)[64:192, 64:192]
+    image = (image - image.min()) / np.ptp(image)
+    rng = np.random.default_rng(0)
+    truth = image * photons if photons else image
+    y = rng.poisson(truth).astype(float) if photons else truth + rng.normal(0.0, deviation, truth.shape)
+    result = selfinv.restore(y, method="tv-chambolle-pock")
+    weights = result.stats["weight"] * np.geomspace(0.25, 8.0, 11)
+    errors = [
+        float(np.mean((selfinv.restore(y, method="tv-chambolle-pock", weight=w).image - truth) ** 2))
+        for w in weights
+    ]
+    assert 10 * np.log10(np.mean((result.image - truth) ** 2) / min(errors)) < 0.5
 
 
 def test_richardson_and_lucy_stop_where_the_truth_would_stop_them():

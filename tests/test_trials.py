@@ -13,7 +13,7 @@ import torch
 
 from selfinv.held_out import hold_out
 from selfinv.learning.losses import MaskedLoss
-from selfinv.trials import Trial, difference, mix
+from selfinv.trials import Trial, difference, mix, squared_error_when_shown
 
 L2 = MaskedLoss("l2")
 
@@ -123,3 +123,19 @@ def test_nothing_is_mixed_in_that_helps_by_chance_or_hardly_or_not():
     assert sum(len(mix(a, [b], L2).weights) == 1 for a, b in itertools.pairwise(few)) > 30
     one, other = (predicted(name, torch.tensor([value])) for name, value in (("a", 1.0), ("b", -1.0)))
     assert mix(one, [other], L2).weights == {"a": 1.0}  # one value tells nothing
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_what_a_value_costs_when_it_is_shown_is_told_by_what_it_costs_hidden(share):
+    """Of an estimate that takes a share of the value itself, and of more of those that stand out."""
+    error, n = noise(200_000, seed=1, deviation=0.5), noise(200_000, seed=2, deviation=2.0)
+    hidden = error - n
+    for changes in (-share * hidden, -share * hidden * (hidden.abs() > 2.0)):
+        true = float((error + changes).square().mean()) + 4.0
+        assert squared_error_when_shown(hidden, changes, 4.0) == pytest.approx(true, rel=0.01)
+
+
+def test_settings_are_ranked_by_what_they_were_tuned_by_if_anything():
+    costs = torch.ones(10)
+    assert Trial("some", None, math.nan, costs).rank == 1.0
+    assert Trial("some", None, math.nan, costs, tuned_by=0.5).rank == 0.5

@@ -66,7 +66,11 @@ class HeldOut:
 
     def errors(self, predicted: Tensor) -> Tensor:
         """The error of every hidden value, 1-D."""
-        return (predicted - self.y)[self.hidden & torch.isfinite(self.y)]
+        return self.at_hidden(predicted - self.y)
+
+    def at_hidden(self, values: Tensor) -> Tensor:
+        """Those of ``values`` that belong to hidden ones, 1-D."""
+        return values[self.hidden & torch.isfinite(self.y)]
 
     def costs(self, predicted: Tensor) -> Tensor:
         """The cost of every hidden value, 1-D, in the loss's units."""

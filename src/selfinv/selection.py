@@ -20,9 +20,11 @@ from torch import Tensor
 
 from selfinv.arrangement import together_of
 from selfinv.held_out import MAX_FOLDS, MOST, HeldOut, count_folds, hold_out
+from selfinv.learning.capacity import spectra
 from selfinv.learning.losses import MaskedLoss, choose_loss
+from selfinv.operators import Identity
 from selfinv.solvers.base import Forward, Phase, Solver, Status, seed_of_attempt
-from selfinv.trials import Mixture, Trial, difference, mix
+from selfinv.trials import Mixture, Trial, difference, mix, squared_error_when_shown
 from selfinv.types import InputError, SelfinvWarning
 
 MAX_TRIALS = 14  # of one candidate
@@ -84,6 +86,7 @@ class SelfTunedState:
     inner: Any = None
     failures: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    noise: float = math.nan
     phase: Phase | None = None
     step: int = 0
     loss: float = math.nan
@@ -153,7 +156,7 @@ class SelfTuned:
         """An upper bound of the steps of all solves together."""
         solves = {None: ATTEMPTS, "steps": 1}
         searches, last = 0, 0
-        folds = MAX_FOLDS if self._tunes_all else 1
+        folds = (MAX_FOLDS if self._tunes_all else 1) + 1  # and all values
         for c in self.candidates:
             once = c.solver(c.first).planned_steps() + 1  # preparing a solve is a step too
             reference = c.reference.planned_steps() + 1 if c.reference is not None else 0
@@ -179,6 +182,7 @@ class SelfTuned:
             iter(()),
             lambda: torch.empty(0),
             convincing=CONVINCING if self.cautious else HINTED,
+            noise=_noise_variance(y) if isinstance(operator, Identity) else math.nan,
         )
         state.search = self._search(state, operator, seed)
         next(state.search)  # mistakes show here, before the first step
@@ -313,24 +317,38 @@ def _record(
     inners: Sequence[Any],
     state: SelfTunedState,
     operator: Forward,
+    shown: Any = None,
 ) -> Trial:
-    """The trial that these last states, one for each fold, make."""
+    """The trial that these last states make, one for each fold, and one of all values if that counts."""
     estimates = [solver.estimate(inner) for inner in inners]
-    errors = torch.cat(
-        [f.errors(_predict(operator, x, f.y)) for f, x in zip(state.folds, estimates, strict=True)]
-    )
+    predicted = [_predict(operator, x, f.y) for f, x in zip(state.folds, estimates, strict=True)]
+    errors = torch.cat([f.errors(p) for f, p in zip(state.folds, predicted, strict=True)])
     costs = state.held_out.loss.each(errors)
     if any(solver.status(inner).failed for inner in inners):
         costs = torch.full_like(costs, math.inf)
     steps = sum(inner.step for inner in inners)
-    trial = Trial(candidate.name, candidate.parameter, setting, costs, steps, errors)
+    tuned_by = math.nan
+    if shown is not None:
+        steps += shown.step
+        answer = _predict(operator, solver.estimate(shown), state.held_out.y)
+        changes = [f.at_hidden(answer - p) for f, p in zip(state.folds, predicted, strict=True)]
+        tuned_by = squared_error_when_shown(errors, torch.cat(changes), state.noise)
+    trial = Trial(candidate.name, candidate.parameter, setting, costs, steps, errors, tuned_by)
     if all(trial.score < other.score for other in state.trials):
         state.kept, state.kept_end = estimates[0], (solver, inners[0])
     state.trials.append(trial)
-    if candidate.name not in state.best or trial.score < state.best[candidate.name].score:
+    if candidate.name not in state.best or trial.rank < state.best[candidate.name].rank:
         state.best[candidate.name] = trial
     state.score = trial.score
     return trial
+
+
+def _noise_variance(y: Tensor) -> float:
+    """The noise's variance in an image that no operator has made smooth; NaN where details hide it."""
+    known = spectra(y, ~torch.isfinite(y))
+    if not all(spectrum.levels_off() for spectrum in known):
+        return math.nan
+    return sum(spectrum.noise() for spectrum in known) / len(known)
 
 
 @torch.no_grad()
@@ -410,17 +428,21 @@ def _by_value(
 
     What is far behind another method even so is not looked at more closely.
     """
-    ends: dict[float, list[Any]] = {}  # for each setting, the last state of each fold
+    ends: dict[float, list[Any]] = {}  # for each setting, the last state of each fold, and of all values
+    # What denoises a value that it is shown does something else than what predicts it from the others.
+    asks_all = math.isfinite(state.noise) and state.held_out.loss.kind == "l2"
+    given = [*(fold.shown for fold in state.folds), *([state.held_out.y] if asks_all else [])]
 
     def attempt(value: float, starts: Sequence[Any]) -> Generator[None, None, Trial]:
         solver = candidate.solver(value)
         name = f"{candidate.name}, {candidate.parameter} {value:.3g}"
         ends[value] = []
-        for fold, start in zip(state.folds, starts, strict=True):
-            ends[value].append((yield from _solve(solver, fold.shown, operator, state, seed, start, name)))
-        return _record(candidate, value, solver, ends[value], state, operator)
+        for y, start in zip(given, starts, strict=True):
+            ends[value].append((yield from _solve(solver, y, operator, state, seed, start, name)))
+        count = len(state.folds)
+        return _record(candidate, value, solver, ends[value][:count], state, operator, *ends[value][count:])
 
-    value, starts, worse = candidate.first, [None] * len(state.folds), 0
+    value, starts, worse = candidate.first, [None] * len(given), 0
     for _ in range(MAX_TRIALS - 3):
         trial = yield from attempt(value, starts)
         best = state.best[candidate.name]

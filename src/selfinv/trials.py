@@ -42,6 +42,8 @@ class Trial:
         Iterations that were taken for it.
     errors
         How far every hidden value was predicted too high.
+    tuned_by
+        What settings of this method are compared by, lower is better; NaN: the score.
     """
 
     name: str
@@ -50,12 +52,51 @@ class Trial:
     costs: Tensor = field(repr=False)
     steps: int = 0
     errors: Tensor = field(repr=False, default_factory=lambda: torch.empty(0))
+    tuned_by: float = math.nan
 
     @property
     def score(self) -> float:
         """The mean cost; lower is better."""
         mean = float(self.costs.mean(dtype=torch.float64))
         return mean if math.isfinite(mean) else math.inf
+
+    @property
+    def rank(self) -> float:
+        """What settings of this method are compared by; lower is better."""
+        return self.tuned_by if math.isfinite(self.tuned_by) else self.score
+
+
+def squared_error_when_shown(errors: Tensor, changes: Tensor, noise: float) -> float:
+    r"""What a denoised value costs once it is shown itself, from what it costs hidden, both in mean squares.
+
+    Hidden, a value is predicted with an error :math:`e = \hat x_h - x`, of which
+    :math:`r = \hat x_h - y = e - n` is known. Shown, its estimate changes by :math:`d`, a response to
+    :math:`r`. The noise :math:`n` is independent of :math:`e`, so that of :math:`r` the part
+    :math:`\rho = \langle e^2\rangle / \langle r^2\rangle` is error on average, and
+
+    .. math:: \langle (e + d)^2 \rangle
+              = \langle e^2 \rangle + 2 \rho \langle r d \rangle + \langle d^2 \rangle .
+
+    Parameters
+    ----------
+    errors
+        :math:`r` of every hidden value.
+    changes
+        :math:`d`, of the same.
+    noise
+        The noise's variance.
+
+    Returns
+    -------
+    float
+        With the noise's variance, as in a score.
+    """
+    hidden = float(errors.double().square().mean())
+    if not hidden > 0.0:
+        return hidden
+    part = max(0.0, 1.0 - noise / hidden)
+    follows = float((errors * changes).mean(dtype=torch.float64))
+    return hidden + 2.0 * part * follows + float(changes.double().square().mean())
 
 
 @dataclass(frozen=True)

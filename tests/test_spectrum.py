@@ -1,0 +1,58 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from skimage import data
+
+from selfinv.noise import poisson
+from selfinv.spectrum import PowerSpectrum
+
+CAMERA = data.camera()[::2, ::2] / 255.0
+
+
+@pytest.mark.parametrize("space", [(4096,), (128, 128), (32, 40, 40)])
+def test_a_field_of_known_spectrum_tells_what_shannon_says(space):
+    rng = np.random.default_rng(0)
+    frequency = np.sqrt(sum(f**2 for f in np.ix_(*(np.fft.fftfreq(n) for n in space))))
+    spectrum = 100.0 * np.exp(-((frequency / 0.1) ** 2))
+    field = np.fft.ifftn(np.fft.fftn(rng.normal(size=space)) * np.sqrt(spectrum)).real
+    told = PowerSpectrum.of(field + rng.normal(size=space)).bits()
+    assert told == pytest.approx(0.5 * np.log2(1.0 + spectrum).sum(), rel=0.15)
+
+
+def test_noise_alone_tells_next_to_nothing_and_a_constant_has_no_noise():
+    noise = np.random.default_rng(0).normal(size=(200, 200))
+    assert PowerSpectrum.of(noise).bits() < 0.003 * noise.size
+    assert math.isinf(PowerSpectrum.of(np.ones((16, 16))).bits())
+
+
+@pytest.mark.parametrize("photons", [0.3, 3.0, 100.0])
+def test_the_noise_of_photon_counts_is_the_mean_count(photons):
+    image = gaussian_filter(CAMERA, 1.0)
+    counts = photons * poisson(image, photons, seed=0)
+    assert PowerSpectrum.of(counts).noise() == pytest.approx(photons * image.mean(), rel=0.1)
+
+
+def test_where_details_reach_the_highest_frequency_the_noise_is_not_known():
+    smooth = gaussian_filter(CAMERA, 1.0) + np.random.default_rng(0).normal(0.0, 0.05, CAMERA.shape)
+    assert PowerSpectrum.of(smooth).levels_off()
+    texture = np.random.default_rng(1).normal(size=CAMERA.shape)
+    fine = np.fft.ifft2(np.fft.fft2(texture) / (0.1 + np.hypot(*np.ix_(*(np.fft.fftfreq(256),) * 2)))).real
+    assert not PowerSpectrum.of(fine).levels_off()
+
+
+def test_a_large_image_tells_as_much_as_its_middle_does_for_its_size(monkeypatch):
+    rng = np.random.default_rng(0)
+    y = gaussian_filter(rng.normal(size=(256, 256)), 2.0, mode="wrap") + rng.normal(0.0, 0.1, (256, 256))
+    whole = PowerSpectrum.of(y).bits()
+    monkeypatch.setattr("selfinv.spectrum.MOST_VALUES", y.size // 4)
+    assert PowerSpectrum.of(y).bits() == pytest.approx(whole, rel=0.3)
+
+
+@pytest.mark.parametrize("shape", [(16,), (3, 3), (1, 40), (2, 16, 16)])
+def test_small_images_have_spectra_too(shape):
+    spectrum = PowerSpectrum.of(np.random.default_rng(0).normal(size=shape))
+    assert spectrum.noise() > 0.0
+    assert spectrum.bits() >= 0.0
+    assert spectrum.levels_off() in (True, False)
