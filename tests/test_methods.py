@@ -318,8 +318,11 @@ def test_a_network_that_was_chosen_comes_back_as_a_model_that_gives_the_same_ima
     assert (result.status == Status.CANCELLED) == (ended == "early")
     assert result.model is not None
     # Ended early, the image is of the values that were shown; the model is for all.
-    rtol = 1e-5 if ended == "in full" else 0.1
-    np.testing.assert_allclose(result.model.apply(image), result.image, rtol=rtol)
+    again = result.model.apply(image)
+    if ended == "in full":
+        np.testing.assert_allclose(again, result.image, rtol=1e-5)
+    else:
+        assert np.std(again - result.image) < 0.2 * np.std(result.image)
     assert result.stats["parameters"] > 1000
 
 

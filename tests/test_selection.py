@@ -113,7 +113,7 @@ def data(level=5.0, side=24, seed=0):
 
 def tune(y, *candidates, operator=None, callback=None, seed=0, **settings):
     solver = SelfTuned(candidates, loss=L2, **settings)
-    operator = operator or Identity(y.shape[2:])
+    operator = operator or 1.0 * Identity(y.shape[2:])  # of which nothing special is known
     state, status = run(solver, y, operator, seed=seed, callback=callback, restarts=0)
     return solver, state, status
 
@@ -132,6 +132,17 @@ def test_in_the_search_no_solver_is_given_a_hidden_value_and_in_the_end_all():
         torch.testing.assert_close(level.y, fold.shown, equal_nan=True, rtol=0.0, atol=0.0)
         assert torch.isnan(level.y[fold.hidden]).all()
     assert torch.equal(final.y, y)
+
+
+def test_where_nothing_is_blurred_each_setting_is_also_tried_on_all_values_but_not_scored_by_that():
+    y = data()
+    candidate, given = constants()
+    _, state, _ = tune(y, candidate, operator=Identity(y.shape[2:]))
+    count = len(state.folds) + 1
+    assert all(torch.equal(level.y, y) for level in given[count - 1 :: count])
+    _, blind, _ = tune(y, constants()[0])
+    assert [trial.score for trial in state.trials] == [trial.score for trial in blind.trials]
+    assert all(math.isnan(trial.tuned_by) for trial in blind.trials)
 
 
 @pytest.mark.parametrize(("side", "folds"), [(24, 5), (96, 5), (128, 3), (400, 1)])
@@ -342,7 +353,7 @@ def test_the_tuned_weight_of_denoising_is_as_good_as_the_best():
     for seed in range(3):
         y = truth + noise(*truth.shape, seed=seed, deviation=deviation)
         candidate = Candidate("tv", lambda w: ChambollePock(w, max_steps=40), "weight", 4 * deviation)
-        tuned, state, _ = tune(y, candidate)
+        tuned, state, _ = tune(y, candidate, operator=Identity((SIDE, SIDE)))
         quality = []
         for weight in np.geomspace(3 * deviation, deviation / 4, 9):
             solver = ChambollePock(float(weight), max_steps=40)
