@@ -141,7 +141,10 @@ def _d() -> list[Condition]:
     denoising = Condition("denoising", "d", operator="identity", noise=PAPER_NOISE)
     return [
         denoising,
-        replace(denoising, name="denoising, 10 photons", noise=replace(NO_NOISE, photons=10.0)),
+        *(
+            replace(denoising, name=f"denoising, {peak} photons", noise=replace(NO_NOISE, photons=float(peak)))
+            for peak in (1, 10)
+        ),
         replace(denoising, name="30 % missing", missing=0.3),
         Condition("blurred, 20 % missing", "d", missing=0.2),
         *(replace(denoising, name=name, operator=name) for name in PICTURES),
