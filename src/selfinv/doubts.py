@@ -51,3 +51,15 @@ def unchanged(name: str) -> str:
         "the image comes back nearly as it was: either it has hardly any noise, or neighbouring values share "
         "theirs (smoothed, interpolated, compressed images), which cannot be told without a PSF"
     )
+
+
+def nothing_explained(score: float, score_of_a_constant: float) -> bool:
+    """Whether hidden values were predicted no better than by a constant."""
+    return score >= score_of_a_constant
+
+
+NOTHING_EXPLAINED = (
+    "hidden values are predicted no better than by a constant: either the image is noise, or it is "
+    "outweighed by values that no others explain (cosmic rays, hot pixels); mark those as missing (NaN, with "
+    "mask_nan), or use ssi"
+)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from selfinv.arrangement import Arrangement, as_measured, is_on_grid, space_of, spacing_of
-from selfinv.doubts import left_as_it_is, shared_noise, unchanged
+from selfinv.doubts import NOTHING_EXPLAINED, left_as_it_is, nothing_explained, shared_noise, unchanged
 from selfinv.instrument import check_boundary, choose_device, psf_operator
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel, versions
@@ -273,6 +273,10 @@ def restore(
     tells = name == "richardson-lucy" or isinstance(solver, SelfTuned)  # of a weight given, it is no news
     if tells and isinstance(forward, Identity) and left_as_it_is(y, estimate):
         warnings.warn(unchanged(name), SelfinvWarning, stacklevel=2)
+    compared = ("held_out_score", "held_out_score_of_a_constant")
+    scores = [cast(float, stats.get(key, np.nan)) for key in compared]
+    if isinstance(state, SelfTunedState) and not status.failed and nothing_explained(*scores):
+        warnings.warn(NOTHING_EXPLAINED, SelfinvWarning, stacklevel=2)
     inner, inner_solver = state, solver
     if isinstance(state, SelfTunedState):
         status = status.after(*status.failed_attempts, *state.failures)
@@ -283,8 +287,7 @@ def restore(
     model = None
     if isinstance(inner, SSIState) and isinstance(inner_solver, SSI):
         # A choice between methods has scores of its own, on the same values for all of them.
-        compared = ("loss", "held_out_score", "held_out_score_of_a_constant")
-        stats |= training(inner) | {key: stats[key] for key in compared if key in stats}
+        stats |= training(inner) | {key: stats[key] for key in ("loss", *compared) if key in stats}
         model = trained_model(inner_solver, inner, y, layout, forward, stats)
     return Result(restored, status, stats, model, inner_solver, predicted)
 

@@ -142,7 +142,9 @@ def _d() -> list[Condition]:
     return [
         denoising,
         *(
-            replace(denoising, name=f"denoising, {peak} photons", noise=replace(NO_NOISE, photons=float(peak)))
+            replace(
+                denoising, name=f"denoising, {peak} photons", noise=replace(NO_NOISE, photons=float(peak))
+            )
             for peak in (1, 10)
         ),
         replace(denoising, name="30 % missing", missing=0.3),

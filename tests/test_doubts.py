@@ -1,0 +1,39 @@
+import warnings
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from skimage import data
+
+import selfinv
+from selfinv.doubts import nothing_explained
+from selfinv.types import SelfinvWarning
+
+
+def photons():
+    truth = 100.0 * gaussian_filter(data.camera()[::4, ::4] / 255.0, 1.5)
+    return np.random.default_rng(0).poisson(truth).astype(float)
+
+
+def words_of(image):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        selfinv.restore(image, selfinv.psf.gaussian((1.5, 1.5)), method="tv-chambolle-pock")
+    return [str(w.message) for w in caught if issubclass(w.category, SelfinvWarning)]
+
+
+def test_a_constant_that_predicts_as_well_is_told_of():
+    assert not nothing_explained(0.9, 1.0)
+    assert nothing_explained(1.0, 1.0)
+    assert not nothing_explained(float("nan"), 1.0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tracks_that_outweigh_the_image_are_told_of_and_an_image_is_not():
+    image = photons()
+    assert not any("than by a constant" in words for words in words_of(image))
+    rng = np.random.default_rng(0)
+    for _ in range(6):  # cosmic rays along diagonals, up to twenty times as bright
+        row, column, length = *rng.integers(8, 110, 2), rng.integers(4, 9)
+        image[range(row, row + length), range(column, column + length)] += 100 * rng.uniform(5, 20, length)
+    assert any("than by a constant" in words for words in words_of(image))
