@@ -602,7 +602,7 @@ def test_shared_noise_is_noticed_told_and_hidden_around_scored_values():
 
 
 def test_a_frame_of_which_nothing_was_measured_is_warned_of():
-    series = np.random.default_rng(0).random((3, 32, 32))
+    series = np.random.default_rng(0).random((3, 32, 32)) + np.linspace(0.0, 9.0, 32)
     series[1] = np.nan
     with pytest.warns(SelfinvWarning, match="nothing is measured in frame 1 "):
         restore(series, axes="tyx", mask_nan=True, method="wiener")
