@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -304,7 +305,7 @@ def test_the_network_is_kept_where_it_is_asked_for():
 @pytest.mark.parametrize("ended", ["in full", "early"])
 def test_a_network_that_was_chosen_comes_back_as_a_model_that_gives_the_same_image(ended):
     plain = Candidate("rl", lambda _: RichardsonLucy(max_steps=40), "steps", reference=Wiener(max_steps=2))
-    network = ssi((32, 32), 1, steps=40)
+    network = replace(ssi((32, 32), 1, steps=40), adapt=False)  # steps for its full width
     waves = np.add.outer(np.sin(np.arange(32) / 4), np.cos(np.arange(32) / 5))
     image = np.random.default_rng(0).poisson(200 + 60 * waves).astype(float)
     result = restore(
@@ -318,11 +319,8 @@ def test_a_network_that_was_chosen_comes_back_as_a_model_that_gives_the_same_ima
     assert (result.status == Status.CANCELLED) == (ended == "early")
     assert result.model is not None
     # Ended early, the image is of the values that were shown; the model is for all.
-    again = result.model.apply(image)
-    if ended == "in full":
-        np.testing.assert_allclose(again, result.image, rtol=1e-5)
-    else:
-        assert np.std(again - result.image) < 0.2 * np.std(result.image)
+    rtol = 1e-5 if ended == "in full" else 0.1
+    np.testing.assert_allclose(result.model.apply(image), result.image, rtol=rtol)
     assert result.stats["parameters"] > 1000
 
 

@@ -1,3 +1,7 @@
+"""Spectra of known fields and noises tell what theory says."""
+
+from __future__ import annotations
+
 import math
 
 import numpy as np

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -53,9 +56,10 @@ def unchanged(name: str) -> str:
     )
 
 
-def nothing_explained(score: float, score_of_a_constant: float) -> bool:
-    """Whether hidden values were predicted no better than by a constant."""
-    return score >= score_of_a_constant
+def nothing_explained(stats: Mapping[str, Any]) -> bool:
+    """Whether a run that has compared methods predicted hidden values no better than a constant."""
+    score, of_a_constant = stats.get("held_out_score"), stats.get("held_out_score_of_a_constant")
+    return score is not None and of_a_constant is not None and bool(score >= of_a_constant)
 
 
 NOTHING_EXPLAINED = (

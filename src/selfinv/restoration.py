@@ -273,9 +273,7 @@ def restore(
     tells = name == "richardson-lucy" or isinstance(solver, SelfTuned)  # of a weight given, it is no news
     if tells and isinstance(forward, Identity) and left_as_it_is(y, estimate):
         warnings.warn(unchanged(name), SelfinvWarning, stacklevel=2)
-    compared = ("held_out_score", "held_out_score_of_a_constant")
-    scores = [cast(float, stats.get(key, np.nan)) for key in compared]
-    if isinstance(state, SelfTunedState) and not status.failed and nothing_explained(*scores):
+    if isinstance(state, SelfTunedState) and not status.failed and nothing_explained(stats):
         warnings.warn(NOTHING_EXPLAINED, SelfinvWarning, stacklevel=2)
     inner, inner_solver = state, solver
     if isinstance(state, SelfTunedState):
@@ -287,7 +285,8 @@ def restore(
     model = None
     if isinstance(inner, SSIState) and isinstance(inner_solver, SSI):
         # A choice between methods has scores of its own, on the same values for all of them.
-        stats |= training(inner) | {key: stats[key] for key in ("loss", *compared) if key in stats}
+        compared = ("loss", "held_out_score", "held_out_score_of_a_constant")
+        stats |= training(inner) | {key: stats[key] for key in compared if key in stats}
         model = trained_model(inner_solver, inner, y, layout, forward, stats)
     return Result(restored, status, stats, model, inner_solver, predicted)
 

@@ -177,12 +177,14 @@ class SelfTuned:
             seed=seed + 11,
         )
         loss = self.loss or choose_loss(y)
+        # What denoises a value that it is shown does something else than what predicts it from the others.
+        asks_all = isinstance(operator, Identity) and loss.kind == "l2"
         state = SelfTunedState(
             tuple(hold(fold=fold, loss=loss) for fold in range(folds)),
             iter(()),
             lambda: torch.empty(0),
             convincing=CONVINCING if self.cautious else HINTED,
-            noise=_noise_variance(y) if isinstance(operator, Identity) else math.nan,
+            noise=_noise_variance(y) if asks_all else math.nan,
         )
         state.search = self._search(state, operator, seed)
         next(state.search)  # mistakes show here, before the first step
@@ -429,9 +431,9 @@ def _by_value(
     What is far behind another method even so is not looked at more closely.
     """
     ends: dict[float, list[Any]] = {}  # for each setting, the last state of each fold, and of all values
-    # What denoises a value that it is shown does something else than what predicts it from the others.
-    asks_all = math.isfinite(state.noise) and state.held_out.loss.kind == "l2"
-    given = [*(fold.shown for fold in state.folds), *([state.held_out.y] if asks_all else [])]
+    given = [fold.shown for fold in state.folds]
+    if math.isfinite(state.noise):
+        given.append(state.held_out.y)
 
     def attempt(value: float, starts: Sequence[Any]) -> Generator[None, None, Trial]:
         solver = candidate.solver(value)

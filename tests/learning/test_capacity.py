@@ -1,3 +1,7 @@
+"""Networks are as wide as there is to learn."""
+
+from __future__ import annotations
+
 import math
 
 import numpy as np

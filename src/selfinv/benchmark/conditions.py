@@ -142,10 +142,8 @@ def _d() -> list[Condition]:
     return [
         denoising,
         *(
-            replace(
-                denoising, name=f"denoising, {peak} photons", noise=replace(NO_NOISE, photons=float(peak))
-            )
-            for peak in (1, 10)
+            replace(denoising, name=f"denoising, {n} photons", noise=replace(NO_NOISE, photons=float(n)))
+            for n in (1, 10)
         ),
         replace(denoising, name="30 % missing", missing=0.3),
         Condition("blurred, 20 % missing", "d", missing=0.2),

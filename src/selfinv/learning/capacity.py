@@ -10,16 +10,30 @@ predictions can follow, and they are blurred.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
 
 from selfinv.learning.masks import neighbour_fill
+from selfinv.learning.measurement import Measurement
 from selfinv.learning.random import generator_for
+from selfinv.learning.unet import UNetSettings
 from selfinv.spectrum import PowerSpectrum
 
 WIDTH_PER_ROOT_BIT = 0.25  # channels of the finest level, without blur
 STEP = 4  # widths are multiples of it
+
+
+def adapted(network: UNetSettings, data: Measurement) -> UNetSettings:
+    """The network, at most as wide as the measurement can teach.
+
+    Where values are no pixels, of which there is a spectrum, as it is.
+    """
+    if data.entrance.crude is not None:
+        return network
+    passed = data.forward_model.passed(data.y.new_empty(1, data.y.shape[1], *data.object_shape))
+    return replace(network, widths=suited_widths(network.widths, information(data.y, data.missing), passed))
 
 
 def information(y: Tensor, missing: Tensor) -> float:

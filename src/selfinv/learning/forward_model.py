@@ -15,7 +15,7 @@ from selfinv.operators import LinearOperator, device_of, random_like
 from selfinv.solvers.base import Forward
 from selfinv.types import InputError, spatial_index
 
-NOISE = 0.05  # of the range
+NOISE = 0.05  # of the range: so little that a function is nearly linear
 DARK = 0.05  # of the most light: where less comes from, or arrives, hardly anything is measured
 
 

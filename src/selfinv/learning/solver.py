@@ -23,7 +23,7 @@ from torch import Tensor
 from selfinv.arrangement import always_shown_of, for_network, for_operator, is_on_grid
 from selfinv.learning.answer import answer_to_own
 from selfinv.learning.artefacts import has_checkerboard
-from selfinv.learning.capacity import information, suited_widths
+from selfinv.learning.capacity import adapted
 from selfinv.learning.equivariance import Lesson, ScaleLessons, instrument
 from selfinv.learning.graphs import GraphedPasses, Recorder, can_be_replayed, launched
 from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
@@ -192,7 +192,7 @@ class SSI:
         crude = data.entrance.crude
         first = typical if crude is None else float(crude(data.y, data.missing | data.validation).median())
         filters = data.entrance.filters
-        network = self._suited(data)
+        network = adapted(self.network, data) if self.adapt else self.network
         if filters:
             network = replace(network, copies=filters.count)
         model = build_inverter(network, self.head, start=first, seed=seed).to(y.device)
@@ -481,14 +481,6 @@ class SSI:
             and self.training.schedule == "one-cycle"
             and not self.training.input_noise
         )
-
-    def _suited(self, data: Measurement) -> UNetSettings:
-        """The network, as wide as the measurement can teach."""
-        if not self.adapt or data.entrance.crude is not None:
-            return self.network
-        passed = data.forward_model.passed(data.y.new_empty(1, data.y.shape[1], *data.object_shape))
-        widths = suited_widths(self.network.widths, information(data.y, data.missing), passed)
-        return replace(self.network, widths=widths)
 
     def _averaged(self, weights: dict[str, Tensor], state: SSIState) -> Inverter:
         """A second network to look at these weights with; always the same one."""
