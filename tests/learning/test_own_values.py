@@ -12,8 +12,9 @@ from skimage.transform import resize
 
 import selfinv
 from selfinv.learning.forward_model import ForwardModel
+from selfinv.learning.noise_line import NoiseLine, of_residuals
 from selfinv.learning.normalisation import Normalisation
-from selfinv.learning.own_values import OwnValues, has_wild_values
+from selfinv.learning.own_values import OwnValues, find_noise, has_wild_values
 from selfinv.noise import gaussian
 from selfinv.operators import Convolution, Downsample
 from selfinv.psf import gaussian as gaussian_psf
@@ -29,9 +30,13 @@ def scene(shape=(1, 1, 192, 192), error=0.0, slope=0.0, seed=0):
     return truth + noise, truth + off, torch.zeros(shape, dtype=torch.bool)
 
 
+def told(y, blind, missing, limits=(None, None)):
+    return OwnValues.of(y, blind, missing, find_noise(y, blind, missing, limits=limits), limits=limits)
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.1])
 def test_the_noises_variance_over_the_intensity_is_found_beside_structure(slope):
-    found = OwnValues.of(*scene(error=0.3, slope=slope))
+    found = find_noise(*scene(error=0.3, slope=slope))
     for level in (0.1, 0.5, 0.9):
         expected = 0.01 + slope * level
         assert float(found.variance(torch.tensor(level))) == pytest.approx(expected, rel=0.15)
@@ -39,7 +44,7 @@ def test_the_noises_variance_over_the_intensity_is_found_beside_structure(slope)
 
 def test_a_value_weighs_as_much_as_its_prediction_is_worse_than_its_noise():
     y, blind, missing = scene(error=0.2)
-    weights = OwnValues.of(y, blind, missing).weights(y, blind, missing)
+    weights = told(y, blind, missing).weights(y, blind, missing)
     assert float(weights[..., 120:].mean()) == pytest.approx(0.04 / (0.04 + 0.01), abs=0.05)
     assert float(weights[..., :70].mean()) < 0.1
 
@@ -50,7 +55,7 @@ def test_missing_values_have_no_weight_and_no_influence():
     results = []
     for junk in (0.0, 1e6):
         z = y.masked_fill(missing, junk)
-        own = OwnValues.of(z, blind, missing)
+        own = told(z, blind, missing)
         weights = own.weights(z, blind, missing)
         assert not weights[missing].any()
         results.append(weights)
@@ -62,8 +67,8 @@ def test_lines_colour_series_and_volumes(shape):
     generator = torch.Generator().manual_seed(1)
     y, blind = torch.randn(shape, generator=generator), torch.zeros(shape)
     missing = torch.zeros(shape, dtype=torch.bool)
-    own = OwnValues.of(y, blind, missing)
-    assert float(own.variance(torch.tensor(0.0))) == pytest.approx(1.0, rel=0.25)
+    own = told(y, blind, missing)
+    assert float(own.noise.variance(torch.tensor(0.0))) == pytest.approx(1.0, rel=0.25)
     assert float(own.weights(y, blind, missing).mean()) < 0.1
 
 
@@ -115,7 +120,7 @@ def test_there_is_no_update_where_values_are_wild():
 
 def test_a_value_at_a_limit_of_the_noise_has_no_weight():
     y, blind, missing = scene(error=0.2)
-    own = OwnValues.of(y.clamp(0.2, 0.8), blind, missing, limits=(0.2, 0.8))
+    own = told(y.clamp(0.2, 0.8), blind, missing, limits=(0.2, 0.8))
     weights = own.weights(y.clamp(0.2, 0.8), blind, missing)
     assert not weights[..., :40, :].any()
     assert not weights[..., -40:, :].any()
@@ -128,7 +133,7 @@ def test_a_dark_background_without_noise_does_not_make_photon_noise_disappear():
     truth[:, 100:] = np.linspace(0.0, 1.0, 156)
     y, blind = generator.poisson(500 * truth) / 500, truth + 0.01 * generator.standard_normal(truth.shape)
     tensors = [torch.from_numpy(z)[None, None].float() for z in (y, blind)]
-    found = OwnValues.of(*tensors, torch.zeros(1, 1, 256, 256, dtype=torch.bool))
+    found = find_noise(*tensors, torch.zeros(1, 1, 256, 256, dtype=torch.bool))
     assert float(found.variance(torch.tensor(0.5))) == pytest.approx(0.5 / 500, rel=0.3)
 
 
@@ -139,11 +144,12 @@ def test_few_photons_beside_read_noise_on_a_cameras_offset_leave_nothing_to_ask(
     y = 0.1 + generator.poisson(10 * light) / 10 + 0.02 * generator.standard_normal(light.shape)
     tensors = [torch.from_numpy(z)[None, None].float() for z in (y, 0.1 + light)]
     missing = torch.zeros(1, 1, 256, 256, dtype=torch.bool)
-    found = OwnValues.of(*tensors, missing)
+    own = told(*tensors, missing)
+    found = own.noise
     for level in (0.2, 0.5, 1.0):
         assert float(found.variance(torch.tensor(0.1 + level))) == pytest.approx(level / 10, rel=0.2)
     assert float(found.variance(torch.tensor(0.1))) == pytest.approx(0.02**2, rel=0.5)
-    assert float(found.weights(*tensors, missing).mean()) < 0.02  # the predictions are perfect
+    assert float(own.weights(*tensors, missing).mean()) < 0.02  # the predictions are perfect
 
 
 def test_few_photons_are_not_made_detail_of_behind_a_blur():
@@ -162,7 +168,7 @@ def test_noise_that_the_network_has_learned_is_told_from_values_it_was_not_train
     y, blind, missing = scene()
     untrained = torch.rand(y.shape, generator=torch.Generator().manual_seed(1)) < 0.05
     learned = torch.where(untrained, blind, blind + 0.5 * (y - blind))
-    fooled, warned = OwnValues.of(y, learned, missing), OwnValues.of(y, learned, missing, untrained)
+    fooled, warned = of_residuals(y, learned, missing), find_noise(y, learned, missing, untrained)
     assert float(fooled.variance(torch.tensor(0.5))) < 0.5 * 0.01
     assert float(warned.variance(torch.tensor(0.5))) == pytest.approx(0.01, rel=0.25)
 
@@ -179,7 +185,7 @@ def test_behind_an_operator_it_is_the_best_linear_estimate(kind):
     y = forward(x) + 0.1 * torch.randn(1, 1, *operator.out_shape, generator=generator).double()
     missing = torch.zeros_like(y, dtype=torch.bool)
     missing[..., :2, :2] = True
-    own = OwnValues(offset=0.01, slope=0.0, excess=2.0, share=0.0, power=forward.power(1))
+    own = OwnValues(NoiseLine(0.01, 0.0), excess=2.0, share=0.0, power=forward.power(1))
     updated = own.update(x, y.masked_fill(missing, 7.0), torch.zeros_like(y), missing, forward)
 
     n, seen = math.prod(operator.in_shape), ~missing.flatten()
@@ -233,17 +239,16 @@ def test_a_frame_without_any_value_is_left_as_the_network_has_it():
     x, y = torch.rand(2, 1, 36, 36, generator=generator), torch.rand(2, 1, 32, 32, generator=generator)
     missing = torch.zeros(2, 1, 32, 32, dtype=torch.bool)
     missing[1] = True
-    own = OwnValues(offset=0.01, slope=0.0, excess=2.0, share=0.0, power=forward.power(1))
+    own = OwnValues(NoiseLine(0.01, 0.0), excess=2.0, share=0.0, power=forward.power(1))
     updated = own.update(x, y, torch.zeros_like(y), missing, forward)
     assert torch.equal(updated[1], x[1])
     assert torch.isfinite(updated).all()
     assert not torch.equal(updated[0], x[0])
 
 
-def test_no_residuals_at_all_are_no_noise():
+def test_no_residuals_at_all_say_nothing_of_the_noise():
     zero = torch.zeros(1, 1, 64, 64)
-    own = OwnValues.of(zero, zero, torch.zeros_like(zero, dtype=torch.bool))
-    assert not own.weights(zero, zero, torch.zeros_like(zero, dtype=torch.bool)).any()
+    assert find_noise(zero, zero, torch.zeros_like(zero, dtype=torch.bool)) is None
 
 
 def test_rare_photons_on_nothing_are_not_taken_for_detail():
@@ -253,6 +258,35 @@ def test_rare_photons_on_nothing_are_not_taken_for_detail():
         truth[row - 2 : row + 3, column - 2 : column + 3] += 20.0
     y = generator.poisson(truth)
     tensors = [torch.from_numpy(z)[None, None].float() / 50 for z in (y, truth + 0.02)]
-    own = OwnValues.of(*tensors, torch.zeros(1, 1, 128, 128, dtype=torch.bool))
-    weights = own.weights(*tensors, torch.zeros(1, 1, 128, 128, dtype=torch.bool))
-    assert float(weights[0, 0][torch.from_numpy(truth > 0)].mean()) < 0.2
+    missing = torch.zeros(1, 1, 128, 128, dtype=torch.bool)
+    noise = find_noise(*tensors, missing)
+    if noise is not None:  # else no value is asked at all
+        weights = OwnValues.of(*tensors, missing, noise).weights(*tensors, missing)
+        assert float(weights[0, 0][torch.from_numpy(truth > 0)].mean()) < 0.2
+
+
+def test_an_answer_that_responds_to_values_is_weighed_by_how_much_it_does():
+    """Against the best weight of all, with the truth known."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.linspace(0.0, 40.0, 192)[:, None]
+    truth = (torch.sin(rows) * torch.sin(rows.T)).expand(1, 1, 192, 192)
+    y = truth + 0.1 * torch.randn(truth.shape, generator=generator)
+    missing = torch.zeros_like(y, dtype=torch.bool)
+    response, smooth_ = 0.3, 0.8 * truth  # flattened, so that there is an error to be told
+    answered = smooth_ + response * (y - smooth_)
+    own = OwnValues.of(y, answered, missing, find_noise(y, smooth_, missing), response=response)
+    residual = y - answered
+    best = 1.0 - float(((y - truth) * residual).mean() / residual.square().mean())
+    assert float(own.weights(y, answered, missing).mean()) == pytest.approx(best, abs=0.08)
+    updated = own.update(answered, y, answered, missing, None)
+    assert float((updated - truth).square().mean()) < float((answered - truth).square().mean())
+
+
+def test_detail_that_the_network_cannot_learn_is_kept_where_noise_is_told_by_the_spectrum():
+    """It was not, by 5 dB: predictions of brick are nowhere good, and what they left was taken for noise."""
+    truth = data.brick()[:160, :160] / 255.0
+    noisy = gaussian(truth, 0.01, 0)
+    result = selfinv.restore(noisy, method="ssi-network", max_steps=60)
+    psnr = [selfinv.metrics.psnr(truth, image) for image in (result.image, noisy)]
+    assert result.model.own_values.response is not None
+    assert psnr[0] > psnr[1]

@@ -11,17 +11,23 @@ import torch
 from torch import Tensor
 
 from selfinv.arrangement import is_on_grid
+from selfinv.learning.capacity import spectra
 from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.inverter import Entrance, Inverter, invert, invert_parts
 from selfinv.learning.losses import MaskedLoss, cut_off
 from selfinv.learning.measurement import Measurement, Pads
-from selfinv.learning.own_values import OwnValues, has_wild_values
+from selfinv.learning.own_values import OwnValues, find_noise, has_wild_values
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
 from selfinv.operators import Convolution, Identity, LinearOperator, Mask
 from selfinv.operators.boundary import reflect
 
 LEAST_WEIGHT = 0.01  # on the mean: where values say less, asking them is not worth the time
+SMALL = 0.3  # deviations of the noise, by which values are changed to see what that does
+MOST_RESPONSE = 0.9
+# In parts of the noise, behind an operator: errors are not as white as the update takes them for; the larger
+# they are beside the noise, the more of what is suppressed it makes of them.
+MOST_ERROR = 10.0
 CONVINCING = 2.0  # standard errors; hidden values do not show the noise that an operator suppresses
 
 
@@ -50,8 +56,9 @@ def answer(
         to be mirrored there; nowhere where measured values are not pixels.
     """
     given = (y, missing, pads, symmetries, entrance)
-    if own_values is None:
-        return reflect(invert(model, *given, most=most), beyond)
+    if own_values is None or own_values.response is not None:
+        x = reflect(invert(model, *given, most=most), beyond)
+        return x if own_values is None else own_values.update(x, y, x, missing, forward)
     x, blind = predict_blind(model, *given, forward, most=most, beyond=beyond)
     return own_values.update(x, y, blind, missing, forward)
 
@@ -114,14 +121,20 @@ def answer_to_own(
     if not asked or (forward is not None and not _can_update(forward)):
         return answer(*given, None, None), None
     x, blind = predict_blind(*given, forward)
-    own_values = _find_own_values(model, data, loss, forward, blind)
+    own_values = _find_own_values(model, data, loss, forward, x, blind)
     if own_values is None:
         return x, None
-    return own_values.update(x, data.y, blind, data.missing, forward), own_values
+    predicted = blind if own_values.response is None else x
+    return own_values.update(x, data.y, predicted, data.missing, forward), own_values
 
 
 def _find_own_values(
-    model: Inverter, data: Measurement, loss: MaskedLoss, forward: ForwardModel | None, blind: Tensor
+    model: Inverter,
+    data: Measurement,
+    loss: MaskedLoss,
+    forward: ForwardModel | None,
+    answered: Tensor,
+    blind: Tensor,
 ) -> OwnValues | None:
     if not bool(torch.isfinite(blind).all()):
         return None  # the run has failed, which is told by its answer
@@ -130,8 +143,18 @@ def _find_own_values(
     measured = data.y[~data.missing]
     cut_low, cut_high = cut_off(data.y.masked_fill(data.missing, torch.nan))
     limits = (float(measured.min()) if cut_low else None, float(measured.max()) if cut_high else None)
-    found = OwnValues.of(data.y, blind, data.missing, data.validated, limits)
-    if float(found.weights(data.y, blind, data.missing)[~data.missing].mean()) < LEAST_WEIGHT:
+    noise = find_noise(data.y, blind, data.missing, data.validated, limits)
+    if noise is None:
+        return None
+    predicted, response = blind, None
+    if forward is not None:
+        residual = (data.y - blind)[~data.missing].square().mean(dtype=torch.float64)
+        level = noise.variance(blind)[~data.missing].mean(dtype=torch.float64)
+        noise = noise.times(max(1.0, float(residual / level) / MOST_ERROR))
+    elif all(spectrum.levels_off() for spectrum in spectra(data.y, data.missing)):
+        predicted, response = answered, _response(model, data, noise.variance(blind))
+    found = OwnValues.of(data.y, predicted, data.missing, noise, limits=limits, response=response)
+    if float(found.weights(data.y, predicted, data.missing)[~data.missing].mean()) < LEAST_WEIGHT:
         return None
     if forward is None:
         return found
@@ -144,6 +167,16 @@ def _find_own_values(
     error = float(better.std(correction=0)) / math.sqrt(better.numel())
     # Both are 0 where no two values see the same, as of coarser pixels: nothing is suppressed there.
     return found if float(better.mean()) >= CONVINCING * error else None
+
+
+def _response(model: Inverter, data: Measurement, noise: Tensor) -> float:
+    """By how much the answer changes where a value does, on the mean, by random changes of all."""
+    signs = torch.randint(0, 2, data.y.shape, generator=generator_for(0)).to(data.y) * 2.0 - 1.0
+    change = SMALL * noise.sqrt()
+    given = (data.missing, data.pads, data.symmetries[:1], data.entrance)
+    before, after = (invert(model, y, *given) for y in (data.y, data.y + change * signs))
+    follows = (signs * (after - before) / change)[~data.missing]
+    return min(max(float(follows.mean(dtype=torch.float64)), 0.0), MOST_RESPONSE)
 
 
 def is_sharp(operator: object) -> bool:

@@ -18,6 +18,7 @@ from selfinv.types import Array, InputError
 
 OUTLIERS = 5e-4  # of the values: fewer are left to least squares
 BEYOND_NOISE = 4.0  # deviations, of an outlier
+CUT, BY_CHANCE = 5e-3, 0.5  # of the values, at a limit beside others; of these, with others on both sides
 FEWEST = 200  # values of which a deviation is taken
 
 
@@ -107,7 +108,8 @@ def choose_loss(y: Tensor) -> MaskedLoss:
 def cut_off(y: Tensor) -> tuple[bool, bool]:
     """Whether the noise is cut off at the lowest, and at the highest value (as `choose_loss` takes ``y``).
 
-    Where it is, values at the limit have neighbours well away from it; true darkness does not.
+    Where it is, values at the limit have neighbours well away from it, on both sides as often as chance has
+    it. True darkness, and what is evenly bright, does not: there such neighbours are an edge, on one side.
     """
     sample = _sample(y)
     values = sample[np.isfinite(sample)]
@@ -115,8 +117,29 @@ def cut_off(y: Tensor) -> tuple[bool, bool]:
         return False, False
     here, beside = sample[..., :-1], sample[..., 1:]
     apart = np.abs(here - beside) > 0.5 * noise_level(sample)
-    low, high = (bool(np.mean((here == limit) & apart) > 5e-3) for limit in (values.min(), values.max()))
+    limits = values.min(), values.max()
+    shares = [float(np.mean((here == limit) & apart)) for limit in limits]
+    low, high = (
+        share > CUT and _alone(sample, limit) > BY_CHANCE * share
+        for share, limit in zip(shares, limits, strict=True)
+    )
     return low, high
+
+
+def _alone(sample: Array, limit: float) -> float:
+    """The share of values at a limit with neighbours on both sides that are not; along the axis of fewest.
+
+    An axis that is too short for neighbours is not asked.
+    """
+    at, off = sample == limit, np.isfinite(sample) & (sample != limit)
+    shares = []
+    for axis in range(2, sample.ndim):
+        n = sample.shape[axis]
+        if n >= 3:
+            before, middle, after = (np.arange(first, n - 2 + first) for first in range(3))
+            both = off.take(before, axis) & off.take(after, axis)
+            shares.append(float(np.mean(at.take(middle, axis) & both)))
+    return min(shares, default=0.0)
 
 
 def has_outliers(y: Tensor) -> bool:

@@ -23,6 +23,7 @@ from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Entrance, Head, Inverter, Looks, build_inverter
 from selfinv.learning.measurement import Pads, field_of_view
+from selfinv.learning.noise_line import NoiseLine
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.own_values import OwnValues
@@ -33,7 +34,7 @@ from selfinv.operators import Boundary, Convolution, LinearOperator
 from selfinv.types import Array, InputError, SelfinvWarning, check_image, parse_axes, same_layout
 
 FORMAT = "selfinv-model"
-FORMAT_VERSION = 5  # raised whenever the same weights would no longer make the same image
+FORMAT_VERSION = 6  # raised whenever the same weights would no longer make the same image
 OTHER_NOISE = 2.0  # times that of training, or a part of it, at which an image is called unlike it
 
 
@@ -336,7 +337,11 @@ class TrainedModel:
 
 
 def _own_values(settings: dict[str, Any] | None) -> OwnValues | None:
-    return OwnValues(**{**settings, "power": tuple(settings["power"])}) if settings else None
+    if not settings:
+        return None
+    return OwnValues(
+        **{**settings, "noise": NoiseLine(**settings["noise"]), "power": tuple(settings["power"])}
+    )
 
 
 def versions() -> dict[str, str]:

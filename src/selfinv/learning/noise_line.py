@@ -1,0 +1,168 @@
+r"""The noise's variance as a straight line over the intensity, told from one image.
+
+Photon noise and read noise together make such a line (Foi et al. 2008, doi:10.1109/TIP.2008.2001399). Two
+things are never smaller than the noise, on the mean, and reach it where an image is plain: the squared
+residuals of blind predictions, and the image's finest detail, which second differences along all axes bring
+out (Immerkær 1996, doi:10.1006/cviu.1996.0060). Through the lowest local means of either a line is drawn, and
+the lower of both lines is nearer to the noise. Where there is fine texture everywhere it is still too high.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import nnls
+from torch import Tensor
+from torch.nn import functional
+
+from selfinv.learning.masks import smooth, smoothing_radius
+
+Floats = npt.NDArray[np.float64]
+
+TOGETHER = 200  # independent values in a local mean
+BIN = 500  # values in each of at most ten bins of intensity
+LOWEST = 0.05  # the quantile of local means that is taken for plain
+NORMAL_QUANTILE = -1.645  # of LOWEST
+ROUNDS = 3
+LEAST_FLOOR = 0.1  # of the mean one: in a dark background without noise no floor is to outweigh all others
+EVEN, ENOUGH_EVEN = (0.7, 1.3), 0.01  # 1 for Gaussian noise; of the places, to tell the noise by
+CLEAR = 3.0  # deviations from where noise is cut off
+# Second differences of noise are alike: of so many times as many along an axis a mean is worth the same.
+ALIKE = 1.0 + 2.0 * ((4.0 / 6.0) ** 2 + (1.0 / 6.0) ** 2)
+
+Limits = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
+class NoiseLine:
+    """The noise's variance over the intensity.
+
+    Parameters
+    ----------
+    offset, slope
+        The variance at 0 (where there may be no light, and no noise either, so that it can be negative), and
+        its growth.
+    least
+        The variance where the line is below it.
+    """
+
+    offset: float
+    slope: float
+    least: float = 1e-12
+
+    def variance(self, level: Tensor) -> Tensor:
+        """Where the image has these intensities."""
+        return (self.offset + self.slope * level).clamp_min(self.least)
+
+    def times(self, factor: float) -> NoiseLine:
+        return NoiseLine(factor * self.offset, factor * self.slope, factor * self.least)
+
+
+def of_residuals(
+    y: Tensor, blind: Tensor, missing: Tensor, limits: Limits = (None, None)
+) -> NoiseLine | None:
+    """From measured values and their blind predictions; None where these say nothing of the noise.
+
+    Parameters
+    ----------
+    y, blind, missing
+        ``batch channel *space``.
+    limits
+        Where noise is cut off.
+    """
+    return _line(y - blind, blind, y, missing, limits)
+
+
+def of_finest_detail(
+    y: Tensor, level: Tensor, missing: Tensor, limits: Limits = (None, None)
+) -> NoiseLine | None:
+    """From the image itself, whose intensities without noise are about ``level``; as `of_residuals`."""
+    axes = [axis for axis in range(2, y.ndim) if y.shape[axis] >= 3]
+    if not axes:
+        return None
+    detail, gaps = y.masked_fill(missing, 0.0), missing
+    for axis in axes:
+        n = y.shape[axis] - 2
+        before, here, after = (detail.narrow(axis, first, n) for first in range(3))
+        detail = (before - 2.0 * here + after) / math.sqrt(6.0)
+        gaps = gaps.narrow(axis, 0, n) | gaps.narrow(axis, 1, n) | gaps.narrow(axis, 2, n)
+    around = [pad for axis in reversed(range(2, y.ndim)) for pad in ((1, 1) if axis in axes else (0, 0))]
+    detail, gaps = functional.pad(detail, around), functional.pad(gaps, around, value=True)
+    return _line(detail, level, y, gaps, limits, ALIKE)
+
+
+def local_mean(x: Tensor, missing: Tensor, wider: float = 1.0) -> Tensor:
+    """Over some `TOGETHER` values around each place, those that are ``missing`` left out.
+
+    ``wider``: a factor on the distances.
+    """
+    width = wider * smoothing_width(x.ndim - 2)
+    weight = smooth((~missing).to(x.dtype), width)
+    return smooth(x.masked_fill(missing, 0.0), width) / weight.clamp_min(1e-6)
+
+
+def smoothing_width(ndim: int) -> float:
+    """The Gaussian's deviation, in samples, with which `TOGETHER` values are averaged."""
+    return float(TOGETHER ** (1.0 / ndim) / (2.0 * math.sqrt(math.pi)))
+
+
+def smoothing_reach(ndim: int) -> int:
+    """How many samples away a value still counts."""
+    return smoothing_radius(smoothing_width(ndim))
+
+
+def _line(
+    noisy: Tensor,
+    level: Tensor,
+    y: Tensor,
+    missing: Tensor,
+    limits: Limits,
+    wider: float = 1.0,
+) -> NoiseLine | None:
+    """Through the lowest local mean squares of ``noisy``; None if it is nowhere as evenly spread as noise."""
+    seen = ~missing
+    if not seen.any():
+        return None
+    local, levels = local_mean(noisy.square(), missing, wider), local_mean(level, missing, wider)
+    # Where photons are rare, or detail is missed here and there, local means say nothing of the noise; nor
+    # where all differ by the same (1.57), as the network's background from one of exactly 0.
+    size = local_mean(noisy.abs(), missing, wider)
+    evenness = 0.5 * math.pi * size.square() / local.clamp_min(1e-30)
+    even = seen & (evenness > EVEN[0]) & (evenness < EVEN[1])
+    for limit in y[seen].aminmax():  # no noise where all is at its end
+        even &= local_mean((y == limit).to(y.dtype), missing, wider) < 0.5
+    if float(even.sum()) < ENOUGH_EVEN * float(seen.sum()):
+        return None
+    return _through_lowest(levels[even].double().cpu().numpy(), local[even].double().cpu().numpy(), limits)
+
+
+def _through_lowest(level: Floats, local: Floats, limits: Limits) -> NoiseLine:
+    """The line does not fall with the intensity, and is not negative at any that there is; below, where a
+    camera's offset may be, it can be. In each bin of intensities the lowest local means, relative to the line
+    so far, say where the line lies.
+    """
+    low = -math.inf if limits[0] is None else limits[0]
+    high = math.inf if limits[1] is None else limits[1]
+    count = int(np.clip(level.size // BIN, 1, 10))
+    edges = np.quantile(level, np.linspace(0.0, 1.0, count + 1))
+    members = np.clip(np.searchsorted(edges, level, side="right") - 1, 0, count - 1)
+    chosen = [places for i in range(count) if (places := members == i).any()]
+    plain = 1.0 + NORMAL_QUANTILE * math.sqrt(2.0 / TOGETHER)  # the quantile of a mean of so many squares
+    lowest = float(level.min())
+    above = level - lowest
+    height, slope = float(local.mean()), 0.0
+    for _ in range(ROUNDS):
+        line = np.maximum(height + slope * above, 1e-12)
+        reach = CLEAR * np.sqrt(line)
+        clear = (level >= low + reach) & (level <= high - reach)
+        ratio = local / line
+        bins = [p & clear for p in chosen if (p & clear).any()] or chosen
+        places = [p & (ratio <= np.quantile(ratio[p], 2 * LOWEST)) for p in bins]  # half of them below it
+        floors = np.array([np.median(ratio[p]) / plain * line[p].mean() for p in places])
+        design = np.stack([np.ones(len(places)), [above[p].mean() for p in places]], axis=1)
+        weight = 1.0 / np.maximum(floors + LEAST_FLOOR * floors.mean(), 1e-12)
+        (height, slope), _ = nnls(design * weight[:, None], floors * weight)
+    return NoiseLine(float(height - slope * lowest), float(slope), max(1e-12, float(floors.min())))
