@@ -497,6 +497,24 @@ def test_psfs_by_formula_and_from_a_bead(tmp_path, command):
     assert "background 100 removed; bead off centre by y +2.000, x -1.000 pixels" in done.err
 
 
+def test_colours_and_series_are_scored_plane_by_plane_whatever_their_order(tmp_path, command):
+    truth = np.stack([scene(32, 32, seed=i) for i in range(3)]) / 2
+    image = truth + np.random.default_rng(0).normal(0, 2.0, truth.shape).astype(np.float32)
+    for name, channels in (("truth", truth), ("image", image)):
+        io.write(tmp_path / f"{name}.tif", io.Image(channels.astype(np.float32), "cyx"))
+    as_png = truth.clip(0, 255).round().astype(np.uint8).transpose(1, 2, 0)
+    io.write(tmp_path / "truth.png", np.ascontiguousarray(as_png))
+    done = succeeded(command("score", "truth.tif", "image.tif", "truth.png", "--json", folder=tmp_path))
+    found = json.loads(done.out)
+    span = float(np.ptp(truth))
+    kept = image.clip(truth.min(), truth.max())
+    expected = [metrics.psnr(a, b, span) for a, b in zip(truth, kept, strict=True)]
+    assert found["image.tif"]["psnr"] == pytest.approx(np.mean(expected), abs=1e-3)
+    assert found["truth.png"]["psnr"] > 40.0
+    io.write(tmp_path / "grey.tif", io.Image(truth[0].astype(np.float32), "yx"))
+    refused(command("score", "truth.tif", "grey.tif", folder=tmp_path), "3 images in it")
+
+
 def test_simulate_and_score_agree_with_the_library(tmp_path, command):
     truth = scene(40, 36)
     io.write(tmp_path / "truth.tif", io.Image(truth, "yx", PIXEL))

@@ -6,11 +6,12 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
 import selfinv
-from selfinv.doubts import nothing_explained
+from selfinv.doubts import nothing_explained, saturated
 from selfinv.types import SelfinvWarning
 
 
@@ -34,6 +35,21 @@ def test_a_constant_that_predicts_as_well_is_told_of():
     assert nothing_explained(scores(1.0))
     assert not nothing_explained(scores(float("nan")))
     assert not nothing_explained({})  # of a run that has compared nothing
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 96, 96), (2, 3, 64, 64), (1, 1, 8, 40, 40), (1, 1, 2000)])
+def test_a_plateau_at_the_highest_value_is_told_of_and_noise_that_is_cut_off_is_not(shape):
+    rng = np.random.default_rng(0)
+    light = gaussian_filter(rng.normal(size=shape), [0, 0] + [4.0] * (len(shape) - 2))
+    light = 200.0 + 100.0 * light / light.std()
+    y = rng.poisson(np.maximum(light, 1.0)).astype(float)
+    assert saturated(torch.from_numpy(y)) == ""
+    assert "a detector saturates" in saturated(torch.from_numpy(np.minimum(y, 250.0)))
+    # As much of it at the limit, but by its noise.
+    assert saturated(torch.from_numpy(np.minimum(1.0, 1.0 + rng.normal(0, 0.1, shape)))) == ""
+    assert saturated(torch.from_numpy((light > 250.0).astype(float))) == ""  # a drawing in two colours
+    missing = np.where(y > 250.0, np.nan, y)
+    assert saturated(torch.from_numpy(missing)) == ""
 
 
 @pytest.mark.filterwarnings("ignore")

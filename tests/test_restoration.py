@@ -479,7 +479,7 @@ def test_a_search_tells_its_parts_and_shows_images():
 
 def test_the_score_of_a_network_is_told_while_it_trains_in_a_search():
     seen = []
-    result = restore(method="ssi", max_steps=20, callback=lambda p: seen.append(p))
+    result = restore(method="ssi", max_steps=60, callback=lambda p: seen.append(p))
     scores = [p.score for p in seen if p.phase == "ssi-network" and p.step > 10]
     assert np.isfinite(scores).all()
     assert len(set(scores)) > 1  # it is the present one

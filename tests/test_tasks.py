@@ -83,6 +83,28 @@ def test_superresolution_gives_a_finer_grid_and_finer_voxels(folder, capsys):
     assert (folder / "both.png").stat().st_size > 0
 
 
+@pytest.mark.parametrize("scale", ["cdelt", "cd", "pc"])
+def test_what_lies_where_in_the_sky_is_still_there_in_finer_pixels(folder, capsys, scale):
+    fits, wcs = pytest.importorskip("astropy.io.fits"), pytest.importorskip("astropy.wcs")
+    header = fits.Header({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "CRVAL1": 10.0, "CRVAL2": 41.0})
+    header.update({"CRPIX1": 20.0, "CRPIX2": 31.5, "A_ORDER": 2, "A_2_0": 1e-4, "B_ORDER": 2, "B_1_1": -2e-4})
+    turned = {"1_1": -0.8, "1_2": 0.6, "2_1": 0.6, "2_2": 0.8}
+    if scale == "cd":
+        header.update({f"CD{place}": 7e-5 * value for place, value in turned.items()})
+    else:
+        header.update({"CDELT1": 7e-5, "CDELT2": 7e-5})
+        header.update({f"PC{place}": value for place, value in turned.items()} if scale == "pc" else {})
+    header["HISTORY"] = "taken at night"
+    fits.PrimaryHDU(TRUTH.astype("f4"), header).writeto("sky.fits")
+    assert run(capsys, "superres", "sky.fits", "fine.fits", "--factor", "3,2", *TV, "-q")[0] == 0
+    finer = fits.getheader("fine.fits")
+    assert "taken at night" in str(finer["HISTORY"])
+    before, after = (wcs.WCS(h, naxis=2) for h in (header, finer))
+    for x, y in ((0.0, 0.0), (63.0, 10.0), (30.0, 55.0)):  # of coarse pixels, the centres of finer ones
+        there = after.pixel_to_world_values(2.0 * x + 0.5, 3.0 * y + 1.0)
+        np.testing.assert_allclose(there, before.pixel_to_world_values(x, y), rtol=0, atol=1e-9)
+
+
 def test_a_factor_that_is_not_whole_keeps_the_field(folder, capsys):
     assert run(capsys, "superres", "noisy.tif", "o.tif", "--factor", "1.5,1", *TV)[0] == 0
     assert tifffile.imread("o.tif").shape == (96, 64)
@@ -94,7 +116,7 @@ def test_tomography_beats_filtered_back_projection(folder, capsys):
     projected = radon(phantom, angles)
     noisy = (projected + RNG(0).normal(0, 0.5, projected.shape)).T
     tifffile.imwrite("sinogram.tif", noisy.astype("f4"))
-    np.savetxt("angles.txt", angles)
+    np.savetxt("angles.txt", angles, header="degrees")
     arguments = ("tomography", "sinogram.tif", "slice.tif", "--angles", "angles.txt")
     assert run(capsys, *arguments, *TV, "-q")[0] == 0
     assert (

@@ -14,6 +14,9 @@ from selfinv.operators import Convolution
 from selfinv.solvers.base import Forward
 from selfinv.types import InputError, spatial_index
 
+INSIDE, FEWEST_INSIDE = 0.2, 5  # of the values at the highest, with such on all sides: what makes a plateau
+LEVELS = 16  # fewer make no image of intensities
+
 
 def shared_noise(y: Tensor, forward: Forward) -> NoiseCorrelation | None:
     """Whether held-out values can be trusted; None where the image may have structure as fine as noise.
@@ -53,6 +56,33 @@ def unchanged(name: str) -> str:
     return (
         "the image comes back nearly as it was: either it has hardly any noise, or neighbouring values share "
         "theirs (smoothed, interpolated, compressed images), which cannot be told without a PSF"
+    )
+
+
+def saturated(y: Tensor) -> str:
+    """The warning of values that all lie at the highest, side by side, whatever their noise; "" if none do.
+
+    Noise that is cut off leaves few neighbours on all sides at the limit, too, and is no plateau.
+    """
+    highest = y[torch.isfinite(y)].max()
+    at = y == highest
+    inside = at.clone()
+    for axis in range(2, y.ndim):
+        n = y.shape[axis]
+        if n < 3:
+            continue
+        ends = torch.zeros_like(at.narrow(axis, 0, 1))
+        before, after = at.narrow(axis, 0, n - 1), at.narrow(axis, 1, n - 1)
+        inside &= torch.cat([ends, before], axis) & torch.cat([after, ends], axis)
+    count, by_chance = int(at.sum()), 2.0 * 0.25 ** (y.ndim - 2)  # twice that of noise cut off at its middle
+    if int(inside.sum()) < max(FEWEST_INSIDE, max(INSIDE, by_chance) * count):
+        return ""
+    if y[torch.isfinite(y)].unique().numel() < LEVELS:
+        return ""
+    return (
+        f"{count} values ({count / at.numel():.2g} of all) lie at the highest, {float(highest):g}, side by "
+        f"side, as where a detector saturates: the light there is a lower bound, and so it is in the result; "
+        f"to have them filled in from around, mark them as missing (NaN, with mask_nan)"
     )
 
 

@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 
 from selfinv.arrangement import Arrangement, as_measured, is_on_grid, space_of, spacing_of
-from selfinv.doubts import NOTHING_EXPLAINED, left_as_it_is, nothing_explained, shared_noise, unchanged
+from selfinv.doubts import (
+    NOTHING_EXPLAINED,
+    left_as_it_is,
+    nothing_explained,
+    saturated,
+    shared_noise,
+    unchanged,
+)
 from selfinv.instrument import check_boundary, choose_device, psf_operator
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel, versions
@@ -201,6 +208,8 @@ def restore(
             SelfinvWarning,
             stacklevel=2,
         )
+    if arrangement is None and (words := saturated(y)):
+        warnings.warn(words, SelfinvWarning, stacklevel=2)
     forward = operator if operator is not None else psf_operator(kernel, shape, layout, boundary, y)
     place = choose_device(device)
     if isinstance(forward, torch.nn.Module):

@@ -171,6 +171,15 @@ def test_imagej_tags_are_carried_over(tmp_path):
         assert not {"Labels", "Ranges"} & set(tif.imagej_metadata)
 
 
+@pytest.mark.parametrize("axes", ["czyx", "zcyx", "ctyx", "tczyx"])
+def test_ome_keeps_the_order_of_the_axes(tmp_path, axes):
+    data = np.random.default_rng(0).random([2, 3, 4, 8, 9][-len(axes) :]).astype(np.float32)
+    write(tmp_path / "a.ome.tif", Image(data, axes, {"y": 0.1, "x": 0.1}))
+    back = read(tmp_path / "a.ome.tif")
+    assert back.axes == axes
+    np.testing.assert_array_equal(back.data, data)
+
+
 def test_ome_says_the_physical_sizes_and_the_channels(tmp_path):
     names = ["α-tubulin <&>", "DAPI"]
     data = np.random.default_rng(0).integers(0, 4000, (4, 2, 6, 5), np.uint16)

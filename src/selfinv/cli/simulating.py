@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -13,7 +14,10 @@ import typer
 from selfinv.cli.console import say
 from selfinv.cli.images import check_different, read_psf
 from selfinv.cli.options import Axes, Input, Output, Seed
-from selfinv.types import InputError, guess_axes, parse_axes
+from selfinv.types import Array, AxisLayout, InputError, guess_axes, parse_axes
+
+if TYPE_CHECKING:
+    from selfinv.io import Image
 
 
 def simulate(
@@ -98,18 +102,37 @@ def score(
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare images with the truth: PSNR, SSIM, MI, SMI, spectral concordance, Fourier correlation."""
+    """Compare images with the truth: PSNR, SSIM, MI, SMI, spectral concordance, Fourier correlation.
+
+    Of colours, channels and time series, the mean over all of them.
+    """
     from selfinv import io, metrics, noise
 
-    truth = io.read(reference).data
-    truth = noise.normalise_minmax(truth) if rescale else truth
+    image = io.read(reference)
+    truth = noise.normalise_minmax(image.data) if rescale else image.data
     low, high = float(np.min(truth)), float(np.max(truth))
+    planes = _planes(replace(image, data=truth))
     rows: dict[str, dict[str, float]] = {}
     for path in images:
-        values = io.read(path).data
-        rows[str(path)] = metrics.scores(
-            truth, values, data_range=data_range, clip=(low, high) if clip and low < high else None
-        )
+        compared = io.read(path)
+        values, others = compared.data, _planes(compared)
+        if len(planes) != len(others):
+            raise InputError(
+                f"{reference} has the shape {truth.shape} and {len(planes)} images in it but {path} "
+                f"{values.shape} and {len(others)}; compare images of the same channels and frames"
+            )
+        each = [
+            metrics.scores(
+                a,
+                b,
+                data_range=high - low
+                if data_range is None and len(planes) > 1 and low < high
+                else data_range,
+                clip=(low, high) if clip and low < high else None,
+            )
+            for a, b in zip(planes, others, strict=True)
+        ]
+        rows[str(path)] = {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
         ratio = float(np.nanstd(values)) / max(float(np.std(truth)), 1e-30)
         if not rescale and not 0.05 < ratio < 20:
             say(
@@ -126,3 +149,11 @@ def score(
     print(" " * width, *(f"{name:>11}" for name in names))
     for path_name, row in rows.items():
         print(f"{path_name:<{width}}", *(f"{row[name]:11.4f}" for name in names))
+
+
+def _planes(image: Image) -> list[Array]:
+    """Each channel of each frame; the whole, where nothing names them."""
+    if image.axes is None or not set("tc") & set(image.axes):
+        return [image.data]
+    batch = AxisLayout(image.axes).to_batch(image.data)
+    return list(batch.reshape(-1, *batch.shape[2:]))

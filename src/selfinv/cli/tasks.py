@@ -181,6 +181,7 @@ def superres(
     """
     from selfinv import io
     from selfinv.instrument import psf_operator
+    from selfinv.io.fits import with_finer_pixels
     from selfinv.operators import Downsample, LinearOperator
     from selfinv.restoration import load_model
 
@@ -204,7 +205,10 @@ def superres(
     steps_of = dict(zip(layout.spatial, factors, strict=True))
     sizes = {a: size / steps_of.get(a, 1.0) for a, size in image.voxel_size.items()}
     spacing = spacing_of(image)
-    target = replace(image, axes="".join(leading) + layout.spatial, voxel_size=sizes)
+    metadata = dict(image.metadata)
+    if "fits_header" in metadata:
+        metadata["fits_header"] = with_finer_pixels(metadata["fits_header"], steps_of)
+    target = replace(image, axes="".join(leading) + layout.spatial, voxel_size=sizes, metadata=metadata)
     job = Job(input, output, target, dtype, clip, preview, save_model, quiet)
     before = _enlarged(data, factors, fine)
     if model is not None:
@@ -323,7 +327,8 @@ def _enlarged(data: Array, factors: list[float], fine: tuple[int, ...]) -> Array
 
 def _angles(path: Path, rows: int) -> Array:
     try:
-        words = path.read_text().replace(",", " ").split()
+        lines = [line.partition("#")[0] for line in path.read_text().splitlines()]  # as NumPy writes headers
+        words = " ".join(lines).replace(",", " ").split()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -99,7 +99,8 @@ def write(
 
     The file is made beside its final place and renamed, so an older one stays intact until then. TIFF is
     written for ImageJ where the type allows it (uint8, uint16, float32, below 4 GB), and as OME-TIFF to
-    ``.ome.tif``; both store the axes in the order ``tzcyx``. PNG and NPY keep neither axes nor voxel sizes.
+    ``.ome.tif``; the one stores the axes in the order ``tzcyx``, the other as they are if y and x
+    come last. PNG and NPY keep neither axes nor voxel sizes.
     ``dtype`` converts the values by `cast`; None keeps their type.
 
     Raises

@@ -308,7 +308,10 @@ def _imagej_holds(data: Array) -> bool:
 
 
 def _arranged(path: Path, image: Image) -> tuple[Array, str]:
-    """The data in the order tzcyx, or t z y x c where the colours can be stored as RGB; and its letters."""
+    """The data in the order tzcyx, or t z y x c where the colours can be stored as RGB; and its letters.
+
+    OME-TIFF knows any order with y and x last, and keeps the image's own.
+    """
     data = image.data
     letters = image.axes if image.axes is not None else "yx"[-data.ndim :] if data.ndim <= 2 else ""
     if letters and "y" not in letters:
@@ -317,6 +320,8 @@ def _arranged(path: Path, image: Image) -> tuple[Array, str]:
     rgb = (np.uint8, np.uint16) if _is_ome(path) else (np.uint8,)
     if letters.endswith("c") and data.shape[-1] == 3 and data.dtype in rgb:
         order = [a for a in "tzyxc" if a in letters]
+    elif _is_ome(path) and letters.endswith("yx"):
+        order = list(letters)
     return np.ascontiguousarray(
         data.transpose([letters.index(a) for a in order]) if order else data
     ), "".join(order)
