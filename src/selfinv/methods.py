@@ -128,10 +128,9 @@ def _ssi(request: Request, preset: str = "default") -> Solver:
     plain = replace(request, steps=None)
     network = _candidate_ssi(request, **options)
     simple = (*_tv_candidates(plain)[:1], Candidate("wiener", lambda _: Wiener()))
-    # No neighbour stands in for a value that is no pixel: what is set apart is missed.
-    pixels = is_on_grid(request.operator)
-    most = MOST if pixels else 0.5 * MOST
-    return replace(_tuned(request, network, *simple), mixed=True, cautious=pixels, most=most)
+    search = _tuned(request, network, *simple)
+    # What is set apart is missed: a network cannot learn from it, nor does it learn from it afterwards.
+    return replace(search, mixed=True, cautious=is_on_grid(request.operator), most=0.5 * MOST)
 
 
 def _auto(request: Request) -> Solver:
