@@ -83,6 +83,21 @@ def test_superresolution_gives_a_finer_grid_and_finer_voxels(folder, capsys):
     assert (folder / "both.png").stat().st_size > 0
 
 
+def test_a_mask_that_leaves_nothing_is_named(folder, capsys):
+    mask = np.ones(TRUTH.shape, np.uint8)
+    mask[10, 10] = 0
+    tifffile.imwrite("mask.tif", mask)
+    code, told = run(capsys, "inpaint", "noisy.tif", "o.tif", "--mask", "mask.tif")
+    assert code == 2
+    assert "mask.tif marks 4095 of 4096 pixels" in told
+
+
+def test_richardson_lucy_without_a_blur_says_that_it_repeats_pixels(folder, capsys):
+    code, told = run(capsys, "superres", "noisy.tif", "o.tif", "--method", "richardson-lucy")
+    assert code == 0
+    assert "coarse pixels are repeated" in told
+
+
 @pytest.mark.parametrize("scale", ["cdelt", "cd", "pc"])
 def test_what_lies_where_in_the_sky_is_still_there_in_finer_pixels(folder, capsys, scale):
     fits, wcs = pytest.importorskip("astropy.io.fits"), pytest.importorskip("astropy.wcs")

@@ -44,7 +44,10 @@ def shared_noise(y: Tensor, forward: Forward) -> NoiseCorrelation | None:
 
 
 def left_as_it_is(y: Tensor, x: Tensor) -> bool:
-    """Whether a denoised image is the measurement again, to within a small part of its apparent noise."""
+    """Whether the measurement comes back, to within a small part of its apparent noise.
+
+    ``x`` is what would be measured of the result.
+    """
     change = (x.to(y) - y)[torch.isfinite(y) & (y >= 0.0)]  # Richardson-Lucy takes nothing below 0
     return float(change.square().mean().sqrt()) < 0.05 * noise_level(y.cpu().numpy())
 
@@ -52,7 +55,10 @@ def left_as_it_is(y: Tensor, x: Tensor) -> bool:
 def unchanged(name: str) -> str:
     """The warning of an image that a method has `left_as_it_is`."""
     if name == "richardson-lucy":
-        return f"without a PSF {name} changes nothing: it only undoes blur; give a psf, or use ssi to denoise"
+        return (
+            f"without a PSF {name} changes nothing (coarse pixels are repeated): it only undoes blur; give a "
+            f"psf, or use ssi"
+        )
     return (
         "the image comes back nearly as it was: either it has hardly any noise, or neighbouring values share "
         "theirs (smoothed, interpolated, compressed images), which cannot be told without a PSF"

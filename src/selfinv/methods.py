@@ -112,6 +112,7 @@ def _learned(preset: Callable[..., SSI], request: Request, **options: Any) -> SS
     return replace(solver, training=replace(solver.training, max_steps=request.steps))
 
 
+FEWEST = 500  # values to tell a network that has failed by, if there are ten times as many
 MARGIN = 0.01  # of what a network explains: behind a blur it makes fewer errors that the operator hides
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"effort": 0.5, "fold": 4},  # training steps, relative to the default's, on a coarser grid
@@ -128,9 +129,12 @@ def _ssi(request: Request, preset: str = "default") -> Solver:
     plain = replace(request, steps=None)
     network = _candidate_ssi(request, **options)
     simple = (*_tv_candidates(plain)[:1], Candidate("wiener", lambda _: Wiener()))
-    search = _tuned(request, network, *simple)
-    # What is set apart is missed: a network cannot learn from it, nor does it learn from it afterwards.
-    return replace(search, mixed=True, cautious=is_on_grid(request.operator), most=0.5 * MOST)
+    pixels = is_on_grid(request.operator)
+    # What is set apart is missed: the network does not learn from it, afterwards either.
+    most = 0.5 * MOST
+    if pixels:
+        most = min(MOST, max(most, FEWEST / max(1, int(torch.isfinite(request.y).sum()))))
+    return replace(_tuned(request, network, *simple), mixed=True, cautious=pixels, most=most)
 
 
 def _auto(request: Request) -> Solver:

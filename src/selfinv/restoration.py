@@ -28,7 +28,7 @@ from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel, versions
 from selfinv.learning.solver import SSI, SSIState
 from selfinv.methods import Request, solver_for
-from selfinv.operators import Boundary, Identity, LinearOperator
+from selfinv.operators import Boundary, Downsample, Identity, LinearOperator
 from selfinv.outcome import outcome, trained_model, training
 from selfinv.probe import check_built, probe
 from selfinv.psf import values_of
@@ -258,7 +258,8 @@ def restore(
     estimate = solver.estimate(state)
     restored = to_image(estimate)
     with torch.no_grad():
-        predicted = to_measurement(forward(estimate.float()))  # the only precision it is sure to take
+        measured = forward(estimate.float())  # the only precision it is sure to take
+    predicted = to_measurement(measured)
     stats = {
         "method": name,
         "seed": seed,
@@ -280,7 +281,8 @@ def restore(
             done = (" (done here)" if tuned else " (nothing was scored here)") if blind_spot else ""
             warnings.warn(f"{stats['noise']}{done}", SelfinvWarning, stacklevel=2)
     tells = name == "richardson-lucy" or isinstance(solver, SelfTuned)  # of a weight given, it is no news
-    if tells and isinstance(forward, Identity) and left_as_it_is(y, estimate):
+    sharp = (Identity, Downsample) if name == "richardson-lucy" else Identity
+    if tells and isinstance(forward, sharp) and left_as_it_is(y, measured):
         warnings.warn(unchanged(name), SelfinvWarning, stacklevel=2)
     if isinstance(state, SelfTunedState) and not status.failed and nothing_explained(stats):
         warnings.warn(NOTHING_EXPLAINED, SelfinvWarning, stacklevel=2)

@@ -112,6 +112,8 @@ def score(
     truth = noise.normalise_minmax(image.data) if rescale else image.data
     low, high = float(np.min(truth)), float(np.max(truth))
     planes = _planes(replace(image, data=truth))
+    if data_range is None and low < high:
+        data_range = high - low  # of all channels and frames
     rows: dict[str, dict[str, float]] = {}
     for path in images:
         compared = io.read(path)
@@ -125,9 +127,7 @@ def score(
             metrics.scores(
                 a,
                 b,
-                data_range=high - low
-                if data_range is None and len(planes) > 1 and low < high
-                else data_range,
+                data_range=data_range,
                 clip=(low, high) if clip and low < high else None,
             )
             for a, b in zip(planes, others, strict=True)

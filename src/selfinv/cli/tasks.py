@@ -132,6 +132,12 @@ def inpaint(
     check_model(save_model, method, [input, mask, psf], output)
     bad = _fitting(_marks(io.read(mask).data, mask), image.data, mask)
     data = np.where(bad, np.nan, image.data.astype(np.float64))
+    left = data[np.isfinite(data)]
+    if not left.size or left.min() == left.max():
+        raise InputError(
+            f"{mask} marks {np.count_nonzero(bad)} of {bad.size} pixels, and the others are all the same; "
+            f"pixels to be filled in are those that are not 0: is it the other way round?"
+        )
     if np.isfinite(data).all():
         say(f"warning: {mask} marks no pixel (all are 0), so nothing is filled in; is it the right mask?")
     carry_out(

@@ -26,8 +26,9 @@ LEAST_WEIGHT = 0.01  # on the mean: where values say less, asking them is not wo
 SMALL = 0.3  # deviations of the noise, by which values are changed to see what that does
 MOST_RESPONSE = 0.9
 # In parts of the noise, behind an operator: errors are not as white as the update takes them for; the larger
-# they are beside the noise, the more of what is suppressed it makes of them.
-MOST_ERROR = 10.0
+# they are beside the noise, the more of what is suppressed it makes of them. A network that has failed would
+# pass for a good one, for the update fits hidden values all the same.
+MOST_ERROR = 3.0
 CONVINCING = 2.0  # standard errors; hidden values do not show the noise that an operator suppresses
 
 
