@@ -48,6 +48,8 @@ def test_a_plateau_at_the_highest_value_is_told_of_and_noise_that_is_cut_off_is_
     # As much of it at the limit, but by its noise.
     assert saturated(torch.from_numpy(np.minimum(1.0, 1.0 + rng.normal(0, 0.1, shape)))) == ""
     assert saturated(torch.from_numpy((light > 250.0).astype(float))) == ""  # a drawing in two colours
+    steps = np.minimum(np.round(light / 20.0), 13.0) + 1e-3 * (light > 200.0) * rng.normal(size=shape)
+    assert "a detector saturates" not in saturated(torch.from_numpy(np.round(steps)))  # it is all plateaus
     missing = np.where(y > 250.0, np.nan, y)
     assert saturated(torch.from_numpy(missing)) == ""
 

@@ -15,7 +15,7 @@ from selfinv.solvers.base import Forward
 from selfinv.types import InputError, spatial_index
 
 INSIDE, FEWEST_INSIDE = 0.2, 5  # of the values at the highest, with such on all sides: what makes a plateau
-LEVELS = 16  # fewer make no image of intensities
+DRAWN, LEVELS = 0.05, 16  # of the others, in plateaus, too; other values: else it is no image with noise
 
 
 def shared_noise(y: Tensor, forward: Forward) -> NoiseCorrelation | None:
@@ -70,20 +70,21 @@ def saturated(y: Tensor) -> str:
 
     Noise that is cut off leaves few neighbours on all sides at the limit, too, and is no plateau.
     """
-    highest = y[torch.isfinite(y)].max()
-    at = y == highest
-    inside = at.clone()
+    lowest, highest = y[torch.isfinite(y)].aminmax()
+    flat = torch.ones_like(y, dtype=torch.bool)
     for axis in range(2, y.ndim):
         n = y.shape[axis]
         if n < 3:
             continue
-        ends = torch.zeros_like(at.narrow(axis, 0, 1))
-        before, after = at.narrow(axis, 0, n - 1), at.narrow(axis, 1, n - 1)
-        inside &= torch.cat([ends, before], axis) & torch.cat([after, ends], axis)
+        same = y.narrow(axis, 0, n - 1) == y.narrow(axis, 1, n - 1)
+        ends = torch.zeros_like(same.narrow(axis, 0, 1))
+        flat &= torch.cat([ends, same], axis) & torch.cat([same, ends], axis)
+    at = y == highest
+    others = torch.isfinite(y) & ~at & (y != lowest)
     count, by_chance = int(at.sum()), 2.0 * 0.25 ** (y.ndim - 2)  # twice that of noise cut off at its middle
-    if int(inside.sum()) < max(FEWEST_INSIDE, max(INSIDE, by_chance) * count):
+    if int((flat & at).sum()) < max(FEWEST_INSIDE, max(INSIDE, by_chance) * count):
         return ""
-    if y[torch.isfinite(y)].unique().numel() < LEVELS:
+    if float(flat[others].double().mean()) > DRAWN or y[others].unique().numel() < LEVELS:
         return ""
     return (
         f"{count} values ({count / at.numel():.2g} of all) lie at the highest, {float(highest):g}, side by "
