@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from skimage import data
 
-from selfinv.learning.losses import MaskedLoss, choose_loss, kernel_roughness, weight_penalty
+from selfinv.learning.losses import MaskedLoss, choose_loss, cut_off, kernel_roughness, weight_penalty
 from selfinv.learning.unet import UNet, UNetSettings
 from selfinv.operators import Convolution
 from selfinv.psf import gaussian
@@ -143,3 +143,15 @@ def test_unknown_losses_are_refused():
         MaskedLoss("l3")
     with pytest.raises(InputError, match="delta must be positive"):
         MaskedLoss("huber", delta=0)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3, 0.6])
+def test_cut_off_noise_is_told_from_edges_of_true_darkness_with_gaps_too(missing):
+    rng = np.random.default_rng(0)
+    chart = np.kron(rng.random((16, 16)) > 0.5, np.ones((12, 12)))
+    gaps = rng.random(chart.shape) < missing
+    clipped = np.clip(chart + rng.normal(0, 0.1, chart.shape), 0, 1)
+    counts = rng.poisson(300 * chart) / 300.0
+    for image, expected in ((clipped, (True, True)), (counts, (False, False))):
+        y = torch.from_numpy(np.where(gaps, np.nan, image))[None, None]
+        assert cut_off(y) == expected

@@ -16,7 +16,7 @@ from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.inverter import Entrance, Inverter, invert, invert_parts
 from selfinv.learning.losses import MaskedLoss, cut_off
 from selfinv.learning.measurement import Measurement, Pads
-from selfinv.learning.own_values import OwnValues, find_noise, has_wild_values
+from selfinv.learning.own_values import OwnValues, find_noise, has_many_gaps, has_wild_values
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
 from selfinv.operators import Convolution, Identity, LinearOperator, Mask
@@ -152,7 +152,9 @@ def _find_own_values(
         residual = (data.y - blind)[~data.missing].square().mean(dtype=torch.float64)
         level = noise.variance(blind)[~data.missing].mean(dtype=torch.float64)
         noise = noise.times(max(1.0, float(residual / level) / MOST_ERROR))
-    elif all(spectrum.levels_off() for spectrum in spectra(data.y, data.missing)):
+    elif not has_many_gaps(data.missing) and all(
+        spectrum.levels_off() for spectrum in spectra(data.y, data.missing)
+    ):
         predicted, response = answered, _response(model, data, noise.variance(blind))
     found = OwnValues.of(data.y, predicted, data.missing, noise, limits=limits, response=response)
     if float(found.weights(data.y, predicted, data.missing)[~data.missing].mean()) < LEAST_WEIGHT:

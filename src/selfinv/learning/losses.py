@@ -118,7 +118,8 @@ def cut_off(y: Tensor) -> tuple[bool, bool]:
     here, beside = sample[..., :-1], sample[..., 1:]
     apart = np.abs(here - beside) > 0.5 * noise_level(sample)
     limits = values.min(), values.max()
-    shares = [float(np.mean((here == limit) & apart)) for limit in limits]
+    pairs = max(1, int(np.count_nonzero(np.isfinite(here) & np.isfinite(beside))))
+    shares = [int(np.count_nonzero((here == limit) & apart)) / pairs for limit in limits]
     low, high = (
         share > CUT and _alone(sample, limit) > BY_CHANCE * share
         for share, limit in zip(shares, limits, strict=True)
@@ -131,14 +132,16 @@ def _alone(sample: Array, limit: float) -> float:
 
     An axis that is too short for neighbours is not asked.
     """
-    at, off = sample == limit, np.isfinite(sample) & (sample != limit)
+    finite, at = np.isfinite(sample), sample == limit
     shares = []
     for axis in range(2, sample.ndim):
         n = sample.shape[axis]
         if n >= 3:
             before, middle, after = (np.arange(first, n - 2 + first) for first in range(3))
-            both = off.take(before, axis) & off.take(after, axis)
-            shares.append(float(np.mean(at.take(middle, axis) & both)))
+            whole = finite.take(before, axis) & finite.take(middle, axis) & finite.take(after, axis)
+            others = ~at.take(before, axis) & ~at.take(after, axis)
+            alone = int(np.count_nonzero(at.take(middle, axis) & others & whole))
+            shares.append(alone / max(1, int(np.count_nonzero(whole))))
     return min(shares, default=0.0)
 
 

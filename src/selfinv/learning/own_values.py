@@ -46,6 +46,7 @@ from selfinv.solvers.conjugate_gradient import linear_conjugate_gradients
 WILD, PLAIN, FEW = 4.0, 0.25, 2e-4  # deviations, in this part of an image, and how many are chance
 STEPS, ENOUGH = 100, 1e-9  # of conjugate gradients; of the residual, squared
 LESS = 2.0 * math.sqrt(2.0 / TOGETHER)  # than the noise, of local means of squares by chance
+GAPS = 0.15
 LEAST_NOISE = 0.01  # of the mean variance: equations must not differ too much in weight
 
 
@@ -205,10 +206,17 @@ def find_noise(
     seen = ~missing
     if untrained is not None:
         line = line.times(_share_of_noise_learned((y - blind).square(), seen, untrained))
+    if has_many_gaps(missing):
+        return line
     other, level = of_finest_detail(y, blind, missing, limits), local_mean(blind, missing)[seen]
     if other is not None and other.variance(level).mean() < line.variance(level).mean():
         return other
     return line
+
+
+def has_many_gaps(missing: Tensor) -> bool:
+    """Whether so much is missing that there is next to no finest detail, nor a spectrum of it, to go by."""
+    return float(missing.double().mean()) > GAPS
 
 
 def _share_of_noise_learned(squares: Tensor, seen: Tensor, untrained: Tensor) -> float:
