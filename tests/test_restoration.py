@@ -479,6 +479,7 @@ def test_a_search_tells_its_parts_and_shows_images():
 
 def test_the_score_of_a_network_is_told_while_it_trains_in_a_search():
     seen = []
+    # Before that most of what is predicted is the update's by measured values, which training does not see.
     result = restore(method="ssi", max_steps=60, callback=lambda p: seen.append(p))
     scores = [p.score for p in seen if p.phase == "ssi-network" and p.step > 10]
     assert np.isfinite(scores).all()

@@ -259,10 +259,7 @@ def test_rare_photons_on_nothing_are_not_taken_for_detail():
     y = generator.poisson(truth)
     tensors = [torch.from_numpy(z)[None, None].float() / 50 for z in (y, truth + 0.02)]
     missing = torch.zeros(1, 1, 128, 128, dtype=torch.bool)
-    noise = find_noise(*tensors, missing)
-    if noise is not None:  # else no value is asked at all
-        weights = OwnValues.of(*tensors, missing, noise).weights(*tensors, missing)
-        assert float(weights[0, 0][torch.from_numpy(truth > 0)].mean()) < 0.2
+    assert find_noise(*tensors, missing) is None  # so that no value is asked
 
 
 def test_an_answer_that_responds_to_values_is_weighed_by_how_much_it_does():

@@ -111,7 +111,7 @@ def score(
     image = io.read(reference)
     truth = noise.normalise_minmax(image.data) if rescale else image.data
     low, high = float(np.min(truth)), float(np.max(truth))
-    planes = _planes(replace(image, data=truth))
+    planes, limits = _planes(replace(image, data=truth)), (low, high) if clip and low < high else None
     if data_range is None and low < high:
         data_range = high - low  # of all channels and frames
     rows: dict[str, dict[str, float]] = {}
@@ -124,12 +124,7 @@ def score(
                 f"{values.shape} and {len(others)}; compare images of the same channels and frames"
             )
         each = [
-            metrics.scores(
-                a,
-                b,
-                data_range=data_range,
-                clip=(low, high) if clip and low < high else None,
-            )
+            metrics.scores(a, b, data_range=data_range, clip=limits)
             for a, b in zip(planes, others, strict=True)
         ]
         rows[str(path)] = {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}

@@ -125,8 +125,7 @@ def answer_to_own(
     own_values = _find_own_values(model, data, loss, forward, x, blind)
     if own_values is None:
         return x, None
-    predicted = blind if own_values.response is None else x
-    return own_values.update(x, data.y, predicted, data.missing, forward), own_values
+    return own_values.update(x, data.y, blind, data.missing, forward), own_values
 
 
 def _find_own_values(

@@ -135,13 +135,11 @@ def _alone(sample: Array, limit: float) -> float:
     finite, at = np.isfinite(sample), sample == limit
     shares = []
     for axis in range(2, sample.ndim):
-        n = sample.shape[axis]
-        if n >= 3:
-            before, middle, after = (np.arange(first, n - 2 + first) for first in range(3))
-            whole = finite.take(before, axis) & finite.take(middle, axis) & finite.take(after, axis)
-            others = ~at.take(before, axis) & ~at.take(after, axis)
-            alone = int(np.count_nonzero(at.take(middle, axis) & others & whole))
-            shares.append(alone / max(1, int(np.count_nonzero(whole))))
+        if sample.shape[axis] >= 3:
+            there, here = np.moveaxis(finite, axis, -1), np.moveaxis(at, axis, -1)
+            whole = there[..., :-2] & there[..., 1:-1] & there[..., 2:]
+            alone = ~here[..., :-2] & here[..., 1:-1] & ~here[..., 2:] & whole
+            shares.append(int(np.count_nonzero(alone)) / max(1, int(np.count_nonzero(whole))))
     return min(shares, default=0.0)
 
 

@@ -46,7 +46,7 @@ from selfinv.solvers.conjugate_gradient import linear_conjugate_gradients
 WILD, PLAIN, FEW = 4.0, 0.25, 2e-4  # deviations, in this part of an image, and how many are chance
 STEPS, ENOUGH = 100, 1e-9  # of conjugate gradients; of the residual, squared
 LESS = 2.0 * math.sqrt(2.0 / TOGETHER)  # than the noise, of local means of squares by chance
-GAPS = 0.15
+GAPS = 0.15  # of the values: with 30 % missing, 4 % of the places of an image have all their neighbours
 LEAST_NOISE = 0.01  # of the mean variance: equations must not differ too much in weight
 
 
