@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 from skimage import data
 
-from selfinv.learning.noise_line import local_mean, of_finest_detail, of_residuals
+from selfinv.learning.noise_line import local_mean, of_counts, of_finest_detail, of_residuals
 from selfinv.learning.own_values import find_noise
 
 
@@ -65,3 +65,31 @@ def test_a_local_mean_leaves_out_what_is_missing():
     missing = nothing_missing(x)
     missing[..., 20:40, :] = True
     assert torch.allclose(local_mean(x.masked_fill(missing, 9.0), missing)[~missing], torch.tensor(1.0))
+
+
+def spots(photons=30.0, seed=0):
+    """A few blurred points on nothing."""
+    light = np.zeros((128, 128))
+    light[tuple(np.random.default_rng(seed).integers(8, 120, (2, 40)))] = 25.0 * photons
+    return ndimage.gaussian_filter(light, 2.0)
+
+
+@pytest.mark.parametrize("gain", [1.0, 12.0])
+def test_rare_photons_on_nothing_have_the_noise_of_whole_numbers(gain):
+    light = spots()
+    y, blind = tensors(gain / 500 * np.random.default_rng(0).poisson(light), gain / 500 * light)
+    found = of_counts(y, blind, nothing_missing(y))
+    for level in (1.0, 10.0):
+        variance = float(found.variance(torch.tensor(level * gain / 500)))
+        assert variance == pytest.approx(level * (gain / 500) ** 2, rel=1e-3)
+
+
+def test_a_cameras_whole_numbers_are_not_taken_for_photons():
+    light, generator = spots(), np.random.default_rng(0)
+    for noisy in (
+        np.round(4.0 * generator.poisson(light) + generator.normal(0.0, 2.0, light.shape)),
+        light + generator.normal(0.0, 1.0, light.shape),
+        np.zeros_like(light),
+    ):
+        y, blind = tensors(noisy, light)
+        assert of_counts(y, blind, nothing_missing(y)) is None

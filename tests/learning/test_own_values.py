@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 from skimage import data
 from skimage.transform import resize
 
 import selfinv
 from selfinv.learning.forward_model import ForwardModel
-from selfinv.learning.noise_line import NoiseLine, of_residuals
+from selfinv.learning.noise_line import NoiseLine, local_mean, of_residuals
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.own_values import OwnValues, find_noise, has_wild_values
 from selfinv.noise import gaussian
@@ -194,6 +195,9 @@ def test_behind_an_operator_it_is_the_best_linear_estimate(kind):
     response = A.sum(0)
     everywhere = forward.adjoint(torch.ones_like(y)).max()
     C = 0.02 * response / response.clamp_min(0.05 * everywhere) / own.power[0]
+    bright = x.clamp_min(0.0)
+    around = local_mean(bright, torch.zeros_like(bright, dtype=torch.bool))
+    C = C * ((bright + 0.25 * around + 0.01) / (1.25 * around + 0.01)).flatten()
     residual = (y - forward(x)).flatten()[seen]
     S = A @ torch.diag(C) @ A.T + 0.01 * torch.eye(len(A), dtype=torch.float64)
     expected = x.flatten() + C * (A.T @ torch.linalg.solve(S, residual))
@@ -287,3 +291,27 @@ def test_detail_that_the_network_cannot_learn_is_kept_where_noise_is_told_by_the
     psnr = [selfinv.metrics.psnr(truth, image) for image in (result.image, noisy)]
     assert result.model.own_values.response is not None
     assert psnr[0] > psnr[1]
+
+
+def stars(photons, sky, seed=0):
+    """A few points on a sky, and the numbers of photons that a camera sees of them out of focus."""
+    generator = np.random.default_rng(seed)
+    truth = np.full((96, 96), float(sky))
+    for brightness in photons * generator.pareto(1.2, 30):
+        truth[tuple(generator.integers(6, 90, 2))] += min(brightness, 20 * photons)
+    truth = gaussian_filter(truth, 0.7)
+    psf = gaussian_psf(1.5, (13, 13))
+    light = fftconvolve(np.pad(truth, 6, mode="reflect"), psf, mode="valid")
+    return truth, generator.poisson(light.clip(0.0)).astype(float), psf
+
+
+@pytest.mark.parametrize("sky", [0.0, 20.0], ids=["nothing", "sky"])
+def test_stars_that_the_network_makes_too_faint_get_their_light_back_and_no_dark_rings(sky):
+    truth, counts, psf = stars(2000.0, sky)
+    result = selfinv.restore(counts, psf, method="ssi-network", max_steps=150)
+    without = replace(result.model, own_values=None).apply(counts)
+    errors = [np.square(image - truth).mean() for image in (result.image, without)]
+    assert errors[0] < 0.6 * errors[1]
+    assert result.image.min() >= without.min() - 1e-3 * np.ptp(counts)
+    assert abs(result.image.sum() / without.sum() - 1) < 0.05  # not by making light
+    assert np.array_equal(result.model.apply(counts), result.image)

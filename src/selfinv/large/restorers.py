@@ -96,7 +96,7 @@ class NetworkRestorer:
         filtered = self.model.filters.reach if self.model.filters else (0,) * ndim
         blurred = [0] * ndim  # what values say of an object behind a PSF: further than that it is little
         if self._own_values and self.model.psf is not None:
-            blurred = [2 * (k // 2) for k in self.model.psf.shape[-ndim:]]
+            blurred = [smoothing_reach(ndim) + 2 * (k // 2) for k in self.model.psf.shape[-ndim:]]
         return [
             Reach(
                 min(radius + sources, self.halo or radius + sources) + max(pads) + beyond + more,

@@ -16,6 +16,7 @@ from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.inverter import Entrance, Inverter, invert, invert_parts
 from selfinv.learning.losses import MaskedLoss, cut_off
 from selfinv.learning.measurement import Measurement, Pads
+from selfinv.learning.noise_line import of_counts
 from selfinv.learning.own_values import OwnValues, find_noise, has_many_gaps, has_wild_values
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
@@ -85,26 +86,32 @@ def predict_blind(
     if entrance.looks is not None:
         return invert_parts(model, y, missing, symmetries, entrance, forward, most=most)
     answered = reflect(invert(model, y, missing, pads, symmetries, entrance, most=most), beyond)
-    marks, space = model.network.settings.marks, y.shape[2:]
-    # Counted on the object's grid, where a part of an image begins at an even place.
-    firsts = [before % 2 for before, _ in pads] if entrance.crude is None else [0] * len(space)
-    phases = [
-        [(p + first) % 2 for p, first in zip(phase, firsts, strict=True)]
-        for phase in itertools.product((0, 1), repeat=len(space))
-    ]
+    marks, count = model.network.settings.marks, 2 ** (y.ndim - 2)
     blind = torch.zeros_like(y)
-    for i in range(len(phases)):
-        hidden = torch.zeros_like(missing)
-        for channel in range(y.shape[1]):
-            phase = phases[(i + channel) % len(phases)]
-            hidden[:, channel][(slice(None), *(slice(p, None, 2) for p in phase))] = True
-        symmetry = symmetries[i * len(symmetries) // len(phases)]
+    for i in range(count):
+        hidden = _one_of_two(y, pads if entrance.crude is None else (), i)
+        symmetry = symmetries[i * len(symmetries) // count]
         for k in range(len(y)):  # one by one: less memory
             frame, places = slice(k, k + 1), hidden[k : k + 1]
             shown = entrance(y[frame], places | missing[frame], pads, marks, generator_for(0))
             x = reflect(symmetry.inverse(model(symmetry(shown))), beyond)
             blind[frame][places] = (x if forward is None else forward(x))[places]
     return answered, blind
+
+
+def _one_of_two(y: Tensor, pads: Pads, which: int) -> Tensor:
+    """True at one sample of two along each axis, in each channel other ones; ``which`` of these sets.
+
+    Counted on the object's grid, where a part of an image begins at an even place.
+    """
+    space = y.shape[2:]
+    firsts = [before % 2 for before, _ in pads] or [0] * len(space)
+    phases = list(itertools.product((0, 1), repeat=len(space)))
+    hidden = torch.zeros(y.shape, dtype=torch.bool, device=y.device)
+    for channel in range(y.shape[1]):
+        phase = zip(phases[(which + channel) % len(phases)], firsts, strict=True)
+        hidden[:, channel][(slice(None), *(slice((p + first) % 2, None, 2) for p, first in phase))] = True
+    return hidden
 
 
 @torch.no_grad()
@@ -144,6 +151,8 @@ def _find_own_values(
     cut_low, cut_high = cut_off(data.y.masked_fill(data.missing, torch.nan))
     limits = (float(measured.min()) if cut_low else None, float(measured.max()) if cut_high else None)
     noise = find_noise(data.y, blind, data.missing, data.validated, limits)
+    if noise is None and forward is not None:  # where hidden values confirm it
+        noise = of_counts(data.y, blind, data.missing)
     if noise is None:
         return None
     predicted, response = blind, None
@@ -160,11 +169,14 @@ def _find_own_values(
         return None
     if forward is None:
         return found
-    found = replace(found, power=forward.power(data.y.shape[1]))
-    hidden = data.missing | data.validation
+    found = replace(found, power=forward.power(data.y.shape[1]), darkest=min(0.0, float(answered.min())))
+    # Stars, say, are few, and errors are theirs: of the values set apart hardly any would be of one.
+    asked = data.validated if data.entrance.crude else _one_of_two(data.y, data.pads, 0) & ~data.missing
+    hidden = data.missing | data.validation | asked
     x = invert(model, data.y, hidden, data.pads, data.symmetries[:1], data.entrance, most=1)
     updated = found.update(x, data.y, blind, hidden, forward)
-    before, after = (loss.each((forward(z) - data.y)[data.validated]) for z in (x, updated))
+    scale = noise.variance(blind).sqrt()
+    before, after = (loss.each(((forward(z) - data.y) / scale)[asked]) for z in (x, updated))
     better = before - after
     error = float(better.std(correction=0)) / math.sqrt(better.numel())
     # Both are 0 where no two values see the same, as of coarser pixels: nothing is suppressed there.

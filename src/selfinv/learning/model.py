@@ -34,7 +34,7 @@ from selfinv.operators import Boundary, Convolution, LinearOperator
 from selfinv.types import Array, InputError, SelfinvWarning, check_image, parse_axes, same_layout
 
 FORMAT = "selfinv-model"
-FORMAT_VERSION = 6  # raised whenever the same weights would no longer make the same image
+FORMAT_VERSION = 7  # raised whenever the same weights would no longer make the same image
 OTHER_NOISE = 2.0  # times that of training, or a part of it, at which an image is called unlike it
 
 

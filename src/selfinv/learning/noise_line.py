@@ -5,6 +5,9 @@ things are never smaller than the noise, on the mean, and reach it where an imag
 residuals of blind predictions, and the image's finest detail, which second differences along all axes bring
 out (Immerkær 1996, doi:10.1006/cviu.1996.0060). Through the lowest local means of either a line is drawn, and
 the lower of both lines is nearer to the noise. Where there is fine texture everywhere it is still too high.
+
+Neither tells anything of single photons in the dark, which are not spread as noise usually is. There whole
+numbers of photons show themselves: their noise is known.
 """
 
 from __future__ import annotations
@@ -29,6 +32,10 @@ NORMAL_QUANTILE = -1.645  # of LOWEST
 ROUNDS = 3
 LEAST_FLOOR = 0.1  # of the mean one: in a dark background without noise no floor is to outweigh all others
 EVEN, ENOUGH_EVEN = (0.7, 1.3), 0.01  # 1 for Gaussian noise; of the places, to tell the noise by
+RARE = (0.3, 10.0)  # photons: rare ones, but not so rare that predictions are off by as much
+AS_POISSON = (0.7, 1.5)  # mean square of residuals, in parts of the variance
+ROUNDING = 1e-6  # of the range
+WHOLE = 0.05  # how far from whole numbers rounding may take counts
 CLEAR = 3.0  # deviations from where noise is cut off
 # Second differences of noise are alike: of so many times as many along an axis a mean is worth the same.
 ALIKE = 1.0 + 2.0 * ((4.0 / 6.0) ** 2 + (1.0 / 6.0) ** 2)
@@ -92,6 +99,30 @@ def of_finest_detail(
     around = [pad for axis in reversed(range(2, y.ndim)) for pad in ((1, 1) if axis in axes else (0, 0))]
     detail, gaps = functional.pad(detail, around), functional.pad(gaps, around, value=True)
     return _line(detail, level, y, gaps, limits, ALIKE)
+
+
+def of_counts(y: Tensor, blind: Tensor, missing: Tensor) -> NoiseLine | None:
+    """The noise of values that are numbers of photons, single ones among them; None of others.
+
+    They are whole multiples of something above the lowest, and blind predictions of few photons are off by
+    what Poisson's law says; a camera's units are whole numbers, too, but not of photons.
+    """
+    measured, expected = y[~missing].double(), blind[~missing].double()
+    values = measured.unique()
+    lowest, range_ = float(values[0]), float(values[-1] - values[0])
+    gaps = values.diff()
+    gaps = gaps[gaps > ROUNDING * range_]
+    if not gaps.numel():
+        return None
+    photon = range_ / max(1, round(range_ / float(gaps.min())))
+    counts, rate = (measured - lowest) / photon, (expected - lowest) / photon
+    rare = (rate >= RARE[0]) & (rate < RARE[1])
+    if float((counts - counts.round()).abs().max()) > WHOLE or int(rare.sum()) < TOGETHER:
+        return None
+    ratio = float((counts - rate).square()[rare].sum() / rate[rare].sum())
+    if not AS_POISSON[0] < ratio < AS_POISSON[1]:
+        return None
+    return NoiseLine(-lowest * photon, photon)
 
 
 def local_mean(x: Tensor, missing: Tensor, wider: float = 1.0) -> Tensor:
