@@ -58,6 +58,7 @@ def test_mistakes_are_told_in_one_line():
     for mistake, words in [
         (lambda: gaussian_family(0.0), "positive"),
         (lambda: gaussian_family(2.0, spread=1.0), "above 1"),
+        (lambda: gaussian_family((3.0, 2.0, 2.0)), "3 values; pass one, or for a volume two"),
         (lambda: family(0.0), "defocus=0"),
         (lambda: family(3.0, fit=("tilt",)), "'defocus', 'na'"),
         (lambda: aberrated({}, ()), "one to 3 Zernike terms"),

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from scenes import OPTICS, aberrated, blurred, family, microscope, seen_through
+from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
 import selfinv
@@ -169,7 +170,10 @@ def test_mistakes_are_told_in_one_line():
     for mistake, words in [
         (lambda: fit_psf(image, psf.gaussian(1.0, (7, 7))), "pass a PSFFamily"),
         (lambda: fit_psf(np.ones((64, 64)), gaussian_family(2.0)), "constant"),
-        (lambda: fit_psf(np.zeros((9, 64, 64)), gaussian_family(2.0), axes="zyx"), "planes"),
+        (
+            lambda: fit_psf(np.zeros((9, 64, 64)), gaussian_family(2.0), axes="zyx"),
+            "'zyx' and the family's PSF 'yx'",
+        ),
         (lambda: fit_psf(np.full((64, 64), np.nan), gaussian_family(2.0)), "NaN"),
         (lambda: fit_psf(image, PSFFamily(lambda a: [a], ("a",), (2.0,), (1.0,), (3.0,))), "axes"),
         (lambda: selfinv.restore(image, family(3.0), operator=lambda x: x), "one of them"),
@@ -236,3 +240,63 @@ def test_from_the_shell_zernike_terms_are_fitted(tmp_path):
         error = CliRunner().invoke(app, [*command[:5], "--family", kind, option]).exception
         assert isinstance(error, InputError)
         assert f"{option.split('=')[0]} says nothing of --family {kind}" in str(error)
+
+
+# ---- volumes ----
+
+
+def cloudy(psf_widths=(1.8, 1.3, 1.3), shape=(28, 72, 72), seed=0):
+    """A volume with the spectrum of a cloud, seen through a Gaussian, with a little noise."""
+    rng = np.random.default_rng(seed)
+    wide = [n + 16 for n in shape]
+    frequency = np.sqrt(sum(f**2 for f in np.meshgrid(*map(np.fft.fftfreq, wide), indexing="ij")))
+    frequency[0, 0, 0] = 1.0
+    cloud = np.fft.ifftn(np.fft.fftn(rng.normal(size=wide)) * frequency**-1.7).real
+    seen = gaussian_filter(cloud, psf_widths)[(slice(8, -8),) * 3]
+    return seen + 0.02 * np.ptp(seen) * rng.normal(size=shape)
+
+
+@pytest.mark.parametrize("factor", [1.35, 1 / 1.35])
+def test_the_widths_of_a_volume_are_found_nearer_than_told(factor):
+    told = (1.8 * factor, 1.3 * factor)
+    fitted = fit_psf(cloudy(), gaussian_family(told), guard=False)
+    assert fitted.names == ("sigma_z", "sigma")
+    assert fitted.identifiable == (True, True)
+    assert fitted.psf.ndim == 3
+    for value, right, start in zip(fitted.values, (1.8, 1.3), told, strict=True):
+        assert abs(value - right) < 0.5 * abs(start - right)
+
+
+def test_a_volume_larger_than_a_block_or_with_channels_tells_the_same(monkeypatch):
+    volume = cloudy()
+    alone = fit_psf(volume, gaussian_family((2.2, 1.6)), guard=False)
+    monkeypatch.setattr("selfinv.semiblind.spectrum._BLOCK", (28, 40, 40))
+    parts = fit_psf(volume, gaussian_family((2.2, 1.6)), guard=False)
+    both = np.stack([volume, cloudy(seed=1)])
+    channels = fit_psf(both, gaussian_family((2.2, 1.6)), axes="czyx", guard=False)
+    for found in (parts, channels):
+        assert found.values == pytest.approx(alone.values, rel=0.2)
+        assert found.values != alone.values
+
+
+def test_a_volume_of_too_few_planes_tells_nothing_and_noise_neither():
+    flat = fit_psf(cloudy(shape=(10, 64, 64)), gaussian_family((2.0, 1.5)))
+    assert "10 × 64 × 64 is too small (at least 16 planes of 48 a side)" in flat.reasons[0]
+    noise = fit_psf(np.random.default_rng(0).normal(size=(20, 48, 48)), gaussian_family((2.0, 1.5)))
+    assert flat.kept
+    assert noise.kept
+    assert noise.values == (2.0, 1.5)
+
+
+def test_from_the_shell_a_volumes_psf_is_a_volume(tmp_path):
+    io.write(tmp_path / "v.tif", io.Image(cloudy(shape=(20, 56, 56)).astype(np.float32), "zyx", {}))
+    psf_file = tmp_path / "psf.tif"
+    arguments = ["psf", "fit", str(tmp_path / "v.tif"), "-o", str(psf_file), "--sigma", "2.2,1.6"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "sigma_z: fitted" in result.output
+    kernel = io.read(psf_file)
+    assert kernel.axes == "zyx"
+    assert kernel.data.sum() == pytest.approx(1.0, abs=1e-4)
+    flat = CliRunner().invoke(app, [*arguments[:-1], "2.2"])
+    assert "'zyx'" in str(flat.exception)

@@ -177,8 +177,11 @@ def psf_fit(
     output: PSFOutput,
     family: Annotated[str, typer.Option(help="gaussian, gibson-lanni or zernike.")] = "gaussian",
     sigma: Annotated[
-        float | None,
-        typer.Option(help="gaussian: about how wide, in pixels, or in µm with --pixel-size."),
+        str | None,
+        typer.Option(
+            help="gaussian: about how wide, in pixels, or in µm with --pixel-size; of a volume along z and "
+            "within its planes, e.g. 3,1.5."
+        ),
     ] = None,
     defocus: Annotated[
         float | None,
@@ -193,7 +196,10 @@ def psf_fit(
     na: Annotated[float | None, typer.Option(help="Optics: numerical aperture.")] = None,
     wavelength: Annotated[float | None, typer.Option(help="Optics: emission wavelength, µm.")] = None,
     pixel_size: Annotated[
-        float | None, typer.Option(help="In the sample, µm; by default, for optics, INPUT's.")
+        str | None,
+        typer.Option(
+            help="In the sample, µm, one number or one per axis; for optics one, by default INPUT's."
+        ),
     ] = None,
     immersion: Annotated[float, typer.Option(help="Refractive index: air 1, water 1.33, oil 1.515.")] = 1.33,
     fit: Annotated[
@@ -203,7 +209,9 @@ def psf_fit(
             "terms, by default defocus,spherical."
         ),
     ] = None,
-    shape: Annotated[str | None, typer.Option(help="Size of the PSF in pixels, e.g. 17,17.")] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Size of the PSF in pixels, e.g. 17,17; of a volume z,y,x.")
+    ] = None,
     spread: Annotated[
         float | None,
         typer.Option(
@@ -221,7 +229,10 @@ def psf_fit(
 
     io.check_output(output, inputs=[input], dtype="float32")
     image = io.read(input, axes=axes)
-    sizes = None if shape is None else shape_of(shape, 2)
+    widths = [] if sigma is None else numbers("--sigma", sigma, "3,1.5")
+    ndim = len(widths) + 1 if family == "gaussian" else 2
+    sizes = None if shape is None else shape_of(shape, ndim)
+    pixels = None if pixel_size is None else per_axis("--pixel-size", pixel_size, ndim, "0.3,0.1,0.1")
     given = {
         "sigma": sigma,
         "defocus": defocus,
@@ -236,18 +247,19 @@ def psf_fit(
                 f"--{option} says nothing of --family {family}; leave it out, or name its family"
             )
     if family == "gaussian":
-        if sigma is None:
+        if not widths:
             raise InputError("--family gaussian needs --sigma, about how wide the PSF is")
         told = semiblind.gaussian_family(
-            sigma,
+            widths,
             sizes,
-            pixel_size=pixel_size or 1.0,
+            pixel_size=pixels or 1.0,
             spread=semiblind.WIDTH_SPREAD if spread is None else spread,
         )
     elif family in ("gibson-lanni", "zernike"):
         about = defocus if family == "gibson-lanni" else terms
-        pixel_size = pixel_size or image.voxel_size.get("x")
-        if about is None or na is None or wavelength is None or pixel_size is None:
+        if pixels is None and "x" in image.voxel_size:
+            pixels = [image.voxel_size["x"]] * 2
+        if about is None or na is None or wavelength is None or pixels is None:
             first = {"gibson-lanni": "--defocus (about how far out of focus)", "zernike": "--terms"}[family]
             raise InputError(
                 f"--family {family} needs {first}, --na, --wavelength and, "
@@ -259,7 +271,7 @@ def psf_fit(
                 sizes or (25, 25),
                 optics,
                 _terms(about),
-                pixel_size=pixel_size,
+                pixel_size=pixels,
                 defocus=defocus or 0.0,
                 fit=_words(fit or "defocus,spherical"),
                 spread=semiblind.TERM_SPREAD if spread is None else spread,
@@ -268,7 +280,7 @@ def psf_fit(
             told = semiblind.gibson_lanni_family(
                 sizes or (17, 17),
                 optics,
-                pixel_size=pixel_size,
+                pixel_size=pixels,
                 defocus=about,
                 fit=_words(fit or "defocus"),
                 spread=semiblind.SPREAD if spread is None else spread,
@@ -278,7 +290,7 @@ def psf_fit(
     if not quiet:
         say(f"fitting {', '.join(told.names)}; it takes from seconds to a minute")
     fitted = semiblind.fit_psf(image.data, told, axes=image.axes, mask_nan=mask_nan, seed=seed)
-    _write_psf(output, fitted.psf, None if pixel_size is None else [pixel_size] * 2)
+    _write_psf(output, fitted.psf, pixels)
     for words in fitted.warnings():
         say(f"warning: {words}")
     if not quiet:

@@ -29,7 +29,8 @@ class PSFFamily:
     Parameters
     ----------
     kernel
-        From the parameters' values, in the order of ``names``, to a 2-D PSF with its centre at ``n // 2``.
+        From the parameters' values, in the order of ``names``, to a PSF with its centre at ``n // 2``, 2-D or
+        for volumes 3-D.
     names, start
         Of the parameters; what was told of each.
     lower, upper
@@ -37,8 +38,8 @@ class PSFFamily:
     logarithmic
         Whether on a logarithmic scale, where both bounds have one sign.
     directional
-        Whether the kernels have a direction, i.e. are not all rotationally symmetric; the spectrum is then
-        divided into sectors.
+        Whether 2-D kernels have a direction, i.e. are not all rotationally symmetric; the spectrum is then
+        divided into sectors. That of a volume always is, by the angle to the z axis.
 
     Raises
     ------
@@ -77,9 +78,9 @@ class PSFFamily:
                 )
 
     def at(self, values: Sequence[float]) -> Floats:
-        """The PSF of these values, 2-D, sum 1; raises `InputError` if it is none (`check_psf`)."""
+        """The PSF of these values, sum 1; raises `InputError` if it is none (`check_psf`)."""
         kernel = np.asarray(self.kernel(*values))
-        psf_models.check_psf(kernel, 2)
+        psf_models.check_psf(kernel, 3 if kernel.ndim == 3 else 2)
         return psf_models.normalise(kernel)
 
     def place(self, unit: float, axis: int) -> float:
@@ -111,36 +112,56 @@ class PSFFamily:
 
 
 def gaussian_family(
-    sigma: float, shape: Sequence[int] | None = None, *, pixel_size: float = 1.0, spread: float = WIDTH_SPREAD
+    sigma: float | Sequence[float],
+    shape: Sequence[int] | None = None,
+    *,
+    pixel_size: float | Sequence[float] = 1.0,
+    spread: float = WIDTH_SPREAD,
 ) -> PSFFamily:
     """Gaussians (`selfinv.psf.gaussian`) of about the width ``sigma``, in units of ``pixel_size``.
 
     Parameters
     ----------
+    sigma
+        One width, of an image; or two, of a volume: along z and within its planes.
     shape
-        ``(y, x)`` of the kernel; by default ±3 of the widest sigma.
+        ``(y, x)`` or ``(z, y, x)`` of the kernel; by default ±3 of the widest sigma.
+    pixel_size
+        One number, or one per axis.
     spread
-        The width is looked for between ``sigma / spread`` and ``sigma * spread``.
+        Each width is looked for between ``sigma / spread`` and ``sigma * spread``.
 
     Raises
     ------
     InputError
-        If a length is not positive, or ``spread`` not above 1.
+        If there are more than two widths, if a length is not positive, or ``spread`` not above 1.
 
     Examples
     --------
     >>> gaussian_family(2.0).upper
     (4.0,)
+    >>> gaussian_family((3.0, 1.5)).names
+    ('sigma_z', 'sigma')
     """
-    lower, upper = _around("sigma", psf_models.checks.positive("sigma", sigma), spread)
-    reach = 2 * math.ceil(3 * upper / psf_models.checks.positive("pixel_size", pixel_size)) + 1
-    sizes = (reach, reach) if shape is None else check_shape(shape, (2,))
+    told = [float(s) for s in np.atleast_1d(np.asarray(sigma, dtype=float))]
+    if len(told) > 2:
+        raise InputError(f"sigma has {len(told)} values; pass one, or for a volume two, (z, lateral)")
+    names = ("sigma_z", "sigma")[-len(told) :]
+    ndim = len(told) + 1
+    bounds = [
+        _around(name, psf_models.checks.positive(name, s), spread)
+        for name, s in zip(names, told, strict=True)
+    ]
+    pixels = psf_models.checks.per_axis("pixel_size", pixel_size, ndim)
+    along = [upper for _, upper in bounds] + [bounds[-1][1]]
+    reach = [2 * math.ceil(3 * upper / p) + 1 for upper, p in zip(along, pixels, strict=True)]
+    sizes = tuple(reach) if shape is None else check_shape(shape, (ndim,))
     return PSFFamily(
-        lambda width: psf_models.gaussian(width, sizes, pixel_size=pixel_size),
-        ("sigma",),
-        (float(sigma),),
-        (lower,),
-        (upper,),
+        lambda *widths: psf_models.gaussian((*widths, widths[-1]), sizes, pixel_size=pixels),
+        names,
+        tuple(told),
+        tuple(lower for lower, _ in bounds),
+        tuple(upper for _, upper in bounds),
     )
 
 

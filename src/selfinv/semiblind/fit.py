@@ -36,10 +36,10 @@ Floats = npt.NDArray[np.float64]
 
 TEMPER = 3.0  # with it 70 to 90 % of the intervals hold the truth (docs/experiments.md)
 NARROWED = 0.5  # of the range's deviation: what is known less well is not identifiable
-SMALLEST = 48  # samples a side: fewer have too few rings
-GUARDED = 384  # samples a side of what the guard restores
+SMALLEST, SHALLOWEST = 48, 16  # samples a side, and planes: fewer have too few rings
+GUARDED = {2: (384, 384), 3: (32, 128, 128)}  # samples of what the guard restores
 
-_SECTORS = 6  # of half a turn
+_SECTORS = 6  # of half a turn; in a volume from its planes to the z axis
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class FittedPSF:
     Parameters
     ----------
     psf
-        2-D, sum 1: of the fitted values, or the told ones where the image does not tell.
+        Sum 1: of the fitted values, or the told ones where the image does not tell.
     names, values, told
         Of the parameters; what they are now and were before.
     errors, intervals
@@ -135,8 +135,8 @@ def fit_psf(
     Parameters
     ----------
     image
-        The measurement; two spatial axes, with channels and time if ``axes`` says so: all of its planes share
-        the PSF.
+        The measurement; as many spatial axes as the PSF, with channels and time if ``axes`` says so: all of
+        its planes, or volumes, share the PSF.
     family
         The PSF as a function of its parameters.
     axes, mask_nan, seed
@@ -148,8 +148,8 @@ def fit_psf(
     Raises
     ------
     InputError
-        If the image is constant, has NaN (without ``mask_nan``) or not two spatial axes, or if the family
-        is none or makes kernels that are no PSFs.
+        If the image is constant, has NaN (without ``mask_nan``) or other spatial axes than the PSF, or if the
+        family is none or makes kernels that are no PSFs.
 
     Examples
     --------
@@ -162,20 +162,20 @@ def fit_psf(
     if not isinstance(family, PSFFamily):
         raise InputError(f"family is a {type(family).__name__}; pass a PSFFamily, e.g. gaussian_family(2.0)")
     array = check_image(image, allow_nan=mask_nan)
-    layout = parse_axes(axes or guess_axes(array.shape, 2), array.ndim)
-    if layout.spatial != "yx":
+    told = family.at(family.start)
+    layout = parse_axes(axes or guess_axes(array.shape, told.ndim), array.ndim)
+    if layout.spatial != "zyx"[-told.ndim :]:
         raise InputError(
-            f"the image has the spatial axes {layout.spatial!r}; a PSF is fitted to planes, 'yx', only"
+            f"the image has the spatial axes {layout.spatial!r} and the family's PSF "
+            f"{'zyx'[-told.ndim :]!r}; give a family of the image's axes, or name these by axes"
         )
     check_contrast(array)
     y = np.ascontiguousarray(layout.to_batch(array), dtype=np.float64)
     y = np.where(np.isfinite(y), y, np.nan)
-    told = family.at(family.start)
-    least = max(SMALLEST, *(2 * n for n in told.shape))
-    if min(y.shape[-2:]) < least:
-        why = f"an image of {y.shape[-2]} × {y.shape[-1]} is too small (at least {least} a side)"
+    why = _too_small(y.shape[2:], told.shape)
+    if why:
         return _not_told(family, why)
-    fitted = _fit(Spectrum(y, _SECTORS if family.directional else 1), family)
+    fitted = _fit(Spectrum(y, _SECTORS if family.directional or told.ndim == 3 else 1), family)
     if guard and any(fitted.identifiable):
         compared = _guard(y, told, fitted.psf, seed)
         if compared.mean > 0 and compared.significant:
@@ -186,6 +186,22 @@ def fit_psf(
             )
         fitted = replace(fitted, guard=compared)
     return fitted
+
+
+def _too_small(space: Sequence[int], kernel: Sequence[int]) -> str:
+    """What an image, or a volume, lacks; empty if nothing."""
+    if len(space) == 3:
+        side = max(SMALLEST, *kernel[1:])
+        if space[0] >= SHALLOWEST and min(space[1:]) >= side:
+            return ""
+        least = f"{SHALLOWEST} planes of {side} a side"
+    else:
+        side = max(SMALLEST, *(2 * n for n in kernel))
+        if min(space) >= side:
+            return ""
+        least = f"{side} a side"
+    what = "a volume" if len(space) == 3 else "an image"
+    return f"{what} of {' × '.join(map(str, space))} is too small (at least {least})"
 
 
 def _fit(spectrum: Spectrum, family: PSFFamily) -> FittedPSF:
@@ -316,8 +332,10 @@ def _not_told(family: PSFFamily, why: str) -> FittedPSF:
 
 def _guard(y: Floats, told: Floats, fitted: Floats, seed: int) -> Difference:
     """The held-out score of self-tuned total variation with the fitted PSF, less that with the told one."""
+    space = y.shape[2:]
     middle = tuple(
-        slice(max(0, (n - GUARDED) // 2), max(0, (n - GUARDED) // 2) + GUARDED) for n in y.shape[-2:]
+        slice(max(0, (n - most) // 2), max(0, (n - most) // 2) + most)
+        for n, most in zip(space, GUARDED[len(space)], strict=True)
     )
     part = torch.from_numpy(np.ascontiguousarray(y[(slice(0, 1), slice(0, 1), *middle)])).float()
     chosen = []

@@ -14,6 +14,9 @@ maximised over :math:`a, \gamma, \kappa, \sigma, \tau`.
 Rings do not see a direction. Where the PSF has one (astigmatism, coma), each ring is divided into sectors,
 and the object has an amplitude :math:`a` of its own in each, since real objects prefer directions; the rest
 of its spectrum is common to all.
+
+In a volume the rings are shells, and the sectors are of the angle to the optical axis. Along one direction
+the spectrum is the same power of the frequency whatever the planes' distance, which the amplitudes take up.
 """
 
 from __future__ import annotations
@@ -31,45 +34,62 @@ Floats = npt.NDArray[np.float64]
 UNLIKE = 3.0  # prior deviations: beyond, the object's spectrum is not of the kind assumed
 
 _TAPER = 0.25  # of each side
-_CORRELATED = 1.6  # waves that the taper makes into one
+_CORRELATED = {2: 1.6, 3: 2.0}  # waves that the taper makes into one
 _LOWEST = 3  # periods per image
+_BLOCK = (
+    64,
+    160,
+    160,
+)  # samples, at most: the spectrum of a larger volume is a mean over blocks (Welch 1967)
 _EXPONENT, _EXPONENT_SD, _CURVATURE_SD = 2.5, 1.0, 0.2  # of power spectra of scenes, per log of frequency
 _DEVIATION, _DEVIATION_SD = math.log(0.2), 0.7  # log τ
+_ROUGHEST = 10.0
 
 
 class Spectrum:
-    """The mean power of the planes of an image, ``batch channel y x``, in rings, or sectors of rings."""
+    """The mean power of the planes of an image, ``batch channel y x``, in rings, or sectors of rings; or of
+    volumes, ``batch channel z y x``, in sectors of shells.
+    """
 
     def __init__(self, y: Floats, sectors: int = 1) -> None:
         missing = np.isnan(y)
         if missing.any():
             measured = torch.from_numpy((~missing).astype(np.float64))
             y = fill_holes(torch.from_numpy(np.nan_to_num(y)), measured).numpy()
-        self.shape = y.shape[-2:]
-        planes = y.reshape(-1, *self.shape)
-        planes = planes / (planes.std() or 1.0)
+        ndim = y.ndim - 2
+        parts = y.reshape(-1, *y.shape[2:]) / (y.std() or 1.0)
+        if ndim == 3:
+            parts = _blocks(parts)
+        self.shape = parts.shape[1:]
+        axes = tuple(range(1, ndim + 1))
         window = np.ones(self.shape)
         for axis, n in enumerate(self.shape):
             place = np.arange(n) + 0.5
             rise = np.clip(np.minimum(place, n - place) / (_TAPER * n), 0, 1)
-            window *= (np.sin(rise * np.pi / 2) ** 2).reshape([-1 if i == axis else 1 for i in range(2)])
-        means = (planes * window).sum((1, 2), keepdims=True) / window.sum()
-        power = (np.abs(np.fft.fft2((planes - means) * window)) ** 2).mean(0) / (window**2).sum()
-        down, right = np.fft.fftfreq(self.shape[0])[:, None], np.fft.fftfreq(self.shape[1])
-        frequency = np.hypot(down, right)
-        side = min(self.shape)
+            window *= (np.sin(rise * np.pi / 2) ** 2).reshape([-1 if i == axis else 1 for i in range(ndim)])
+        means = (parts * window).sum(axes, keepdims=True) / window.sum()
+        power = (np.abs(np.fft.fftn((parts - means) * window, axes=axes)) ** 2).mean(0) / (window**2).sum()
+        along = np.meshgrid(*(np.fft.fftfreq(n) for n in self.shape), indexing="ij", sparse=True)
+        down, right = along[-2:]
+        frequency = np.sqrt(sum(f**2 for f in along))
+        side = min(self.shape[-2:])
         ring = np.rint(frequency * side).astype(np.int64)
-        # The first sector has the x axis in its middle; opposite directions are one.
-        sector = np.rint(np.arctan2(down, right) / np.pi * sectors).astype(np.int64) % sectors
+        if ndim == 2:  # The first sector has the x axis in its middle; opposite directions are one.
+            sector = np.rint(np.arctan2(down, right) / np.pi * sectors).astype(np.int64) % sectors
+        else:
+            to_axis = np.arctan2(np.abs(along[0]), np.hypot(down, right))
+            sector = np.minimum((to_axis / (np.pi / 2) * sectors).astype(np.int64), sectors - 1)
         self._part = (ring * sectors + sector).ravel()
         self._count = np.bincount(self._part, minlength=(ring.max() + 1) * sectors)
         every = np.repeat(np.arange(ring.max() + 1) / side, sectors)
-        # Of sectors, so wide a ring that each holds as many waves as the lowest whole ring.
-        self._used = (self._count > 0) & (every * side >= _LOWEST * sectors) & (every <= 0.5)
+        # Of sectors, so wide a ring that each holds as many waves as the lowest whole ring; shells are wider.
+        lowest = _LOWEST * (sectors if ndim == 2 else 1)
+        self._used = (self._count > 0) & (every * side >= lowest) & (every <= 0.5)
         self.log_frequency = np.log(self.parts(frequency))
         self.log_frequency = self.log_frequency - self.log_frequency.mean()
         self.sector = np.tile(np.arange(sectors), ring.max() + 1)[self._used]
-        self.count = self._count[self._used] / 2 * len(planes) / _CORRELATED  # a real image's waves are pairs
+        # A real image's waves are pairs.
+        self.count = self._count[self._used] / 2 * len(parts) / _CORRELATED[ndim]
         self.power = self.parts(power)
         # Of the mean of n exponential variables the logarithm has the mean log(mean) - 1/2n, variance 1/n.
         self.log_power = np.log(np.maximum(self.power, 1e-12 * self.power.max())) + 0.5 / self.count
@@ -81,7 +101,27 @@ class Spectrum:
 
     def transfer(self, kernel: Floats) -> Floats:
         """|H|² of a PSF, of each part."""
-        return self.parts(np.abs(np.fft.fft2(kernel, self.shape)) ** 2)
+        return self.parts(np.abs(np.fft.fftn(_wrapped(kernel, self.shape))) ** 2)
+
+
+def _blocks(volumes: Floats) -> Floats:
+    """Equal parts of volumes, ``count z y x``, none larger than `_BLOCK`; a few samples may be left out."""
+    for axis, most in enumerate(_BLOCK, start=1):
+        n = volumes.shape[axis]
+        count = -(-n // most)
+        kept = np.moveaxis(volumes, axis, 0)[: n // count * count]
+        split = kept.reshape(count, n // count, *kept.shape[1:])
+        volumes = np.moveaxis(split, 1, axis + 1).reshape(-1, *np.moveaxis(split[0], 0, axis).shape[1:])
+    return volumes
+
+
+def _wrapped(kernel: Floats, shape: tuple[int, ...]) -> Floats:
+    """A PSF on a periodic grid of this shape, which may be smaller."""
+    for axis, n in enumerate(shape):
+        pads = [(0, -size % n if a == axis else 0) for a, size in enumerate(kernel.shape)]
+        moved = np.moveaxis(np.pad(kernel, pads), axis, 0)
+        kernel = np.moveaxis(moved.reshape(-1, n, *moved.shape[1:]).sum(0), 0, axis)
+    return kernel
 
 
 def misfit(spectrum: Spectrum, transfer: Floats, start: Floats) -> tuple[float, Floats]:
@@ -118,7 +158,8 @@ def misfit(spectrum: Spectrum, transfer: Floats, start: Floats) -> tuple[float, 
         slope[-1] = (2 * deviation * share**2 * by_variance).sum()
         return value, slope + prior / width
 
-    found = minimize(cost, start, jac=True, method="L-BFGS-B", options={"maxiter": 300})
+    bounds = [(None, None)] * (len(start) - 1) + [(None, _ROUGHEST)]  # a search's first steps go astray
+    found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 300})
     return float(found.fun), np.asarray(found.x)
 
 
