@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy import ndimage
+from scipy.signal import fftconvolve
+from skimage import data
 
 import selfinv
 from selfinv import noise, psf
@@ -607,3 +609,22 @@ def test_a_frame_of_which_nothing_was_measured_is_warned_of():
     series[1] = np.nan
     with pytest.warns(SelfinvWarning, match="nothing is measured in frame 1 "):
         restore(series, axes="tyx", mask_nan=True, method="wiener")
+
+
+@pytest.mark.parametrize("method", ["ssi-network", "ssi"])
+def test_a_dark_channel_is_restored_as_well_as_a_bright_one(method, tmp_path):
+    """It was lost: beside a channel a hundred times brighter its errors were next to nothing."""
+    truth = np.stack([data.camera()[100:196, 150:246], data.coins()[60:156, 60:156]]) / 255.0
+    units = np.array([1000.0, 10.0])[:, None, None]
+    kernel = psf.gaussian(1.2, (9, 9))
+    light = np.stack([fftconvolve(np.pad(c, 4, mode="reflect"), kernel, mode="valid") for c in truth])
+    noisy = (light + 0.04 * np.random.default_rng(0).normal(size=light.shape)) * units + 100.0
+    result = selfinv.restore(noisy, kernel, axes="cyx", method=method, max_steps=60)
+    for image, measured, right in zip(result.image, noisy, truth * units + 100.0, strict=True):
+        assert np.square(image - right).mean() < 0.6 * np.square(measured - right).mean()
+    assert np.corrcoef(result.predicted[1].ravel(), light[1].ravel())[0, 1] > 0.97
+    assert len(result.stats["channel_units"]) == 2
+    if method == "ssi-network":
+        result.model.save(tmp_path / "model.safetensors")
+        again = selfinv.load_model(tmp_path / "model.safetensors").apply(noisy)
+        assert np.allclose(again, result.image, rtol=1e-4, atol=1e-2)

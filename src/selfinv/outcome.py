@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from selfinv.learning.model import TrainedModel
+from selfinv.learning.normalisation import ChannelUnits
 from selfinv.learning.solver import SSI, SSIState
 from selfinv.noise import noise_level
 from selfinv.operators import Convolution
@@ -54,14 +56,23 @@ def training(state: SSIState) -> dict[str, Any]:
 
 
 def trained_model(
-    solver: SSI, state: SSIState, y: Tensor, layout: AxisLayout, forward: Forward, stats: dict[str, Any]
+    solver: SSI,
+    state: SSIState,
+    y: Tensor,
+    layout: AxisLayout,
+    forward: Forward,
+    stats: dict[str, Any],
+    units: ChannelUnits | None = None,
 ) -> TrainedModel:
-    """The trained inverse with all that it needs to be used again."""
+    """The trained inverse with all that it needs to be used again.
+
+    ``units``: those that the channels of what it was trained on, ``y``, were brought to.
+    """
     psf = forward.psf if isinstance(forward, Convolution) else None
     return TrainedModel(
         inverter=solver.best_model(state),
-        normalisation=state.data.normalisation,
-        object_normalisation=state.data.object_normalisation,
+        normalisation=replace(state.data.normalisation, channels=units),
+        object_normalisation=replace(state.data.object_normalisation, channels=units),
         pads=state.data.pads,
         symmetries=state.data.symmetries,
         fill=solver.hiding.fill,
@@ -73,6 +84,6 @@ def trained_model(
         own_values=state.own_values,
         looks=state.data.entrance.looks,
         boundary=forward.boundary if isinstance(forward, Convolution) else "unknown",
-        noise=noise_level(y.cpu().numpy()),
+        noise=noise_level((y if units is None else units.undo(y)).cpu().numpy()),
         origin={k: v for k, v in stats.items() if k != "history"},
     )

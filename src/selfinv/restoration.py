@@ -26,6 +26,7 @@ from selfinv.doubts import (
 from selfinv.instrument import check_boundary, choose_device, psf_operator
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel, versions
+from selfinv.learning.normalisation import ChannelUnits
 from selfinv.learning.solver import SSI, SSIState
 from selfinv.methods import Request, solver_for
 from selfinv.operators import Boundary, Downsample, Identity, LinearOperator
@@ -223,6 +224,9 @@ def restore(
                 y = y.masked_fill(~forward.measured, torch.nan)
             for words in forward.doubts(y):
                 warnings.warn(words, SelfinvWarning, stacklevel=2)
+    units = _common_units(y, forward, operator, method)
+    if units is not None:
+        y = units.apply(y)
     sizes = [n + a + b for n, (a, b) in zip(shape, pads, strict=True)]
     correlation = shared_noise(y, forward) if isinstance(method, str) else None
     correlated = correlation is not None and any(correlation.blind_spot)
@@ -241,6 +245,7 @@ def restore(
         solver = replace(method, training=replace(method.training, max_steps=max_steps))
 
     def to_image(x: Tensor) -> Array:
+        x = x if units is None else units.undo(x)
         x = arrangement.from_object(x) if arrangement else x[field_of_view(pads, shape)]
         return layout.from_batch(x.to(torch.float32).cpu().numpy())
 
@@ -259,7 +264,7 @@ def restore(
     restored = to_image(estimate)
     with torch.no_grad():
         measured = forward(estimate.float())  # the only precision it is sure to take
-    predicted = to_measurement(measured)
+    predicted = to_measurement(measured if units is None else units.undo(measured))
     stats = {
         "method": name,
         "seed": seed,
@@ -267,6 +272,8 @@ def restore(
         "axes": layout.axes,
         "boundary": getattr(forward, "boundary", None),
     }
+    if units is not None:  # of which the scores are, too
+        stats["channel_units"] = list(zip(units.offsets, units.scales, strict=True))
     if fitted is not None:
         stats["psf"] = fitted.summary()
     if weight is not None:
@@ -298,8 +305,24 @@ def restore(
         # A choice between methods has scores of its own, on the same values for all of them.
         compared = ("loss", "held_out_score", "held_out_score_of_a_constant")
         stats |= training(inner) | {key: stats[key] for key in compared if key in stats}
-        model = trained_model(inner_solver, inner, y, layout, forward, stats)
+        model = trained_model(inner_solver, inner, y, layout, forward, stats, units)
     return Result(restored, status, stats, model, inner_solver, predicted)
+
+
+def _common_units(y: Tensor, forward: Any, operator: Any, method: Any) -> ChannelUnits | None:
+    """Those that channels of very different ranges are brought to for our own methods; None: left alone.
+
+    Where an operator does the same to each channel. Levels are taken off where it keeps constants.
+    """
+    ours = ("ssi", "ssi-fast", "ssi-best", "ssi-network")
+    if not isinstance(method, str) or method not in ours or y.shape[1] < 2:
+        return None
+    if not isinstance(forward, LinearOperator) or forward.object_channels:
+        return None
+    if operator is not None and not is_on_grid(operator):
+        return None
+    keeps = operator is None and getattr(forward, "boundary", "") != "zero"
+    return ChannelUnits.of(y, levels=keeps)
 
 
 def load_model(path: Any, operator: LinearOperator | None = None) -> TrainedModel:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
 
-from selfinv.learning.normalisation import Normalisation
+from selfinv.learning.normalisation import ChannelUnits, Normalisation
 from selfinv.types import InputError
 
 
@@ -39,3 +42,28 @@ def test_one_bright_pixel_alone_still_has_a_range():
     y = torch.zeros(1, 1, 16, 16)
     y[..., 8, 8] = 5
     assert Normalisation.of(y).scale == 5
+
+
+def two_channels(dark=0.01, level=5.0):
+    bright = torch.rand((1, 1, 24, 24), generator=torch.Generator().manual_seed(0))
+    return torch.cat([bright, level + dark * bright.flip(-1)], dim=1)
+
+
+def test_channels_of_very_different_ranges_are_brought_to_the_same_and_back():
+    y = two_channels()
+    units = ChannelUnits.of(y)
+    common = units.apply(y)
+    assert common[:, 0].std() == pytest.approx(float(common[:, 1].std()), rel=0.1)
+    assert torch.allclose(units.undo(common), y, atol=1e-5)
+    both = Normalisation(0.2, 0.5, units)
+    assert torch.allclose(both.apply(y), (common - 0.2) / 0.5)
+    assert torch.allclose(both.undo(both.apply(y)), y, atol=1e-5)
+    assert Normalisation.from_dict(json.loads(json.dumps(asdict(both)))) == both
+
+
+def test_levels_stay_where_an_operator_does_not_keep_them_and_channels_alike_are_left_alone():
+    y = two_channels()
+    assert ChannelUnits.of(y, levels=False).offsets == (0.0, 0.0)
+    assert ChannelUnits.of(two_channels(dark=0.7)) is None
+    assert ChannelUnits.of(y[:, :1]) is None
+    assert ChannelUnits.of(torch.cat([y, torch.zeros_like(y[:, :1])], dim=1)) is not None  # one of nothing

@@ -315,3 +315,11 @@ def test_stars_that_the_network_makes_too_faint_get_their_light_back_and_no_dark
     assert result.image.min() >= without.min() - 1e-3 * np.ptp(counts)
     assert abs(result.image.sum() / without.sum() - 1) < 0.05  # not by making light
     assert np.array_equal(result.model.apply(counts), result.image)
+
+
+def test_of_several_channels_the_noisiest_tells_the_noise():
+    quiet, blind, missing = scene(shape=(1, 1, 128, 128))
+    loud = blind + 3.0 * (quiet - blind)
+    both = [torch.cat(pair, dim=1) for pair in ((quiet, loud), (blind, blind), (missing, missing))]
+    found = float(find_noise(*both).variance(torch.tensor(0.5)))
+    assert found == pytest.approx(9 * 0.01, rel=0.2)

@@ -312,8 +312,8 @@ class TrainedModel:
         inverter.load_state_dict(weights)
         return cls(
             inverter=inverter.eval(),
-            normalisation=Normalisation(**description["normalisation"]),
-            object_normalisation=Normalisation(**description["object_normalisation"]),
+            normalisation=Normalisation.from_dict(description["normalisation"]),
+            object_normalisation=Normalisation.from_dict(description["object_normalisation"]),
             pads=tuple((int(a), int(b)) for a, b in description["pads"]),
             symmetries=tuple(
                 Symmetry(tuple(s["order"]), tuple(s["flipped"])) for s in description["symmetries"]

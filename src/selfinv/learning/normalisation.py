@@ -2,13 +2,66 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import torch
 from scipy import ndimage
 from torch import Tensor
 
-from selfinv.types import check_contrast
+from selfinv.types import InputError, check_contrast
+
+ALIKE = 2.0  # the largest range over the smallest, of channels that are left as they are
+
+
+@dataclass(frozen=True)
+class ChannelUnits:
+    """The affine map ``(y - offsets) / scales`` of each channel, of ``batch channel *space``.
+
+    Parameters
+    ----------
+    offsets, scales
+        In the caller's intensity units.
+    """
+
+    offsets: tuple[float, ...]
+    scales: tuple[float, ...]
+
+    @classmethod
+    def of(cls, y: Tensor, *, levels: bool = True) -> ChannelUnits | None:
+        """What brings channels of very different ranges to the same; None where they are alike.
+
+        To a loss, a score and a network a channel ten times darker than another would be next to nothing.
+
+        Parameters
+        ----------
+        levels
+            Whether their levels may be taken off: not where an operator makes other constants of these.
+        """
+        found: list[Normalisation | None] = []
+        for channel in y.split(1, dim=1):
+            try:
+                found.append(Normalisation.of(channel))
+            except InputError:  # of one value only, beside others
+                found.append(None)
+        ranges = [n.scale for n in found if n is not None]
+        if len(ranges) < 2 or max(ranges) <= ALIKE * min(ranges):
+            return None
+        each = [n or Normalisation(0.0, max(ranges)) for n in found]
+        return cls(tuple(n.offset if levels else 0.0 for n in each), tuple(n.scale for n in each))
+
+    def apply(self, y: Tensor) -> Tensor:
+        """To common units."""
+        return (y - _along(self.offsets, y)) / _along(self.scales, y)
+
+    def undo(self, x: Tensor) -> Tensor:
+        """Back to each channel's own."""
+        return x * _along(self.scales, x) + _along(self.offsets, x)
+
+
+def _along(numbers: tuple[float, ...], y: Tensor) -> Tensor:
+    return torch.tensor(numbers, dtype=y.dtype, device=y.device).reshape(1, -1, *(1,) * (y.ndim - 2))
 
 
 @dataclass(frozen=True)
@@ -18,11 +71,21 @@ class Normalisation:
     Parameters
     ----------
     offset, scale
-        In the caller's intensity units.
+        In the caller's intensity units, or the common ones of ``channels``.
+    channels
+        Of channels that are brought to common units first.
     """
 
     offset: float
     scale: float
+    channels: ChannelUnits | None = None
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any]) -> Normalisation:
+        """Undo `dataclasses.asdict`, also after a passage through JSON."""
+        channels = settings.get("channels")
+        units = ChannelUnits(*(tuple(channels[k]) for k in ("offsets", "scales"))) if channels else None
+        return cls(**{**settings, "channels": units})
 
     @classmethod
     def of(cls, y: Tensor) -> Normalisation:
@@ -49,12 +112,13 @@ class Normalisation:
 
     def divided_by(self, gain: float) -> Normalisation:
         """The map for an object that an operator of this gain turns into such a measurement."""
-        return Normalisation(self.offset / gain, self.scale / gain)
+        return replace(self, offset=self.offset / gain, scale=self.scale / gain)
 
     def apply(self, y: Tensor) -> Tensor:
         """To the network's units."""
-        return (y - self.offset) / self.scale
+        return ((y if self.channels is None else self.channels.apply(y)) - self.offset) / self.scale
 
     def undo(self, x: Tensor) -> Tensor:
         """Back to the caller's units."""
-        return x * self.scale + self.offset
+        x = x * self.scale + self.offset
+        return x if self.channels is None else self.channels.undo(x)

@@ -229,8 +229,26 @@ def find_noise(
 ) -> NoiseLine | None:
     """The noise, from measured values and their blind predictions, ``batch channel *space``.
 
-    None where these say nothing of it. ``untrained``: True where a value was never trained on.
+    None where these say nothing of it. Of several channels that of the noisiest: what is taken for detail of
+    one where it is noise does more harm than detail that is lost. ``untrained``: True where a value was never
+    trained on.
     """
+    lines = []
+    for c in range(y.shape[1]):
+        one = slice(c, c + 1)
+        if missing[:, one].all():
+            continue
+        new = None if untrained is None else untrained[:, one]
+        line = _of_channel(y[:, one], blind[:, one], missing[:, one], new, limits)
+        if line is None:
+            return None
+        lines.append((float(line.variance(blind[:, one]).mean()), line))
+    return max(lines, key=lambda pair: pair[0])[1] if lines else None
+
+
+def _of_channel(
+    y: Tensor, blind: Tensor, missing: Tensor, untrained: Tensor | None, limits: Limits
+) -> NoiseLine | None:
     line = of_residuals(y, blind, missing, limits)
     if line is None:
         return None

@@ -16,8 +16,8 @@ def choose_boundary(y: Tensor, psf: Tensor) -> Literal["zero", "unknown"]:
     At a distance :math:`d` from an edge the share :math:`c(d)` of the kernel lies inside. With nothing
     outside, the image there is :math:`c(d)` times the level further in; an object that goes on keeps the
     level. For each edge the slope between the two (1 and 0) is fitted, with the standard error of a jackknife
-    over blocks of the edge. Unless two edges or more are informative and all of them agree on 1, the answer
-    is ``"unknown"``, which is never wrong, only less informed.
+    over blocks of the edge. Unless two edges (of any channel) or more are informative and all of them agree
+    on 1, the answer is ``"unknown"``, which is never wrong, only less informed.
 
     Parameters
     ----------
@@ -26,34 +26,37 @@ def choose_boundary(y: Tensor, psf: Tensor) -> Literal["zero", "unknown"]:
     psf
         The kernel, ``*kernel``, sum 1.
     """
-    y = y.to(torch.float64)
-    floor = _floor(y)
     slopes, errors, weights = [], [], []
-    for axis in range(psf.ndim):
-        marginal = psf.to(torch.float64).movedim(axis, 0).flatten(1).sum(1) if psf.ndim > 1 else psf.double()
-        lines = y.movedim(2 + axis, -1)
-        for low in (True, False):
-            # A sample at the distance d from the low edge sees the kernel's taps j <= d + n // 2 inside.
-            taps = marginal if low else marginal.flip(0)
-            centre = marginal.numel() // 2
-            inside = taps.cumsum(0)[centre if low else marginal.numel() - 1 - centre :]
-            reach = int((inside < 0.99).sum())
-            if not 1 <= reach <= lines.shape[-1] // 4:
-                continue
-            profile = (lines if low else lines.flip(-1))[..., : 2 * reach].reshape(-1, 2 * reach) - floor
-            blocks = profile.tensor_split(min(BLOCKS, profile.shape[0]))
-            means = torch.stack([block.nanmean(dim=0) for block in blocks]).nan_to_num()
-            level = means[:, reach:].mean(dim=1, keepdim=True)
-            expected = level * (1.0 - inside[:reach])
-            up = ((level - means[:, :reach]) * expected).sum(dim=1)
-            down = expected.square().sum(dim=1)
-            if not float(down.sum() - down.max()) > 0:
-                continue
-            n = down.numel()
-            without = (up.sum() - up) / (down.sum() - down)
-            slopes.append(float(up.sum() / down.sum()))
-            errors.append(float(((n - 1) / n * (without - without.mean()).square().sum()).sqrt()))
-            weights.append(float(down.sum()))
+    for channel in y.to(torch.float64).split(1, dim=1):  # each has a say, however bright the others are
+        floor = _floor(channel)
+        size = float((channel - floor).square().nanmean().clamp_min(1e-300)) if y.shape[1] > 1 else 1.0
+        for axis in range(psf.ndim):
+            marginal = (
+                psf.to(torch.float64).movedim(axis, 0).flatten(1).sum(1) if psf.ndim > 1 else psf.double()
+            )
+            lines = channel.movedim(2 + axis, -1)
+            for low in (True, False):
+                # A sample at the distance d from the low edge sees the kernel's taps j <= d + n // 2 inside.
+                taps = marginal if low else marginal.flip(0)
+                centre = marginal.numel() // 2
+                inside = taps.cumsum(0)[centre if low else marginal.numel() - 1 - centre :]
+                reach = int((inside < 0.99).sum())
+                if not 1 <= reach <= lines.shape[-1] // 4:
+                    continue
+                profile = (lines if low else lines.flip(-1))[..., : 2 * reach].reshape(-1, 2 * reach) - floor
+                blocks = profile.tensor_split(min(BLOCKS, profile.shape[0]))
+                means = torch.stack([block.nanmean(dim=0) for block in blocks]).nan_to_num()
+                level = means[:, reach:].mean(dim=1, keepdim=True)
+                expected = level * (1.0 - inside[:reach])
+                up = ((level - means[:, :reach]) * expected).sum(dim=1)
+                down = expected.square().sum(dim=1)
+                if not float(down.sum() - down.max()) > 0:
+                    continue
+                n = down.numel()
+                without = (up.sum() - up) / (down.sum() - down)
+                slopes.append(float(up.sum() / down.sum()))
+                errors.append(float(((n - 1) / n * (without - without.mean()).square().sum()).sqrt()))
+                weights.append(float(down.sum()) / size)
     informative = [w > 0.02 * max(weights) and e < 0.3 for w, e in zip(weights, errors, strict=True)]
     agree = [abs(s - 1.0) < 0.25 + 2.5 * e and s > 0.35 for s, e in zip(slopes, errors, strict=True)]
     if sum(informative) < 2 or not all(a for a, i in zip(agree, informative, strict=True) if i):
