@@ -66,4 +66,5 @@ def test_levels_stay_where_an_operator_does_not_keep_them_and_channels_alike_are
     assert ChannelUnits.of(y, levels=False).offsets == (0.0, 0.0)
     assert ChannelUnits.of(two_channels(dark=0.7)) is None
     assert ChannelUnits.of(y[:, :1]) is None
-    assert ChannelUnits.of(torch.cat([y, torch.zeros_like(y[:, :1])], dim=1)) is not None  # one of nothing
+    for nothing in (0.0, torch.nan):
+        assert ChannelUnits.of(torch.cat([y, torch.full_like(y[:, :1], nothing)], dim=1)) is not None

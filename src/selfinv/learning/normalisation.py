@@ -42,7 +42,7 @@ class ChannelUnits:
         found: list[Normalisation | None] = []
         for channel in y.split(1, dim=1):
             try:
-                found.append(Normalisation.of(channel))
+                found.append(Normalisation.of(channel) if torch.isfinite(channel).any() else None)
             except InputError:  # of one value only, beside others
                 found.append(None)
         ranges = [n.scale for n in found if n is not None]

@@ -49,10 +49,7 @@ WILD, PLAIN, FEW = 4.0, 0.25, 2e-4  # deviations, in this part of an image, and 
 STEPS, ENOUGH = 100, 1e-9  # of conjugate gradients; of the residual, squared
 LESS = 2.0 * math.sqrt(2.0 / TOGETHER)  # than the noise, of local means of squares by chance
 GAPS = 0.15  # of the values: with 30 % missing, 4 % of the places of an image have all their neighbours
-EVEN, DARKEST = (
-    0.25,
-    0.01,
-)  # of the brightness around, and of the range: what errors are shared out by besides
+EVEN, DARKEST = 0.25, 0.01  # of the brightness around, of the range: what errors are shared out by besides
 LEAST_NOISE = 0.01  # of the mean variance: equations must not differ too much in weight
 
 
@@ -192,9 +189,7 @@ class OwnValues:
             return best
         darkest = min(self.darkest, float(x.min()))
         below = best < darkest
-        if (
-            below.any()
-        ):  # these stay as they are, and others take up what is left: light is neither made nor lost
+        if below.any():  # these stay, and others take up what is left: light is neither made nor lost
             best = updated(covariance.masked_fill(below, 0.0))
         return best.clamp_min(darkest)
 

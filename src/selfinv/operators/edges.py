@@ -28,6 +28,8 @@ def choose_boundary(y: Tensor, psf: Tensor) -> Literal["zero", "unknown"]:
     """
     slopes, errors, weights = [], [], []
     for channel in y.to(torch.float64).split(1, dim=1):  # each has a say, however bright the others are
+        if not torch.isfinite(channel).any():
+            continue
         floor = _floor(channel)
         size = float((channel - floor).square().nanmean().clamp_min(1e-300)) if y.shape[1] > 1 else 1.0
         for axis in range(psf.ndim):
