@@ -50,6 +50,7 @@ STEPS, ENOUGH = 100, 1e-9  # of conjugate gradients; of the residual, squared
 LESS = 2.0 * math.sqrt(2.0 / TOGETHER)  # than the noise, of local means of squares by chance
 GAPS = 0.15  # of the values: with 30 % missing, 4 % of the places of an image have all their neighbours
 EVEN, DARKEST = 0.25, 0.01  # of the brightness around, of the range: what errors are shared out by besides
+SOFT = 0.02  # of the range: what is so far below the darkest there is, is held at that
 LEAST_NOISE = 0.01  # of the mean variance: equations must not differ too much in weight
 
 
@@ -73,8 +74,8 @@ class OwnValues:
         By how much the network's answer changes where a value does, on the mean: it is the answer whose error
         is told. None: that of blind predictions is.
     darkest
-        Behind an operator no update goes below this, unless the answer does: that would be ringing beside
-        what is bright.
+        Behind an operator no update goes below this, or where the answer is lower, below that: it would be
+        ringing beside what is bright.
     """
 
     noise: NoiseLine
@@ -175,23 +176,21 @@ class OwnValues:
         covariance = _by_brightness(covariance.clamp_min(0.0), x) / power
         whiten = seen / noise.sqrt()
 
-        residual = whiten * (y - forward(x))
-
-        def updated(covariance: Tensor) -> Tensor:
+        def updated(x: Tensor, covariance: Tensor) -> Tensor:
             def system(z: Tensor) -> Tensor:
                 return z + whiten * forward.respond(covariance * forward.adjoint(whiten * z))
 
-            z = linear_conjugate_gradients(system, residual, STEPS, ENOUGH)
+            z = linear_conjugate_gradients(system, whiten * (y - forward(x)), STEPS, ENOUGH)
             return x + covariance * forward.adjoint(whiten * z)
 
-        best = updated(covariance)
+        best = updated(x, covariance)
         if self.darkest is None:
             return best
-        darkest = min(self.darkest, float(x.min()))
-        below = best < darkest
-        if below.any():  # these stay, and others take up what is left: light is neither made nor lost
-            best = updated(covariance.masked_fill(below, 0.0))
-        return best.clamp_min(darkest)
+        darkest = x.clamp_max(self.darkest)
+        free = (1.0 + (best - darkest) / SOFT).clamp(0.0, 1.0)  # no step, at which tiles could disagree
+        if bool((best < darkest).any()):  # others take up what is left: light is neither made nor lost
+            best = updated(torch.lerp(darkest, x, free), covariance * free)
+        return torch.maximum(best, darkest)
 
 
 def _by_brightness(variance: Tensor, x: Tensor) -> Tensor:
