@@ -171,8 +171,9 @@ def _find_own_values(
         return found
     found = replace(found, power=forward.power(data.y.shape[1]), darkest=min(0.0, float(answered.min())))
     # Stars, say, are few, and errors are theirs: of the values set apart hardly any would be of one.
-    every_other = _one_of_two(data.y, data.pads, 0) & ~data.missing
-    asked = every_other if data.entrance.crude is None else data.validated
+    asked = data.validated
+    if data.entrance.crude is None:
+        asked = _one_of_two(data.y, data.pads, 0) & ~data.missing
     hidden = data.missing | data.validation | asked
     x = invert(model, data.y, hidden, data.pads, data.symmetries[:1], data.entrance, most=1)
     updated = found.update(x, data.y, blind, hidden, forward)
