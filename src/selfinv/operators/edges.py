@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import torch
@@ -26,39 +27,17 @@ def choose_boundary(y: Tensor, psf: Tensor) -> Literal["zero", "unknown"]:
     psf
         The kernel, ``*kernel``, sum 1.
     """
+    channels = [c - _floor(c) for c in y.to(torch.float64).split(1, dim=1) if torch.isfinite(c).any()]
     slopes, errors, weights = [], [], []
-    for channel in y.to(torch.float64).split(1, dim=1):  # each has a say, however bright the others are
-        if not torch.isfinite(channel).any():
-            continue
-        floor = _floor(channel)
-        size = float((channel - floor).square().nanmean().clamp_min(1e-300)) if y.shape[1] > 1 else 1.0
-        for axis in range(psf.ndim):
-            marginal = (
-                psf.to(torch.float64).movedim(axis, 0).flatten(1).sum(1) if psf.ndim > 1 else psf.double()
-            )
+    for axis, low in itertools.product(range(psf.ndim), (True, False)):
+        inside = _inside(psf.to(torch.float64), axis, low)
+        for channel in channels:
             lines = channel.movedim(2 + axis, -1)
-            for low in (True, False):
-                # A sample at the distance d from the low edge sees the kernel's taps j <= d + n // 2 inside.
-                taps = marginal if low else marginal.flip(0)
-                centre = marginal.numel() // 2
-                inside = taps.cumsum(0)[centre if low else marginal.numel() - 1 - centre :]
-                reach = int((inside < 0.99).sum())
-                if not 1 <= reach <= lines.shape[-1] // 4:
-                    continue
-                profile = (lines if low else lines.flip(-1))[..., : 2 * reach].reshape(-1, 2 * reach) - floor
-                blocks = profile.tensor_split(min(BLOCKS, profile.shape[0]))
-                means = torch.stack([block.nanmean(dim=0) for block in blocks]).nan_to_num()
-                level = means[:, reach:].mean(dim=1, keepdim=True)
-                expected = level * (1.0 - inside[:reach])
-                up = ((level - means[:, :reach]) * expected).sum(dim=1)
-                down = expected.square().sum(dim=1)
-                if not float(down.sum() - down.max()) > 0:
-                    continue
-                n = down.numel()
-                without = (up.sum() - up) / (down.sum() - down)
-                slopes.append(float(up.sum() / down.sum()))
-                errors.append(float(((n - 1) / n * (without - without.mean()).square().sum()).sqrt()))
-                weights.append(float(down.sum()) / size)
+            edge = _edge(lines if low else lines.flip(-1), inside)
+            if edge is not None:
+                slopes.append(edge[0])
+                errors.append(edge[1])  # each channel has a say, however bright the others are
+                weights.append(edge[2] / float(channel.square().nanmean().clamp_min(1e-300)))
     informative = [w > 0.02 * max(weights) and e < 0.3 for w, e in zip(weights, errors, strict=True)]
     agree = [abs(s - 1.0) < 0.25 + 2.5 * e and s > 0.35 for s, e in zip(slopes, errors, strict=True)]
     if sum(informative) < 2 or not all(a for a, i in zip(agree, informative, strict=True) if i):
@@ -68,6 +47,35 @@ def choose_boundary(y: Tensor, psf: Tensor) -> Literal["zero", "unknown"]:
     mean = sum(weights[i] * slopes[i] for i in used) / total
     error = sum((weights[i] * errors[i]) ** 2 for i in used) ** 0.5 / total
     return "zero" if 0.7 < mean < 1.3 and mean > 4 * error else "unknown"
+
+
+def _inside(psf: Tensor, axis: int, low: bool) -> Tensor:
+    """The share of the kernel that lies inside, at each distance from an edge."""
+    marginal = psf.movedim(axis, 0).flatten(1).sum(1) if psf.ndim > 1 else psf
+    # A sample at the distance d from the low edge sees the kernel's taps j <= d + n // 2 inside.
+    taps = marginal if low else marginal.flip(0)
+    centre = marginal.numel() // 2
+    return taps.cumsum(0)[centre if low else marginal.numel() - 1 - centre :]
+
+
+def _edge(lines: Tensor, inside: Tensor) -> tuple[float, float, float] | None:
+    """The slope where ``lines`` begin, its standard error, and its weight; None if they tell nothing."""
+    reach = int((inside < 0.99).sum())
+    if not 1 <= reach <= lines.shape[-1] // 4:
+        return None
+    profile = lines[..., : 2 * reach].reshape(-1, 2 * reach)
+    blocks = profile.tensor_split(min(BLOCKS, profile.shape[0]))
+    means = torch.stack([block.nanmean(dim=0) for block in blocks]).nan_to_num()
+    level = means[:, reach:].mean(dim=1, keepdim=True)
+    expected = level * (1.0 - inside[:reach])
+    up = ((level - means[:, :reach]) * expected).sum(dim=1)
+    down = expected.square().sum(dim=1)
+    if not float(down.sum() - down.max()) > 0:
+        return None
+    n = down.numel()
+    without = (up.sum() - up) / (down.sum() - down)
+    error = float(((n - 1) / n * (without - without.mean()).square().sum()).sqrt())
+    return float(up.sum() / down.sum()), error, float(down.sum())
 
 
 def _floor(y: Tensor) -> float:

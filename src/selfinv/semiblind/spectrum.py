@@ -36,11 +36,7 @@ UNLIKE = 3.0  # prior deviations: beyond, the object's spectrum is not of the ki
 _TAPER = 0.25  # of each side
 _CORRELATED = {2: 1.6, 3: 2.0}  # waves that the taper makes into one
 _LOWEST = 3  # periods per image
-_BLOCK = (
-    64,
-    160,
-    160,
-)  # samples, at most: the spectrum of a larger volume is a mean over blocks (Welch 1967)
+_BLOCK = (64, 160, 160)  # samples, at most: of a larger volume a mean over blocks (Welch 1967)
 _EXPONENT, _EXPONENT_SD, _CURVATURE_SD = 2.5, 1.0, 0.2  # of power spectra of scenes, per log of frequency
 _DEVIATION, _DEVIATION_SD = math.log(0.2), 0.7  # log τ
 _ROUGHEST = 10.0
