@@ -15,6 +15,7 @@ from selfinv.solvers.base import Forward
 from selfinv.types import InputError, spatial_index
 
 INSIDE, FEWEST_INSIDE = 0.2, 5  # of the values at the highest, with such on all sides: what makes a plateau
+SAMPLES = 64  # of a transfer function along each axis
 DRAWN, LEVELS = 0.05, 16  # of the others, in plateaus, too; other values: else it is no image with noise
 
 
@@ -26,16 +27,16 @@ def shared_noise(y: Tensor, forward: Forward) -> NoiseCorrelation | None:
     """
     if not isinstance(forward, Convolution):
         return None
-    space = torch.Size(max(n, k) for n, k in zip(y.shape[2:], forward.kernel_shape, strict=True))
-    transfer = torch.fft.fftn(forward.psf.double(), s=tuple(space), dim=tuple(range(-len(space), 0))).abs()
-    fine = torch.zeros(tuple(space), dtype=torch.bool, device=transfer.device)
+    space = tuple(max(SAMPLES, 2 * k) for k in forward.kernel_shape)  # zeros around it show what lies between
+    transfer = torch.fft.fftn(forward.psf.cpu().double(), s=space, dim=tuple(range(-len(space), 0))).abs()
+    fine = torch.zeros(space, dtype=torch.bool)
     for axis, n in enumerate(space):
-        beyond = torch.fft.fftfreq(n, device=transfer.device).abs() > 0.25
+        beyond = torch.fft.fftfreq(n).abs() > 0.25
         fine |= beyond.reshape(-1, *(1,) * (len(space) - 1 - axis))
     total = transfer.amax(dim=tuple(range(-len(space), 0)), keepdim=True)
     if float((transfer / total)[..., fine].square().mean().sqrt()) > 0.1:
         return None
-    side = {1: 1_000_000, 2: 1024}.get(len(space), 100)  # enough to see any correlation that matters
+    side = {1: 300_000, 2: 512}.get(len(space), 64)  # enough to see any correlation that matters
     middle = (slice(max(0, (n - side) // 2), max(0, (n - side) // 2) + side) for n in y.shape[2:])
     try:
         return noise_correlation(y[spatial_index(middle)][:4].cpu().numpy())

@@ -19,7 +19,7 @@ from selfinv.operators import Convolution
 def test_a_reduced_object_is_the_image_made_smaller():
     image = data.camera()[:256, :256].astype(np.float64) / 255
     x = torch.from_numpy(image)[None, None]
-    small = reduced(x, (0.5, 0.5), 16, seed=0, step=0)
+    small = reduced(x, 0.5, 16)
     assert small.shape == (1, 1, 128, 128)
     expected = resize(image, (128, 128), order=3, anti_aliasing=True)
     assert np.abs(small[0, 0].numpy() - expected)[4:-4, 4:-4].mean() < 0.01
@@ -27,10 +27,10 @@ def test_a_reduced_object_is_the_image_made_smaller():
 
 def test_sizes_suit_the_network_and_what_is_too_small_is_left_out():
     x = torch.rand(1, 1, 100, 75)
-    for step in range(20):
-        small = reduced(x, (0.4, 0.9), 16, seed=0, step=step)
+    for scale in np.linspace(0.4, 0.9, 20):
+        small = reduced(x, scale, 16)
         assert small is None or all(n % 16 == 0 and n >= 32 for n in small.shape[2:])
-    assert reduced(torch.rand(1, 1, 30, 30), (0.6, 0.9), 16, seed=0, step=0) is None
+    assert reduced(torch.rand(1, 1, 30, 30), 0.8, 16) is None
 
 
 def test_lessons_have_their_time():
@@ -47,6 +47,21 @@ def test_statistics_stay_those_of_the_data():
     assert all(torch.equal(v, net.state_dict()[k]) for k, v in before.items())
     net(torch.rand(1, 1, 32, 32))
     assert not all(torch.equal(v, net.state_dict()[k]) for k, v in before.items())
+
+
+def test_lessons_that_are_recorded_have_few_shapes_and_lie_both_ways():
+    operator = Convolution(torch.full((3, 3), 1 / 9), (96, 160), "zero")
+    y = torch.rand(1, 1, 96, 160, generator=torch.Generator().manual_seed(0))
+    measurement = ssi(operator.in_shape, 1, steps=2).init(y, operator, seed=0).data
+    lessons = ScaleLessons()
+
+    def shapes(recorded):
+        drawn = [lessons.draw(y, measurement, 16, 0, step, recorded=recorded) for step in range(60)]
+        return {tuple(lesson.object.shape[2:]) for lesson in drawn}
+
+    few = shapes(recorded=True)
+    assert len(few) == lessons.few < len(shapes(recorded=False))
+    assert {rows < columns for rows, columns in few} == {True, False}
 
 
 @pytest.mark.parametrize("boundary", ["zero", "unknown"])

@@ -48,9 +48,19 @@ def test_a_plane_in_any_number_of_blocks(counts):
     np.testing.assert_allclose(ours, expected, atol=1e-12)
 
 
-def test_uncut_on_request():
+def test_a_gpu_s_few_lengths_hold_all_of_a_convolution():
+    rng = np.random.default_rng(1)
+    x, h = rng.normal(size=(60, 90)), rng.normal(size=(7, 4))
+    blocks = Blocks(x.shape, x.shape, h.shape, (3, 2), gpu=True)
+    assert blocks.size == (64, 96)
+    ours = blocks.convolve(torch.from_numpy(x), blocks.spectrum(torch.from_numpy(h), torch.float64))
+    expected = scipy.signal.convolve(x, h, method="direct")[3:63, 2:92]
+    np.testing.assert_allclose(ours, expected, atol=1e-12)
+
+
+def test_uncut_on_a_gpu():
     shape, kernel = (4096, 4096), (17, 17)
-    blocks = Blocks(shape, shape, kernel, (8, 8), whole=True)
+    blocks = Blocks(shape, shape, kernel, (8, 8), gpu=True)
     assert [axis.count for axis in blocks.axes] == [1, 1]
     assert len(Blocks(shape, shape, kernel, (8, 8)).places) > 1
 

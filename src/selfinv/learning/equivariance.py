@@ -54,7 +54,8 @@ class ScaleLessons:
     hidden
         The largest part of the simulated values that is hidden from the network; it is drawn each time.
     few
-        How many reductions there are where each must be recorded before it is fast (on a GPU).
+        How many reductions there are where each shape must be recorded before it is fast (on a GPU); every
+        second one is turned by a quarter.
     """
 
     weight: float = 0.5
@@ -90,11 +91,18 @@ class ScaleLessons:
         recorded
             Whether there are to be a ``few`` sizes only.
         """
-        small = reduced(x, self.scales, multiple, seed + 10, step, few=self.few if recorded else None)
+        place = float(torch.rand((), generator=generator_for(seed + 10, step)))
+        which = int(place * self.few)
+        if recorded:
+            place = (which + 0.5) / self.few
+        low, high = self.scales
+        small = reduced(x, low + (high - low) * place, multiple)
         if small is None:
             return None
         generator = generator_for(seed + 11, step)
         turns = grid_symmetries(2)  # the operator comes after them, so it need not have these symmetries
+        if recorded:
+            turns = [turn for turn in turns if (turn.order == (0, 1)) == (which % 2 == 0)]
         small = turns[int(torch.randint(len(turns), (1,), generator=generator))](small)
         if min(n - a - b for n, (a, b) in zip(small.shape[2:], data.pads, strict=True)) < multiple:
             return None
@@ -160,24 +168,11 @@ def instrument(data: Measurement, shape: Sequence[int]) -> LinearOperator:
     return operator.to(data.y.device)
 
 
-def reduced(
-    x: Tensor,
-    scales: tuple[float, float],
-    multiple: int,
-    seed: int,
-    step: int,
-    *,
-    few: int | None = None,
-) -> Tensor | None:
-    """The object at a scale drawn from ``scales``, in multiples of ``multiple``; None if that is too small.
+def reduced(x: Tensor, scale: float, multiple: int) -> Tensor | None:
+    """The object at this scale, in multiples of ``multiple``; None if that is too small.
 
-    ``x`` is ``batch channel *space`` with two spatial axes. The scale is one of a ``few``, evenly spaced, or
-    any.
+    ``x`` is ``batch channel *space`` with two spatial axes.
     """
-    low, high = scales
-    place = float(torch.rand((), generator=generator_for(seed, step)))
-    place = place if few is None else (int(place * few) + 0.5) / few
-    scale = low + (high - low) * place
     size = [int(n * scale) // multiple * multiple for n in x.shape[2:]]
     if min(size) < 2 * multiple:
         return None

@@ -100,9 +100,10 @@ def choose_loss(y: Tensor) -> MaskedLoss:
     levels = np.unique(sample[np.isfinite(sample)])
     if levels.size < 3:
         return MaskedLoss("l1")
-    if _counted(sample, levels):
-        return MaskedLoss("l2")
-    return MaskedLoss("l1" if any(cut_off(y)) or has_outliers(y) else "l2")
+    noise = noise_level(sample)
+    if noise < 4 * float(np.median(np.diff(levels))):
+        return MaskedLoss("l2")  # of counts
+    return MaskedLoss("l1" if any(_cut_off(sample, noise)) or has_outliers(y) else "l2")
 
 
 def cut_off(y: Tensor) -> tuple[bool, bool]:
@@ -112,11 +113,13 @@ def cut_off(y: Tensor) -> tuple[bool, bool]:
     it. True darkness, and what is evenly bright, does not: there such neighbours are an edge, on one side.
     """
     sample = _sample(y)
+    return _cut_off(sample, noise_level(sample)) if np.isfinite(sample).any() else (False, False)
+
+
+def _cut_off(sample: Array, noise: float) -> tuple[bool, bool]:
     values = sample[np.isfinite(sample)]
-    if not values.size:
-        return False, False
     here, beside = sample[..., :-1], sample[..., 1:]
-    apart = np.abs(here - beside) > 0.5 * noise_level(sample)
+    apart = np.abs(here - beside) > 0.5 * noise
     limits = values.min(), values.max()
     pairs = max(1, int(np.count_nonzero(np.isfinite(here) & np.isfinite(beside))))
     shares = [int(np.count_nonzero((here == limit) & apart)) / pairs for limit in limits]
@@ -176,10 +179,6 @@ def _sample(y: Tensor) -> Array:
     centre = [slice(max(0, n // 2 - side), n // 2 + side) for n in y.shape[2:]]
     sample = y[(slice(0, 1), slice(None), *centre)].detach().cpu().numpy().astype(np.float64)
     return np.where(np.isfinite(sample), sample, np.nan)
-
-
-def _counted(sample: Array, levels: Array) -> bool:
-    return levels.size > 1 and noise_level(sample) < 4 * float(np.median(np.diff(levels)))
 
 
 def _largest_noise(image: Array, mean: Array) -> float:

@@ -16,9 +16,9 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor
 
+from selfinv.operators.transform_length import fast_length
 from selfinv.types import Shape
 
 # Measured on a processor with 2 MB of cache for each core; in complex numbers.
@@ -37,6 +37,8 @@ class Axis:
         The lengths of :math:`x`, :math:`y` and :math:`h`, and :math:`s`.
     count
         How many blocks.
+    gpu
+        Where they are transformed.
     """
 
     source: int
@@ -44,6 +46,7 @@ class Axis:
     kernel: int
     shift: int
     count: int
+    gpu: bool = False
 
     @property
     def core(self) -> int:
@@ -54,9 +57,10 @@ class Axis:
     def size(self) -> int:
         """Of a block's transform."""
         if self.count > 1:
-            return _fast(self.core + self.kernel - 1)
+            return fast_length(self.core + self.kernel - 1, gpu=self.gpu)
         # What wraps around in a single block may fall where there are zeros in any case.
-        return _fast(max(self.result + self.shift, self.source + self.kernel - 1 - self.shift))
+        least = max(self.result + self.shift, self.source + self.kernel - 1 - self.shift)
+        return fast_length(least, gpu=self.gpu)
 
     def pieces(self, block: int) -> tuple[slice, slice, slice, slice]:
         """Where a block's values are in the source and in the block, its results in the block and in all."""
@@ -82,17 +86,17 @@ class Blocks:
     ----------
     source, result, kernel, shift
         As for `Axis`, one number for each axis.
-    whole
-        Do not cut: on a GPU the calls cost more than it saves.
+    gpu
+        Where they are transformed. Not cut there: the calls cost more than it saves.
     """
 
     def __init__(
-        self, source: Shape, result: Shape, kernel: Shape, shift: Shape, *, whole: bool = False
+        self, source: Shape, result: Shape, kernel: Shape, shift: Shape, *, gpu: bool = False
     ) -> None:
         self.result = result
         self.dims = tuple(range(-len(source), 0))
         lengths = tuple(zip(source, result, kernel, shift, strict=True))
-        self.cut(tuple(Axis(*length, count=1) for length in lengths) if whole else _fastest(lengths))
+        self.cut(tuple(Axis(*length, count=1, gpu=True) for length in lengths) if gpu else _fastest(lengths))
 
     def cut(self, axes: tuple[Axis, ...]) -> None:
         """Use these blocks; with more than one, the number along some axis must be even."""
@@ -150,11 +154,6 @@ class Blocks:
             for part, (_, _, kept, place) in enumerate(places):
                 y[place] = (product.real, product.imag)[part][kept]
         return y
-
-
-def _fast(size: int) -> int:
-    """The next product of 2, 3 and 5: the factors 7 and 11 make transforms of this length slower again."""
-    return int(next_fast_len(size, real=True))
 
 
 @lru_cache(maxsize=256)

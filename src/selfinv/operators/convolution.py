@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from selfinv.operators.base import LinearOperator, as_numbers
@@ -17,6 +16,7 @@ from selfinv.operators.blocks import Blocks
 from selfinv.operators.boundary import reflect, reflect_adjoint
 from selfinv.operators.linear_map import LinearMap, Map
 from selfinv.operators.sampling import Surround
+from selfinv.operators.transform_length import fast_length
 from selfinv.types import InputError, Shape, check_integer, check_shape
 
 Boundary = Literal["unknown", "zero", "reflect", "periodic"]
@@ -168,7 +168,7 @@ class Convolution(LinearOperator):
         mirrors = self.boundary in ("reflect", "unknown") and any(a or b for a, b in self.mirrored)
         if mirrors:
             return None
-        return Torus(self._fft_shape, self._otf(like), tuple(self._starts))
+        return Torus(self._fft_shape(like.device), self._otf(like), tuple(self._starts))
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x, self.in_shape, "forward", "object")
@@ -207,8 +207,8 @@ class Convolution(LinearOperator):
             if self.boundary != "zero":
                 reached = tuple(n + k - 1 for n, k in zip(self.out_shape, size, strict=True))
             mirrored = tuple(k - 1 - s for k, s in zip(size, shift, strict=True))
-            there = Blocks(reached, self.out_shape, size, shift, whole=like.is_cuda)
-            back = Blocks(self.out_shape, reached, size, mirrored, whole=like.is_cuda)
+            there = Blocks(reached, self.out_shape, size, shift, gpu=like.is_cuda)
+            back = Blocks(self.out_shape, reached, size, mirrored, gpu=like.is_cuda)
             self._spectra[key] = (
                 partial(there.convolve, spectrum=there.spectrum(kernel, dtype)),
                 partial(back.convolve, spectrum=back.spectrum(kernel.flip(self._dims), dtype)),
@@ -237,8 +237,7 @@ class Convolution(LinearOperator):
             for k, n in zip(self.kernel_shape, self.out_shape, strict=True)
         )
 
-    @property
-    def _fft_shape(self) -> Shape:
+    def _fft_shape(self, device: torch.device) -> Shape:
         if self.boundary == "periodic":
             return self.out_shape
         if self.boundary == "zero":
@@ -249,7 +248,7 @@ class Convolution(LinearOperator):
             ]
         else:
             sizes = [n + k - 1 for n, k in zip(self.out_shape, self.kernel_shape, strict=True)]
-        return tuple(next_fast_len(size, real=True) for size in sizes)
+        return tuple(fast_length(size, gpu=device.type == "cuda") for size in sizes)
 
     def _otf(self, like: Tensor) -> Tensor:
         dtype = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32
@@ -264,7 +263,7 @@ class Convolution(LinearOperator):
                     wrapped[axis] = n
                     kernel = kernel.new_zeros(wrapped).index_add(axis, place, kernel)
             kernel = self._clip(kernel)
-            self._otfs[key] = torch.fft.rfftn(kernel, s=self._fft_shape, dim=self._dims).to(
+            self._otfs[key] = torch.fft.rfftn(kernel, s=self._fft_shape(like.device), dim=self._dims).to(
                 torch.complex128 if dtype == torch.float64 else torch.complex64
             )
         return self._otfs[key]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 BLOCKS = 16
+ENOUGH = 200_000  # values to tell a quantile by
 
 
 def choose_boundary(y: Tensor, psf: Tensor) -> Literal["zero", "unknown"]:
@@ -81,7 +82,7 @@ def _edge(lines: Tensor, inside: Tensor) -> tuple[float, float, float] | None:
 def _floor(y: Tensor) -> float:
     """What a camera that cuts noise off at zero makes of darkness: 0.4 standard deviations."""
     steps = y.diff(dim=-1).abs().flatten()
-    deviation = float(steps[:: max(1, steps.numel() // 1_000_000)].nanmedian()) / 0.954
+    deviation = float(steps[:: max(1, steps.numel() // ENOUGH)].nanmedian()) / 0.954
     values = y[torch.isfinite(y)]
-    dark = float(values[:: max(1, values.numel() // 1_000_000)].quantile(0.05))
+    dark = float(values[:: max(1, values.numel() // ENOUGH)].quantile(0.05))
     return 0.4 * deviation if 0.0 <= dark < 0.4 * deviation else 0.0
