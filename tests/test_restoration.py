@@ -346,6 +346,33 @@ def test_missing_values_are_filled_in_only_if_asked_for():
     np.testing.assert_array_equal(result.image, restore(infinite, mask_nan=True).image)
 
 
+def test_cosmic_rays_are_told_of_left_out_and_do_no_harm():
+    rng = RNG(0)
+    stars = np.full((96, 96), 50.0)
+    stars[tuple(rng.integers(6, 90, (2, 30)))] += 10 ** rng.uniform(2, 4.5, 30)
+    kernel = psf.gaussian(1.5, (11, 11))
+    clean = rng.poisson(ndimage.convolve(stars, kernel)) + rng.normal(0.0, 4.0, stars.shape)
+    rays = tuple(rng.integers(4, 92, (2, 12)))
+    image = clean.copy()
+    image[rays] += rng.uniform(3000, 20000, 12)
+    with pytest.warns(SelfinvWarning, match=r"1[2-4] values .* of all\) stand out"):
+        result = restore(image, kernel, method="tv-chambolle-pock", max_steps=None)
+    assert 12 <= result.stats["stray_values"] <= 14
+
+    def error(x):
+        return float(np.sqrt(np.square(x - stars).mean()))
+
+    undisturbed = restore(clean, kernel, method="tv-chambolle-pock", max_steps=None)
+    assert "stray_values" not in undisturbed.stats
+    assert error(result.image) < 1.2 * error(undisturbed.image)
+    with pytest.warns(SelfinvWarning, match="stand out"):
+        model = restore(image, kernel, max_steps=5).model
+    other = clean.copy()
+    other[40, 50] += 1e5
+    other[41:43, 20] += 2e5
+    np.testing.assert_allclose(model.apply(other), model.apply(clean), rtol=0.2, atol=0.02 * clean.max())
+
+
 # ---- mistakes ----
 
 

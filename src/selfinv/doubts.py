@@ -94,6 +94,14 @@ def saturated(y: Tensor) -> str:
     )
 
 
+def stray_values(count: int, of: int) -> str:
+    """The warning of values that neither the blur nor the noise can have made."""
+    return (
+        f"{count} values ({count / of:.2g} of all) stand out as neither the blur nor the noise can make them "
+        f"(cosmic rays, hot pixels; or the PSF is wider than the instrument's): they are taken as missing"
+    )
+
+
 def nothing_explained(stats: Mapping[str, Any]) -> bool:
     """Whether a run that has compared methods predicted hidden values no better than a constant."""
     score, of_a_constant = stats.get("held_out_score"), stats.get("held_out_score_of_a_constant")

@@ -21,13 +21,16 @@ from selfinv.doubts import (
     nothing_explained,
     saturated,
     shared_noise,
+    stray_values,
     unchanged,
 )
 from selfinv.instrument import check_boundary, choose_device, psf_operator
+from selfinv.learning.inverse_filters import point_spread
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel, versions
 from selfinv.learning.normalisation import ChannelUnits
 from selfinv.learning.solver import SSI, SSIState
+from selfinv.learning.stray_values import find_stray
 from selfinv.methods import Request, solver_for
 from selfinv.operators import Boundary, Downsample, Identity, LinearOperator
 from selfinv.outcome import outcome, trained_model, training
@@ -52,6 +55,7 @@ from selfinv.types import (
 
 SMALLEST = 16
 MOST_SEED = 2**62  # others are made of it by adding
+AS_PUBLISHED = ("ssi-paper", "ssi-unmasked", "tv-chambolle-pock-paper", "tv-conjugate-gradient-paper")
 WIDEST = 4  # blind spot, in values to each side
 
 
@@ -138,7 +142,9 @@ def restore(
         fades at its edges as only an empty surrounding makes it (`choose_boundary`), else ``"unknown"``.
         An operator has its own.
     mask_nan
-        Treat NaN and infinite values as missing instead of refusing them.
+        Treat NaN and infinite values as missing instead of refusing them. Behind a PSF a few values that
+        neither blur nor noise can make (cosmic rays) are taken for missing in any case, with a warning
+        (``stats["stray_values"]``).
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
     seed
@@ -224,6 +230,9 @@ def restore(
                 y = y.masked_fill(~forward.measured, torch.nan)
             for words in forward.doubts(y):
                 warnings.warn(words, SelfinvWarning, stacklevel=2)
+    y, stray = _without_stray(y, forward, method)
+    if stray:
+        warnings.warn(stray_values(stray, y.numel()), SelfinvWarning, stacklevel=2)
     units = _common_units(y, forward, operator, method)
     if units is not None:
         y = units.apply(y)
@@ -272,6 +281,8 @@ def restore(
         "axes": layout.axes,
         "boundary": getattr(forward, "boundary", None),
     }
+    if stray:
+        stats["stray_values"] = stray
     if units is not None:  # of which the scores are, too
         stats["channel_units"] = list(zip(units.offsets, units.scales, strict=True))
     if fitted is not None:
@@ -307,6 +318,15 @@ def restore(
         stats |= training(inner) | {key: stats[key] for key in compared if key in stats}
         model = trained_model(inner_solver, inner, y, layout, forward, stats, units)
     return Result(restored, status, stats, model, inner_solver, predicted)
+
+
+def _without_stray(y: Tensor, forward: Any, method: Any) -> tuple[Tensor, int]:
+    """The measurement without values that neither blur nor noise can make, and how many there were."""
+    psf = point_spread(forward) if isinstance(method, str) and method not in AS_PUBLISHED else None
+    if psf is None:
+        return y, 0
+    stray = find_stray(psf, y)
+    return y.masked_fill(stray, torch.nan), int(stray.sum())
 
 
 def _common_units(y: Tensor, forward: Any, operator: Any, method: Any) -> ChannelUnits | None:

@@ -27,6 +27,7 @@ from selfinv.learning.noise_line import NoiseLine
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.own_values import OwnValues
+from selfinv.learning.stray_values import find_stray
 from selfinv.learning.symmetry import Symmetry
 from selfinv.learning.unet import UNetSettings
 from selfinv.noise import noise_level
@@ -128,7 +129,8 @@ class TrainedModel:
         axes
             Its axes; by default those of the training image.
         mask_nan
-            Treat NaN and infinite values as missing.
+            Treat NaN and infinite values as missing. Others are taken for missing, too, if neither blur nor
+            noise can have made them (`selfinv.learning.stray_values`).
         symmetries
             Average over so many flips and turns at most; 1 is up to 8 times as fast.
 
@@ -169,8 +171,10 @@ class TrainedModel:
                 f"train a model on an image like it"
             )
         y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
+        if self.psf is not None:
+            y = y.masked_fill(find_stray(self.psf, y), torch.nan)
         if self.crude is None:
-            self._compare_noise(batch)
+            self._compare_noise(y)
         missing = ~torch.isfinite(y)
         if operator is not None and operator.measured is not None:
             missing = missing | ~operator.measured.cpu()
@@ -195,9 +199,9 @@ class TrainedModel:
             x = arrangement.from_object(for_operator(arrangement.operator, x))
         return layout.from_batch(x.cpu().numpy())
 
-    def _compare_noise(self, batch: Array) -> None:
+    def _compare_noise(self, y: Tensor) -> None:
         """Warn of an image whose noise is not what the network has learned to take away."""
-        found = noise_level(batch)
+        found = noise_level(y.numpy())
         if self.noise and not 1 / OTHER_NOISE <= found / self.noise <= OTHER_NOISE:
             warnings.warn(
                 f"the noise of this image, about {found:.3g}, is {found / self.noise:.2g} times that of "

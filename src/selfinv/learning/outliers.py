@@ -57,17 +57,10 @@ class OutlierTest:
         psf = point_spread(operator)
         if psf is None or not bool((psf != 0).any()):
             return None
-        ndim = y.ndim - 2
-        kernel = psf.detach().float().cpu().reshape(-1, 1, *psf.shape[psf.ndim - ndim :])
-        point = F.pad(kernel, [2 * REACH] * (2 * ndim))
-        mean, wide = _around(point)
-        difference, light = point - mean, _light(mean, wide)
-        counts = difference.abs() > 0.1 * difference.abs().max()
-        sharpness = float((difference.abs() / light.clamp_min(1e-9 * float(point.abs().max())))[counts].max())
         shown = neighbour_fill(y, missing, generator_for(0)) if missing.any() else y
-        mean, wide = _around(shown)
+        mean, wide = around(shown)
         deviation = _largest_deviation((shown - mean)[~missing].abs(), wide[~missing])
-        test = cls(sharpness, deviation)
+        test = cls(sharpness_of(psf, y.ndim - 2), deviation)
         taken = float(test.wild(shown, missing).float().mean())
         return test if deviation and taken < MOST else None
 
@@ -88,27 +81,37 @@ class OutlierTest:
         return self._judged(filled)[1] & ~hidden
 
     def _judged(self, filled: Tensor) -> tuple[Tensor, Tensor]:
-        mean, wide = _around(filled)
-        limit = BEYOND_POINTS * self.sharpness * _light(mean, wide)
+        mean, wide = around(filled)
+        limit = BEYOND_POINTS * self.sharpness * light(mean, wide)
         return mean, (filled - mean).abs() > limit.clamp_min(BEYOND_NOISE * self.deviation)
 
 
-def _around(y: Tensor) -> tuple[Tensor, Tensor]:
+def sharpness_of(psf: Tensor, ndim: int) -> float:
+    r""":math:`\kappa` of a PSF, ``(..., *kernel)`` with ``ndim`` axes: the sharpest of several."""
+    kernel = psf.detach().float().cpu().reshape(-1, 1, *psf.shape[psf.ndim - ndim :])
+    point = F.pad(kernel, [2 * REACH] * (2 * ndim))
+    mean, wide = around(point)
+    difference, bright = (point - mean).abs(), light(mean, wide)
+    counts = difference > 0.1 * difference.max()
+    return float((difference / bright.clamp_min(1e-9 * float(point.abs().max())))[counts].max())
+
+
+def around(y: Tensor) -> tuple[Tensor, Tensor]:
     """The mean of the others around each value, and a wider one."""
     own = smoothing_taps(NEAR)[smoothing_radius(NEAR)] ** (y.ndim - 2)
     mean = (smooth(y, NEAR) - own * y) / (_inside(y, NEAR) - own)
     return mean, smooth(y, WIDE) / _inside(y, WIDE)
 
 
-def _light(mean: Tensor, wide: Tensor) -> Tensor:
+def light(mean: Tensor, wide: Tensor) -> Tensor:
     """How far the means stand out from the wider ones, the highest of each value and those next to it."""
-    light = (mean - wide).abs()
+    bright = (mean - wide).abs()
     for axis in range(2, mean.ndim):
-        here, n = light.clone(), mean.shape[axis] - 1
+        here, n = bright.clone(), mean.shape[axis] - 1
         for start, other in ((1, 0), (0, 1)):
-            place = light.narrow(axis, start, n)
+            place = bright.narrow(axis, start, n)
             torch.maximum(place, here.narrow(axis, other, n), out=place)
-    return light
+    return bright
 
 
 def _largest_deviation(difference: Tensor, level: Tensor) -> float:
