@@ -130,6 +130,22 @@ def test_each_input_may_have_its_own_mask(folder, run):
     assert "mask masks/b.tif does not exist" in told[0]
 
 
+def test_an_extension_of_a_fits_file_is_found_again(folder, run, capsys):
+    fits = pytest.importorskip("astropy.io.fits")
+    bad = fits.ImageHDU((waves(9) > 250).astype(np.uint8), name="DQ")
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(waves(0), name="SCI"), bad]).writeto("m.fits")
+    recipe = {"command": "inpaint", "inputs": "m.fits[SCI]", "output": "out/{stem}.tif"}
+    assert run(recipe | {"options": TV | {"mask": "m.fits[DQ]"}})[0] == 0
+    assert set(Recipe.load("out/m.recipe.yaml").read) == {"../m.fits[SCI]", "../m.fits[DQ]"}
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["batch", "out/m.recipe.yaml"])
+    assert ended.value.code == 0
+    assert "byte for byte" in capsys.readouterr().err
+    code, _, told = run(recipe | {"output": "m.fits", "options": TV | {"mask": "m.fits[DQ]"}})
+    assert (code, len(told)) == (2, 1)
+    assert "which is an input" in told[0]
+
+
 # ---- what goes wrong ----
 
 

@@ -80,6 +80,17 @@ def test_denoising_to_zarr_takes_the_same_options(folder, capsys):
     assert values("out.zarr").shape == tifffile.imread("frames.tif").shape
 
 
+def test_an_extension_of_a_fits_file_goes_to_zarr(folder, capsys):
+    fits = pytest.importorskip("astropy.io.fits")
+    frames = tifffile.imread("frames.tif")
+    extensions = (fits.ImageHDU(frames[i], name=name) for i, name in enumerate(("SCI", "REF")))
+    fits.HDUList([fits.PrimaryHDU(), *extensions]).writeto("m.fits")
+    command = ("denoise", "m.fits[REF]", "out.zarr", "--method", "wiener", "--workers", 0, "-q")
+    code, told = run(capsys, *command)
+    assert code == 0, told
+    assert np.abs(values("out.zarr") - frames[1]).mean() < np.abs(values("out.zarr") - frames[0]).mean()
+
+
 def test_killed_at_any_moment_and_gone_on_with(folder, capsys):
     frames = np.concatenate([tifffile.imread("frames.tif")] * 6)
     np.save("many.npy", frames)

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from selfinv.atomic import written_beside
+from selfinv.io.fits import parted
 from selfinv.types import InputError
 
 Option = str | int | float | bool
@@ -145,12 +146,13 @@ def stem(path: Path) -> str:
     >>> stem(Path("data/cells.ome.tif")), stem(Path("m31.fits.gz")), stem(Path("a.b.png"))
     ('cells', 'm31', 'a.b')
     """
-    return re.sub(r"(?i)(\.ome\.tiff?|\.fits\.gz|\.[^.]*)$", "", path.name) or path.name
+    name = parted(path)[0].name
+    return re.sub(r"(?i)(\.ome\.tiff?|\.fits\.gz|\.[^.]*)$", "", name) or name
 
 
 def kept_file(path: Path) -> Path | None:
     """What stands for an image: the file, or of a Zarr folder its description; None if there is none."""
-    for file in (path, path / "zarr.json", path / ".zattrs", path / ".zarray"):
+    for file in (parted(path)[0], path / "zarr.json", path / ".zattrs", path / ".zarray"):
         if file.is_file():
             return file
     return None

@@ -10,7 +10,8 @@ import PIL.Image
 import pytest
 import tifffile
 
-from selfinv.io import Image, read, write
+from selfinv.io import Image, check_output, read, write
+from selfinv.io.lazy import open_lazily
 from selfinv.types import InputError, SelfinvWarning
 
 VOLUME = np.random.default_rng(0).integers(0, 4000, (4, 24, 20), np.uint16)
@@ -431,3 +432,53 @@ def test_fits_without_astropy(tmp_path, monkeypatch):
     for call in (lambda: read(tmp_path / "a.fits"), lambda: write(tmp_path / "b.fits", VOLUME)):
         with pytest.raises(InputError, match=r"FITS needs astropy: pip install 'selfinv\[fits\]'"):
             call()
+
+
+def several(path):
+    """SCI twice, its second version with other values, a mask, and a table."""
+    fits = pytest.importorskip("astropy.io.fits")
+    table = fits.BinTableHDU.from_columns([fits.Column("a", "E", array=np.zeros(3))], name="CAT")
+    images = [
+        fits.ImageHDU(np.full((3, 4), n, kind), name=name, ver=version)
+        for n, kind, name, version in ((1, "f4", "SCI", 1), (2, "f4", "SCI", 2), (3, "i2", "DQ", 1))
+    ]
+    fits.HDUList([fits.PrimaryHDU(), *images, table]).writeto(path)
+
+
+@pytest.mark.parametrize(
+    ("named", "value"), [("[DQ]", 3), ("[dq]", 3), ("[3]", 3), ("[SCI]", 1), ("[SCI,2]", 2), ("[sci, 2]", 2)]
+)
+def test_an_extension_is_read_by_name_version_or_number(tmp_path, recwarn, named, value):
+    several(tmp_path / "a.fits")
+    for image in (read(f"{tmp_path}/a.fits{named}"), open_lazily(f"{tmp_path}/a.fits{named}")):
+        data = image.read([slice(None)] * 2) if hasattr(image, "read") else image.data
+        assert (data.shape, data.max(), data.min()) == ((3, 4), value, value)
+    assert not recwarn  # there is nothing to choose
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ("[DX]", "is not there; the file has 0 (PRIMARY: no image), 1 (SCI), 2 (SCI,2), 3 (DQ), 4 (CAT: no"),
+        ("[5]", "is not there; the file has 0"),
+        ("[SCI,3]", "is not there; the file has 0"),
+        ("[cat]", "is no image; the file has 0"),
+        ("[0]", "is no image; the file has 0"),
+    ],
+)
+def test_an_extension_that_is_none_is_told_with_those_that_are(tmp_path, named, words):
+    several(tmp_path / "a.fits")
+    assert words in message(f"{tmp_path}/a.fits{named}")
+
+
+def test_brackets_may_belong_to_a_files_own_name(tmp_path):
+    several(tmp_path / "a.fits")
+    for name in ("a.fits[DQ]", "b[2].npy"):
+        with open(tmp_path / name, "wb") as stream:
+            np.save(stream, np.full((5, 6), 7.0))
+        assert read(tmp_path / name).data.max() == 7.0
+    with pytest.raises(InputError, match=r"gone\.fits does not exist"):
+        read(tmp_path / "gone.fits[DQ]")
+    assert "only FITS has extensions; leave [1] out" in message(tmp_path / "b[2].npy[1]")
+    with pytest.raises(InputError, match="same file as the input"):
+        check_output(tmp_path / "a.fits", inputs=[tmp_path / "a.fits[1]"])

@@ -14,11 +14,12 @@ from selfinv.types import InputError
 PIXEL = 12  # bytes of a PSF: in double precision, and in single to be written
 SMALL = 2**32  # bytes: so much is tried, for of a container's free memory its file cache is not told
 
-Input = Annotated[Path, typer.Argument(metavar="INPUT", help="TIFF, OME-TIFF, PNG, NPY or FITS.")]
+KINDS = "TIFF, OME-TIFF, PNG, NPY or FITS (of its extensions the first image, or as in a.fits\\[DQ])"
+Input = Annotated[Path, typer.Argument(metavar="INPUT", help=f"{KINDS}.")]
 Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="The extension says the format.")]
 TiledInput = Annotated[
     Path,
-    typer.Argument(metavar="INPUT", help="TIFF, OME-TIFF, PNG, NPY or FITS; OME-Zarr where OUTPUT is one."),
+    typer.Argument(metavar="INPUT", help=f"{KINDS}; OME-Zarr where OUTPUT is one."),
 ]
 TiledOutput = Annotated[
     Path, typer.Argument(metavar="OUTPUT", help="The extension says the format; .zarr goes tile by tile.")

@@ -29,7 +29,7 @@ def matching(patterns: Iterable[str], folder: Path) -> list[str]:
         if path.is_dir() and kept_file(path) is None:
             raise InputError(f"inputs: {path} is a folder; expected files, e.g. {pattern.rstrip('/')}/*.tif")
         names = [pattern]
-        if not path.exists():  # a file whose name looks like a pattern is meant itself
+        if kept_file(path) is None:  # a file whose name looks like a pattern is meant itself
             names = sorted(glob.glob(pattern, root_dir=folder, recursive=True))
             names = [name for name in names if kept_file(folder / name) is not None]
         if not names:

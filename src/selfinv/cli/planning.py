@@ -9,6 +9,7 @@ from pathlib import Path
 from selfinv.cli.commands import COMMANDS, Call, parsed
 from selfinv.cli.patterns import filled, matching, moved, varies
 from selfinv.cli.recording import READ, WRITTEN, check_place, drafted, surroundings, told
+from selfinv.io.fits import parted
 from selfinv.recipe import Option, Recipe, beside, kept_file, meant, sha256, stem
 from selfinv.types import InputError
 
@@ -104,7 +105,7 @@ class Plan:
 
     def _check_places(self) -> None:
         """Whatever is written must be written once, and must not be read."""
-        read = {os.path.realpath(self.folder / name) for name in self.inputs}
+        read = {_file(self.folder / name) for name in self.inputs}
         owners: dict[str, str] = {}
         for input in self.inputs:
             call = self.call(input)
@@ -114,7 +115,7 @@ class Plan:
                     continue
                 if kept_file(path) is None:
                     raise InputError(f"{name} {path} {'is no file' if path.exists() else 'does not exist'}")
-                read.add(os.path.realpath(path))
+                read.add(_file(path))
             written = [call.values[name] for name in WRITTEN if call.values.get(name) is not None]
             if self.trains_first and "save-model" in self.recipe.options:
                 written.remove(call.values["save_model"])
@@ -132,6 +133,11 @@ class Plan:
                     f"what is made of {input} would be written to {path}, which is an input; write to a "
                     f"folder of its own, e.g. output: restored/{{stem}}.tif"
                 )
+
+
+def _file(path: Path) -> str:
+    """The file that is read for an input, by its one true name."""
+    return os.path.realpath(parted(path)[0])
 
 
 def is_made(call: Call) -> bool:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from selfinv.atomic import written_beside
 from selfinv.io.casting import as_dtype, cast
-from selfinv.io.fits import FITS
+from selfinv.io.fits import FITS, parted
 from selfinv.io.image import Format, Image, micrometres, numeric
 from selfinv.io.npy import NPY
 from selfinv.io.png import PNG
@@ -38,8 +38,10 @@ _STRANGERS = {
 def read(path: FilePath, *, axes: str | None = None) -> Image:
     """Read an image, its axes and its voxel sizes (µm) from a TIFF, PNG, NPY or FITS file.
 
-    The content decides the format, not the file's name. The order of the axes is kept as stored; those of
-    length 1 among ``tcz`` that a TIFF names are left out. ``axes`` overrides what the file says.
+    The content decides the format, not the file's name. Of a FITS file the first image is read, or the
+    extension that is named behind it: ``m31.fits[DQ]``, ``m31.fits[2]``, ``m31.fits[SCI,2]``. The order of
+    the axes is kept as stored; those of length 1 among ``tcz`` that a TIFF names are left out. ``axes``
+    overrides what the file says.
 
     Raises
     ------
@@ -65,7 +67,14 @@ def read(path: FilePath, *, axes: str | None = None) -> Image:
 
 def format_of(path: Path) -> Format:
     """The format of a file, by its content; raise `InputError` if it is missing or of an unknown kind."""
-    return _recognise(path, _beginning(path))
+    file, extension = parted(path)
+    known = _recognise(file, _beginning(file))
+    if extension is not None and known is not FITS:
+        raise InputError(
+            f"{path}: {file.name} is a {known.name} file, and only FITS has extensions; "
+            f"leave [{extension}] out"
+        )
+    return known
 
 
 @contextmanager
@@ -167,7 +176,7 @@ def check_output(
         raise InputError(f"{path} is a folder; give the name of a file in it")
     if not target.parent.is_dir():
         raise InputError(f"the folder {target.parent} of {path.name} does not exist; make it first")
-    for other in inputs:
+    for other in (parted(Path(other))[0] for other in inputs):
         if target.exists() and os.path.exists(other) and os.path.samefile(target, other):
             raise InputError(f"the output {path} is the same file as the input {other}; choose another name")
     if target.exists() and not overwrite:

@@ -1,7 +1,8 @@
-"""FITS, the format of astronomy: one array and its header."""
+"""FITS, the format of astronomy: an array and its header, of one extension of the file."""
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from selfinv.io.image import Format, Image
 from selfinv.types import InputError, SelfinvWarning, Shape
 
+_SUFFIXES = (".fits.gz", ".fits", ".fit", ".fts")
 # They describe how the old file stored its values; in the new one they would be lies.
 _STALE = ("BLANK", "CHECKSUM", "DATASUM", "EXTNAME", "EXTVER", "XTENSION", "INHERIT")
 
@@ -24,20 +26,45 @@ def _astropy(doing: str) -> Any:
     return fits
 
 
+def parted(path: Path) -> tuple[Path, str | None]:
+    """A file, and the extension asked for in brackets behind its name; None if none is.
+
+    A file whose own name ends so is meant itself.
+
+    Examples
+    --------
+    >>> parted(Path("m31.fits[SCI,2]")), parted(Path("m31.fits"))
+    ((PosixPath('m31.fits'), 'SCI,2'), (PosixPath('m31.fits'), None))
+    """
+    match = re.fullmatch(r"(.+)\[([^\[\]]+)\]", path.name)
+    if match is None or os.path.exists(path):
+        return path, None
+    file = path.with_name(match[1])
+    named = file.name.lower().endswith(_SUFFIXES) or os.path.isfile(file)
+    return (file, match[2].strip()) if named else (path, None)
+
+
 def read(path: Path) -> Image:
     fits = _astropy("reading")
+    path, wanted = parted(path)
     with warnings.catch_warnings():
         # Astropy warns of each odd header card; what matters here is the pixels, and those it checks.
         warnings.simplefilter("ignore")
         with fits.open(path, memmap=False, lazy_load_hdus=False) as hdus:
-            images = [hdu for hdu in hdus if hdu.is_image and hdu.size]
+            images = [i for i, hdu in enumerate(hdus) if hdu.is_image and hdu.size]
             if not images:
                 raise InputError(f"{path} holds no image, only tables or headers; expected an image HDU")
-            data = np.asarray(images[0].data)
-            header = images[0].header.copy(strip=True)
-    if len(images) > 1:
+            index = images[0] if wanted is None else _found(path, hdus, wanted, images)
+            there = _listed(hdus)
+            data = np.asarray(hdus[index].data)
+            header = hdus[index].header.copy(strip=True)
+    if len(images) > 1 and wanted is None:
         name = header.get("EXTNAME", "the first")
-        warnings.warn(f"{path} holds {len(images)} images; took {name}", SelfinvWarning, stacklevel=2)
+        warnings.warn(
+            f"{path} holds {len(images)} images; took {name} of {there}; {path.name}[{images[1]}] is another",
+            SelfinvWarning,
+            stacklevel=2,
+        )
     # Degenerate axes (one frequency, one polarisation) lead in the array.
     while data.ndim > 2 and data.shape[0] == 1:
         data = data[0]
@@ -45,6 +72,24 @@ def read(path: Path) -> Image:
         header.remove(keyword, ignore_missing=True, remove_all=True)
     axes = "yx"[-data.ndim :] if data.ndim <= 2 else None
     return Image(data, axes, {}, {"fits_header": header.tostring(sep="\n")})
+
+
+def _found(path: Path, hdus: Any, wanted: str, images: list[int]) -> int:
+    """The place of the extension of this number, or this name (and version), among those of a file."""
+    name, _, version = (word.strip().upper() for word in wanted.partition(","))
+    for index, hdu in enumerate(hdus):
+        if wanted == str(index) or (name == hdu.name.upper() and version in ("", str(hdu.ver))):
+            if index not in images:
+                raise InputError(f"{path}[{wanted}] is no image; the file has {_listed(hdus)}")
+            return index
+    raise InputError(f"{path}[{wanted}] is not there; the file has {_listed(hdus)}")
+
+
+def _listed(hdus: Any) -> str:
+    """The extensions of a file by number and name."""
+    names = [f"{hdu.name},{hdu.ver}" if hdu.ver > 1 else hdu.name for hdu in hdus]
+    kinds = ["" if hdu.is_image and hdu.size else ": no image" for hdu in hdus]
+    return ", ".join(f"{i} ({n}{k})" for i, (n, k) in enumerate(zip(names, kinds, strict=True)))
 
 
 def write(path: Path, image: Image) -> None:
@@ -92,4 +137,4 @@ def check(path: Path, dtype: np.dtype[Any] | None, shape: Shape | None, axes: st
         raise InputError("FITS cannot hold float16 values; pass dtype='float32' (--dtype float32)")
 
 
-FITS = Format("FITS", (".fits.gz", ".fits", ".fit", ".fts"), (b"SIMPLE  =",), read, write, check)
+FITS = Format("FITS", _SUFFIXES, (b"SIMPLE  =",), read, write, check)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from selfinv.atomic import written_beside
+from selfinv.io.fits import parted
 from selfinv.types import InputError
 
 
@@ -101,6 +102,9 @@ class Journal:
 
 def fingerprint(path: Path) -> str:
     """What tells inputs apart: a digest of a folder's metadata or a small file, else size and time."""
+    file, extension = parted(path)
+    if extension is not None:
+        return f"{fingerprint(file)}[{extension}]"
     if path.is_dir():
         files = [f for f in (path / "zarr.json", path / ".zattrs", path / ".zgroup") if f.is_file()]
         return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
