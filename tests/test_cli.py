@@ -253,7 +253,7 @@ def test_what_a_png_cannot_hold_is_clipped_and_counted(tmp_path, monkeypatch, in
     (tmp_path / "a.png").write_bytes(png_encode(scene(32, 32).astype(np.uint16)))
     restored = np.full((32, 32), 300.0, np.float32)
     restored[0, :3] = -20, 70_000, -0.2  # the last one rounds to 0
-    result = selfinv.Result(restored, selfinv.Status.MAX_STEPS)
+    result = selfinv.Result(restored, selfinv.Status.MAX_STEPS, {"method": "ssi"})
     monkeypatch.setattr("selfinv.restoration.restore", lambda *arguments, **options: result)
     done = succeeded(in_process("restore", tmp_path / "a.png", tmp_path / "b.png", "-q"))
     assert done.err.startswith("selfinv: warning: 2 of 1024 values lay outside uint16 and were clipped")
@@ -262,7 +262,7 @@ def test_what_a_png_cannot_hold_is_clipped_and_counted(tmp_path, monkeypatch, in
 
 def test_a_png_that_keeps_a_few_levels_of_the_result_says_so(tmp_path, monkeypatch, in_process):
     restored = np.linspace(0.0, 0.4, 1024, dtype=np.float32).reshape(32, 32)
-    result = selfinv.Result(restored, selfinv.Status.MAX_STEPS)
+    result = selfinv.Result(restored, selfinv.Status.MAX_STEPS, {"method": "ssi"})
     monkeypatch.setattr("selfinv.restoration.restore", lambda *arguments, **options: result)
     (tmp_path / "a.png").write_bytes(png_encode(scene(32, 32).astype(np.uint16)))
     done = succeeded(in_process("restore", tmp_path / "a.png", tmp_path / "b.png", "-q"))

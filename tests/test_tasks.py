@@ -6,7 +6,7 @@ import tifffile
 from skimage.data import camera, shepp_logan_phantom
 from skimage.transform import iradon, radon, resize
 
-from selfinv import cli, io, metrics
+from selfinv import __version__, cli, io, metrics
 
 RNG = np.random.default_rng
 TRUTH = resize(camera() / 255.0, (64, 64), anti_aliasing=True)
@@ -113,6 +113,7 @@ def test_what_lies_where_in_the_sky_is_still_there_in_finer_pixels(folder, capsy
     fits.PrimaryHDU(TRUTH.astype("f4"), header).writeto("sky.fits")
     assert run(capsys, "superres", "sky.fits", "fine.fits", "--factor", "3,2", *TV, "-q")[0] == 0
     finer = fits.getheader("fine.fits")
+    assert f"selfinv {__version__}: restored by tv-chambolle-pock" in str(finer["HISTORY"])
     assert "taken at night" in str(finer["HISTORY"])
     before, after = (wcs.WCS(h, naxis=2) for h in (header, finer))
     for x, y in ((0.0, 0.0), (63.0, 10.0), (30.0, 55.0)):  # of coarse pixels, the centres of finer ones

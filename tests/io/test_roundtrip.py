@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from selfinv.io import Image, read, tiff, write
-from selfinv.types import InputError
+from selfinv.types import InputError, SelfinvWarning
 
 DTYPES = (
     *("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
@@ -252,11 +252,54 @@ def test_fits_extensions_scaling_and_compression(tmp_path):
     write(tmp_path / "out.fits.gz", image)
     assert (tmp_path / "out.fits.gz").read_bytes()[:2] == b"\x1f\x8b"
     with fits.open(tmp_path / "out.fits.gz") as hdus:
-        assert hdus[0].header["OBJECT"] == "M31"
-        np.testing.assert_array_equal(hdus[0].data, values)
+        assert hdus["SCI"].header["OBJECT"] == "M31"
+        np.testing.assert_array_equal(hdus["SCI"].data, values)
     # A radio map: two degenerate axes in front.
     fits.PrimaryHDU(np.ones((1, 1, 5, 6))).writeto(tmp_path / "radio.fits")
     assert read(tmp_path / "radio.fits").data.shape == (5, 6)
+
+
+def exposure(fits, path):
+    """A telescope's file: a header, then the image, its errors and its bad pixels."""
+    primary = fits.PrimaryHDU(header=fits.Header([("TELESCOP", "JWST", "who looked")]))
+    science = fits.ImageHDU(np.arange(12.0).reshape(3, 4), fits.Header([("BUNIT", "MJy")]), name="SCI")
+    error = fits.ImageHDU(np.ones((3, 4), "f4"), name="ERR")
+    bad = fits.CompImageHDU(np.eye(3, 4, dtype="i2"), name="DQ")
+    fits.HDUList([primary, science, error, bad]).writeto(path, checksum=True)
+
+
+def test_fits_keeps_what_is_beside_the_image(tmp_path):
+    fits = pytest.importorskip("astropy.io.fits")
+    exposure(fits, tmp_path / "in.fits")
+    image = read(tmp_path / "in.fits[SCI]")
+    restored = Image(image.data + 0.5, image.axes, {}, image.metadata | {"history": "done by hand"})
+    write(tmp_path / "out.fits", restored, dtype="float32")
+    with fits.open(tmp_path / "in.fits") as old, fits.open(tmp_path / "out.fits", checksum=True) as new:
+        assert [hdu.name for hdu in new] == ["PRIMARY", "SCI", "ERR", "DQ"]
+        assert new[0].header["TELESCOP"] == "JWST"
+        assert (new["SCI"].header["BUNIT"], str(new["SCI"].header["HISTORY"])) == ("MJy", "done by hand")
+        np.testing.assert_array_equal(new["SCI"].data, old["SCI"].data + 0.5)
+        for name in ("ERR", "DQ"):
+            assert new[name].header.tostring() == old[name].header.tostring()
+            np.testing.assert_array_equal(new[name].data, old[name].data)
+    write(tmp_path / "in.fits", restored)  # also in its own place
+    assert read(tmp_path / "in.fits[DQ]").data.sum() == 3
+    assert read(tmp_path / "in.fits[SCI]").data[0, 0] == 0.5
+
+
+def test_fits_leaves_out_what_does_not_belong_to_the_image_and_says_so(tmp_path):
+    fits = pytest.importorskip("astropy.io.fits")
+    exposure(fits, tmp_path / "in.fits")
+    image = read(tmp_path / "in.fits[SCI]")
+    with pytest.warns(SelfinvWarning, match=r"in.fits ERR, DQ is left out: its pixels are not those of"):
+        write(tmp_path / "fine.fits", Image(np.ones((6, 8)), "yx", {}, image.metadata))
+    with fits.open(tmp_path / "fine.fits") as hdus:
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", "SCI"]
+        assert hdus[0].header["TELESCOP"] == "JWST"
+    (tmp_path / "in.fits").unlink()
+    with pytest.warns(SelfinvWarning, match="has changed since it was read"):
+        write(tmp_path / "late.fits", image)
+    np.testing.assert_array_equal(read(tmp_path / "late.fits").data, image.data)
 
 
 def test_conversion_while_writing(tmp_path):

@@ -187,6 +187,7 @@ def carry_out(
     with uninterrupted():
         if image.axes is None and result.model is not None:
             image = replace(image, axes=result.model.axes)
+        image = with_history(image, f"restored by {_how(result.stats)}")
         save_image(job.output, result.image, image, job.dtype, job.clip)
         if job.save_model is not None and result.model is not None:
             result.model.described(input=job.input.name).save(job.save_model)
@@ -211,6 +212,13 @@ def carry_out(
         sys.exit(INTERRUPTED)
     if result.status.failed:
         raise typer.Exit(FAILED)
+
+
+def with_history(image: Image, done: str) -> Image:
+    """The image with a line of what was done to it, and by what."""
+    from selfinv import __version__
+
+    return replace(image, metadata=image.metadata | {"history": f"selfinv {__version__}: {done}"})
 
 
 def spacing_of(image: Image) -> list[float] | None:
@@ -310,6 +318,10 @@ def carry_over(
     restored = model.apply(data, device=str(choose_device(device)), **options)
     with uninterrupted():
         image = replace(job.image, axes=job.image.axes or same_layout(model.axes, restored.ndim))
+        trained = (
+            f"{model.origin.get('method', 'a network')}, trained on {model.origin.get('input', 'another')}"
+        )
+        image = with_history(image, f"restored by {trained}")
         save_image(job.output, restored, image, job.dtype, job.clip)
         if job.preview is not None:
             shown = image if before is None else replace(image, data=before)

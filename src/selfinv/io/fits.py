@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from selfinv.types import InputError, SelfinvWarning, Shape
 
 _SUFFIXES = (".fits.gz", ".fits", ".fit", ".fts")
 # They describe how the old file stored its values; in the new one they would be lies.
-_STALE = ("BLANK", "CHECKSUM", "DATASUM", "EXTNAME", "EXTVER", "XTENSION", "INHERIT")
+_STALE = ("BLANK", "CHECKSUM", "DATASUM", "XTENSION")
+_NAMED = ("EXTNAME", "EXTVER", "INHERIT")  # they tell an extension from others, and mean nothing alone
 
 
 def _astropy(doing: str) -> Any:
@@ -24,6 +27,29 @@ def _astropy(doing: str) -> Any:
     except ImportError as error:
         raise InputError(f"{doing} FITS needs astropy: pip install 'selfinv[fits]'") from error
     return fits
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where in which file an image was, to carry over what is beside it.
+
+    ``stamp`` tells whether the file is still the same, ``shape`` is the image's and ``named`` its cards that
+    only mean something among others.
+    """
+
+    path: Path
+    stamp: tuple[int, int] | None
+    index: int
+    shape: Shape
+    named: dict[str, Any]
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        told = os.stat(path)
+    except OSError:
+        return None
+    return told.st_mtime_ns, told.st_size
 
 
 def parted(path: Path) -> tuple[Path, str | None]:
@@ -47,6 +73,7 @@ def parted(path: Path) -> tuple[Path, str | None]:
 def read(path: Path) -> Image:
     fits = _astropy("reading")
     path, wanted = parted(path)
+    stamp = _stamp(path)
     with warnings.catch_warnings():
         # Astropy warns of each odd header card; what matters here is the pixels, and those it checks.
         warnings.simplefilter("ignore")
@@ -55,7 +82,7 @@ def read(path: Path) -> Image:
             if not images:
                 raise InputError(f"{path} holds no image, only tables or headers; expected an image HDU")
             index = images[0] if wanted is None else _found(path, hdus, wanted, images)
-            there = _listed(hdus)
+            there, alone = _listed(hdus), len(hdus) == 1
             data = np.asarray(hdus[index].data)
             header = hdus[index].header.copy(strip=True)
     if len(images) > 1 and wanted is None:
@@ -68,10 +95,12 @@ def read(path: Path) -> Image:
     # Degenerate axes (one frequency, one polarisation) lead in the array.
     while data.ndim > 2 and data.shape[0] == 1:
         data = data[0]
-    for keyword in _STALE:
+    named = {keyword: header[keyword] for keyword in _NAMED if keyword in header}
+    for keyword in _STALE + _NAMED:
         header.remove(keyword, ignore_missing=True, remove_all=True)
     axes = "yx"[-data.ndim :] if data.ndim <= 2 else None
-    return Image(data, axes, {}, {"fits_header": header.tostring(sep="\n")})
+    source = {} if alone else {"fits_source": Source(path, stamp, index, data.shape, named)}
+    return Image(data, axes, {}, {"fits_header": header.tostring(sep="\n")} | source)
 
 
 def _found(path: Path, hdus: Any, wanted: str, images: list[int]) -> int:
@@ -94,10 +123,38 @@ def _listed(hdus: Any) -> str:
 
 def write(path: Path, image: Image) -> None:
     fits = _astropy("writing")
-    with warnings.catch_warnings():
+    source: Source | None = image.metadata.get("fits_source")
+    with ExitStack() as opened, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         header = fits.Header.fromstring(image.metadata.get("fits_header", ""), sep="\n")
-        fits.PrimaryHDU(image.data, header).writeto(path, overwrite=True, output_verify="silentfix+ignore")
+        if "history" in image.metadata:
+            header.add_history(image.metadata["history"])
+        before, after, lost = _others(fits, opened, source, image.data.shape)
+        if source is not None:
+            header.update(source.named)
+        own = fits.ImageHDU(image.data, header) if before else fits.PrimaryHDU(image.data, header)
+        fits.HDUList([*before, own, *after]).writeto(path, overwrite=True, output_verify="silentfix+ignore")
+    if lost:
+        warnings.warn(lost, SelfinvWarning, stacklevel=2)
+
+
+def _others(
+    fits: Any, opened: ExitStack, source: Source | None, shape: Shape
+) -> tuple[list[Any], list[Any], str]:
+    """What the file has before and after the image that came from it, and a warning of what is lost of it."""
+    if source is None:
+        return [], [], ""
+    if source.stamp != _stamp(source.path):
+        return [], [], f"{source.path} has changed since it was read; what is beside its image is left out"
+    # What is compressed stays so, byte for byte.
+    options = {"memmap": False, "lazy_load_hdus": False, "disable_image_compression": True}
+    hdus = list(opened.enter_context(fits.open(source.path, **options)))
+    before, after = hdus[: source.index], hdus[source.index + 1 :]
+    if shape == source.shape:
+        return before, after, ""
+    names = ", ".join(hdu.name or "one without a name" for hdu in before[1:] + after)
+    lost = f"of {source.path} {names} is left out: its pixels are not those of an image of {shape}"
+    return before[:1], [], lost if names else ""
 
 
 def with_finer_pixels(header: str, factors: dict[str, float]) -> str:
