@@ -67,6 +67,59 @@ def test_what_inpainting_does_not_fill_in_is_said(folder, capsys):
     assert "no measured value depends on 400 of the object's 4096 pixels" in told
 
 
+@pytest.mark.parametrize("command", ["restore", "denoise", "superres"])
+@pytest.mark.parametrize("marked", ["mask", "saturation"])
+def test_bad_pixels_are_taken_as_missing(folder, capsys, command, marked):
+    bad = np.zeros((64, 64), "u1")
+    bad[20:26, 30:36] = 1
+    tifffile.imwrite("bad.tif", bad)
+    how = {"mask": ("--mask", "bad.tif"), "saturation": ("--saturation", 40)}[marked]
+    outputs = []
+    for value in (40.0, 90.0):
+        tifffile.imwrite("spoilt.tif", np.where(bad, value, TRUTH).astype("f4"))
+        told = run(capsys, command, "spoilt.tif", "out.tif", *how, *TV, "--weight", 0.05, "--steps", 20, "-q")
+        assert told == (0, "")
+        outputs.append(tifffile.imread("out.tif"))
+    assert np.array_equal(*outputs)
+    assert outputs[0].max() < 1.5
+
+
+def test_a_model_does_not_look_at_bad_pixels_either(folder, capsys):
+    network = ("--method", "ssi-network", "--steps", 5, "--save-model", "m.safetensors", "-q")
+    assert run(capsys, "denoise", "noisy.tif", "out.tif", *network)[0] == 0
+    outputs = []
+    for value in (40.0, 90.0):
+        spoilt = tifffile.imread("noisy.tif")
+        spoilt[20:26, 30:36] = value
+        tifffile.imwrite("spoilt.tif", spoilt)
+        assert (
+            run(capsys, "apply", "m.safetensors", "spoilt.tif", "out.tif", "--saturation", 40, "-q")[0] == 0
+        )
+        outputs.append(tifffile.imread("out.tif"))
+    assert np.array_equal(*outputs)
+
+
+def test_what_a_mask_or_a_level_cannot_mean_is_told(folder, capsys):
+    image = tifffile.imread("noisy.tif")
+    image[3, 4] = np.nan
+    tifffile.imwrite("nan.tif", image)
+    tifffile.imwrite("bad.tif", (image > 0.9).astype("u1"))
+    weighted = (*TV, "--weight", 0.05, "--steps", 5, "-q")
+    code, told = run(capsys, "denoise", "nan.tif", "o.tif", "--mask", "bad.tif", *weighted)
+    assert code == 2
+    assert "1 values that are not marked as bad are NaN or infinite; pass --mask-nan" in told
+    assert run(capsys, "denoise", "nan.tif", "o.tif", "--mask", "bad.tif", "--mask-nan", *weighted) == (0, "")
+    code, told = run(capsys, "denoise", "noisy.tif", "o.tif", "--saturation", 9, *weighted)
+    assert code == 0
+    assert "no value reaches --saturation 9 (the highest is 1." in told
+    code, told = run(capsys, "denoise", "noisy.tif", "o.tif", "--saturation", -9)
+    assert code == 2
+    assert "--saturation -9 is reached by all of the image's values" in told
+    code, told = run(capsys, "denoise", "noisy.tif", "o.zarr", "--saturation", 9)
+    assert code == 2
+    assert "--saturation is not for an OUTPUT that ends in .zarr" in told
+
+
 def test_superresolution_gives_a_finer_grid_and_finer_voxels(folder, capsys):
     coarse = TRUTH.reshape(32, 2, 32, 2).mean((1, 3)) + RNG(0).normal(0, 0.02, (32, 32))
     image = io.Image(np.stack([coarse, coarse]).astype("f4"), "tyx", {"y": 0.2, "x": 0.2})

@@ -90,7 +90,8 @@ def saturated(y: Tensor) -> str:
     return (
         f"{count} values ({count / at.numel():.2g} of all) lie at the highest, {float(highest):g}, side by "
         f"side, as where a detector saturates: the light there is a lower bound, and so it is in the result; "
-        f"to have them filled in from around, mark them as missing (NaN, with mask_nan)"
+        f"to have them filled in from around, mark them as missing (NaN, with mask_nan; from the "
+        f"shell --saturation {float(highest):g})"
     )
 
 

@@ -19,11 +19,13 @@ from selfinv.cli.images import (
     save_image,
 )
 from selfinv.cli.large import Large, apply_large, restore_large
+from selfinv.cli.missing import without
 from selfinv.cli.options import (
     Axes,
     Clip,
     Device,
     DType,
+    Mask,
     MaskNan,
     Memory,
     NoRecipe,
@@ -31,6 +33,7 @@ from selfinv.cli.options import (
     Preview,
     Quiet,
     Resume,
+    Saturation,
     SaveModel,
     Scheduler,
     Seed,
@@ -86,6 +89,8 @@ def restore(
         ),
     ] = None,
     mask_nan: MaskNan = False,
+    mask: Mask = None,
+    saturation: Saturation = None,
     dtype: DType = None,
     clip: Clip = False,
     preview: Preview = None,
@@ -107,9 +112,9 @@ def restore(
     """
     how = Large(memory, workers, scheduler, symmetries, resume, overwrite)
     if how.check_output(output):
-        for name, value in (("weight", weight), ("preview", preview), ("save-model", save_model)):
-            if value is not None:
-                raise InputError(f"--{name} is not for an OUTPUT that ends in .zarr; leave it out")
+        refuse_where_tiled(
+            weight=weight, preview=preview, save_model=save_model, mask=mask, saturation=saturation
+        )
         return restore_large(
             input,
             output,
@@ -126,13 +131,14 @@ def restore(
             clip=clip,
             quiet=quiet,
         )
-    image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[psf], preview=preview)
+    image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[psf, mask], preview=preview)
+    data, mask_nan = without(image, mask, saturation, mask_nan)
     kernel = None if psf is None else read_psf(psf, image)
-    check_model(save_model, method, [input, psf], output)
+    check_model(save_model, method, [input, psf, mask], output)
     job = Job(input, output, image, dtype, clip, preview, save_model, quiet)
     carry_out(
         job,
-        image.data,
+        data,
         kernel,
         method=method,
         axes=image.axes,
@@ -144,6 +150,15 @@ def restore(
         max_steps=steps,
         spacing=spacing_of(image),
     )
+
+
+def refuse_where_tiled(**options: Any) -> None:
+    """Refuse options that say nothing of an image that is restored tile by tile."""
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(
+                f"--{name.replace('_', '-')} is not for an OUTPUT that ends in .zarr; leave it out"
+            )
 
 
 def check_model(save_model: Path | None, method: str, inputs: list[Path | None], output: Path) -> None:
@@ -261,6 +276,8 @@ def apply(
     axes: Axes = None,
     device: Device = "auto",
     mask_nan: MaskNan = False,
+    mask: Mask = None,
+    saturation: Saturation = None,
     dtype: DType = None,
     clip: Clip = False,
     preview: Preview = None,
@@ -286,8 +303,7 @@ def apply(
     if how.check_output(output, ("symmetries",)):
         from selfinv.io.lazy import open_lazily
 
-        if preview is not None:
-            raise InputError("--preview is not for an OUTPUT that ends in .zarr; leave it out")
+        refuse_where_tiled(preview=preview, mask=mask, saturation=saturation)
         return apply_large(
             load_model(model),
             open_lazily(input, axes=axes),
@@ -300,12 +316,11 @@ def apply(
             clip=clip,
             quiet=quiet,
         )
-    image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[model], preview=preview)
+    image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[model, mask], preview=preview)
+    data, mask_nan = without(image, mask, saturation, mask_nan)
     trained = load_model(model)
     job = Job(input, output, image, dtype, clip, preview, quiet=quiet)
-    carry_over(
-        job, image.data, trained, axes=image.axes, mask_nan=mask_nan, device=device, symmetries=symmetries
-    )
+    carry_over(job, data, trained, axes=image.axes, mask_nan=mask_nan, device=device, symmetries=symmetries)
 
 
 def carry_over(

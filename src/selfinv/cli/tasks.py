@@ -10,14 +10,16 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from selfinv.cli.console import say
 from selfinv.cli.images import check_beside, open_image, read_psf
+from selfinv.cli.missing import without
 from selfinv.cli.options import (
+    MASK,
     Axes,
     Clip,
     Device,
     DType,
     Input,
+    Mask,
     MaskNan,
     Memory,
     NoRecipe,
@@ -26,6 +28,7 @@ from selfinv.cli.options import (
     Preview,
     Quiet,
     Resume,
+    Saturation,
     SaveModel,
     Scheduler,
     Seed,
@@ -57,6 +60,8 @@ def denoise(
     steps: Steps = None,
     weight: Weight = None,
     mask_nan: MaskNan = False,
+    mask: Mask = None,
+    saturation: Saturation = None,
     dtype: DType = None,
     clip: Clip = False,
     preview: Preview = None,
@@ -84,6 +89,8 @@ def denoise(
         steps=steps,
         weight=weight,
         mask_nan=mask_nan,
+        mask=mask,
+        saturation=saturation,
         dtype=dtype,
         clip=clip,
         preview=preview,
@@ -103,12 +110,8 @@ def denoise(
 def inpaint(
     input: Input,
     output: Output,
-    mask: Annotated[
-        Path,
-        typer.Option(
-            help="An image of INPUT's size, or of one frame of it: not 0 where a pixel is not to be used."
-        ),
-    ],
+    mask: Annotated[Path, typer.Option(help=MASK)],
+    saturation: Saturation = None,
     psf: PSF = None,
     method: Method = "ssi",
     axes: Axes = None,
@@ -125,21 +128,10 @@ def inpaint(
     no_recipe: NoRecipe = False,
 ) -> None:
     """Fill in missing, bad or saturated pixels (NaN too); remove the noise, and with a PSF the blur."""
-    from selfinv import io
-
     image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[mask, psf], preview=preview)
+    data, _ = without(image, mask, saturation, mask_nan=True)
     kernel = None if psf is None else read_psf(psf, image)
     check_model(save_model, method, [input, mask, psf], output)
-    bad = _fitting(_marks(io.read(mask).data, mask), image.data, mask)
-    data = np.where(bad, np.nan, image.data.astype(np.float64))
-    left = data[np.isfinite(data)]
-    if not left.size or left.min() == left.max():
-        raise InputError(
-            f"{mask} marks {np.count_nonzero(bad)} of {bad.size} pixels, and the others are all the same; "
-            f"pixels to be filled in are those that are not 0: is it the other way round?"
-        )
-    if np.isfinite(data).all():
-        say(f"warning: {mask} marks no pixel (all are 0), so nothing is filled in; is it the right mask?")
     carry_out(
         Job(input, output, image, dtype, clip, preview, save_model, quiet),
         data,
@@ -173,6 +165,8 @@ def superres(
     steps: Steps = None,
     weight: Weight = None,
     mask_nan: MaskNan = False,
+    mask: Mask = None,
+    saturation: Saturation = None,
     dtype: DType = None,
     clip: Clip = False,
     preview: Preview = None,
@@ -191,13 +185,14 @@ def superres(
     from selfinv.operators import Downsample, LinearOperator
     from selfinv.restoration import load_model
 
-    image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[psf], preview=preview)
+    image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[psf, mask], preview=preview)
+    values, mask_nan = without(image, mask, saturation, mask_nan)
     names = image.axes or guess_axes(image.data.shape)
     layout = AxisLayout(names)
     factors = per_axis("--factor", factor, len(layout.spatial), example="2 or 4,1,1")
     if not all(1.0 <= f <= 16.0 for f in factors) or max(factors) == 1.0:
         raise InputError(f"--factor {factor} is not between 1 and 16, and more than 1 along some axis")
-    check_model(save_model, method, [input, psf], output)
+    check_model(save_model, method, [input, psf, mask], output)
     coarse = layout.spatial_shape(image.data.shape)
     fine = tuple(math.ceil(n * f - 1e-9) for n, f in zip(coarse, factors, strict=True))
     A: LinearOperator = Downsample(fine, factors)
@@ -205,7 +200,7 @@ def superres(
         blur = psf_operator(io.read(psf).data, fine, AxisLayout(layout.spatial), "unknown")
         assert isinstance(blur, LinearOperator)
         A = A @ blur
-    data = layout.to_batch(image.data)
+    data = layout.to_batch(values)
     leading = [a for a in "tc" if a in names]
     data = data.reshape([data.shape["tc".index(a)] for a in leading] + list(coarse))
     steps_of = dict(zip(layout.spatial, factors, strict=True))
@@ -300,27 +295,6 @@ def tomography(
         weight=weight,
         max_steps=steps,
     )
-
-
-def _marks(values: Array, path: Path) -> Array:
-    """Where a mask says that a pixel is not to be used."""
-    if unclear := int(np.isnan(values).sum()):
-        raise InputError(
-            f"{path} has {unclear} NaN; a mask must be 0 where pixels are good, and another number elsewhere"
-        )
-    return values != 0
-
-
-def _fitting(bad: Array, data: Array, path: Path) -> Array:
-    """A mask of the image's shape, or of that of its last axes."""
-    ending = data.shape[data.ndim - bad.ndim :] if bad.ndim <= data.ndim else ()
-    if bad.shape != ending:
-        raise InputError(
-            f"{path} has the shape {bad.shape} but the image {data.shape}; they must be the same"
-        )
-    if bad.all():
-        raise InputError(f"{path} marks every pixel as bad (not 0); it must be 0 where pixels are good")
-    return np.broadcast_to(bad, data.shape)
 
 
 def _enlarged(data: Array, factors: list[float], fine: tuple[int, ...]) -> Array:
