@@ -259,6 +259,34 @@ def test_fits_extensions_scaling_and_compression(tmp_path):
     assert read(tmp_path / "radio.fits").data.shape == (5, 6)
 
 
+def test_ome_keeps_name_date_and_wavelengths(tmp_path):
+    wavelengths = {"EmissionWavelength": [461.0, 509.0], "EmissionWavelengthUnit": ["nm", "nm"]}
+    channels = wavelengths | {
+        "Name": ["DAPI", "GFP"],
+        "ExcitationWavelength": [405.0, 488.0],
+        "Color": [255, -1],
+    }
+    told = {"Name": "embryo 7", "AcquisitionDate": "2024-05-06T07:08:09", "Channel": channels}
+    data = np.zeros((2, 8, 9), np.uint16)
+    tifffile.imwrite(tmp_path / "in.ome.tif", data, metadata={"axes": "CYX"} | told)
+    write(tmp_path / "out.ome.tif", read(tmp_path / "in.ome.tif"), dtype="float32")
+    xml = [
+        ElementTree.fromstring(tifffile.TiffFile(tmp_path / f"{n}.ome.tif").ome_metadata)
+        for n in ("in", "out")
+    ]
+    (before, after) = (one.find("{*}Image") for one in xml)
+    assert after.get("Name") == "embryo 7"
+    assert after.findtext("{*}AcquisitionDate") == "2024-05-06T07:08:09"
+    light = [
+        [dict(one.attrib) for one in image.iter() if one.tag.endswith("Channel")] for image in (before, after)
+    ]
+    assert light[0] == light[1]
+    assert [one["EmissionWavelength"] for one in light[1]] == ["461.0", "509.0"]
+    image = read(tmp_path / "in.ome.tif")  # of one channel alone nothing is known
+    write(tmp_path / "one.ome.tif", Image(data[0], "yx", {}, image.metadata))
+    assert "Wavelength" not in tifffile.TiffFile(tmp_path / "one.ome.tif").ome_metadata
+
+
 def exposure(fits, path):
     """A telescope's file: a header, then the image, its errors and its bad pixels."""
     primary = fits.PrimaryHDU(header=fits.Header([("TELESCOP", "JWST", "who looked")]))

@@ -30,8 +30,9 @@ class Image:
         Micrometres per spatial axis letter, only where known, e.g. ``{"z": 0.3, "y": 0.1, "x": 0.1}``.
     metadata
         Carried over to the output: ``"channel_names"`` (list), ``"time_interval"`` (seconds), ``"imagej"``
-        (ImageJ's own tags), ``"fits_header"`` (text) and ``"fits_source"`` (where what is beside it in a FITS
-        file is), each only where known; and ``"history"``, what was done to it in a line, which FITS keeps.
+        (ImageJ's own tags), ``"ome"`` (OME-TIFF's name and date, and its channels' light), ``"fits_header"``
+        (text) and ``"fits_source"`` (where what is beside it in a FITS file is), each only where known; and
+        ``"history"``, what was done to it in a line, which FITS keeps.
 
     Examples
     --------

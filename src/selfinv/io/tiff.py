@@ -6,6 +6,7 @@ import logging
 import math
 import struct
 import warnings
+from collections import ChainMap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,12 @@ _IMAGEJ_LAYOUT = {
     *("ImageJ", "images", "channels", "slices", "frames", "hyperstack", "axes", "shape"),
     *("unit", "xunit", "yunit", "zunit", "spacing", "finterval"),
 }
+# What OME says of a channel's light and colour, and tifffile writes.
+_OME_LIGHT = (
+    *("AcquisitionMode", "Color", "ContrastMethod", "Fluor", "IlluminationType", "NDFilter"),
+    *("EmissionWavelength", "EmissionWavelengthUnit", "ExcitationWavelength", "ExcitationWavelengthUnit"),
+    *("PinholeSize", "PinholeSizeUnit", "PockelCellSetting"),
+)
 _TYPE_SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), start=1)) | dict.fromkeys(
     (16, 17, 18), 8
 )
@@ -282,9 +289,19 @@ def _ome_described(xml: str, index: int) -> tuple[dict[str, float | None], Metad
         for a in "ZYX"
     }
     metadata: Metadata = {}
-    names = [channel.get("Name") or "" for channel in pixels.findall("{*}Channel")]
+    channels = pixels.findall("{*}Channel")
+    names = [channel.get("Name") or "" for channel in channels]
     if any(names):
         metadata["channel_names"] = names
+    told: Metadata = {"Name": images[index].get("Name")}
+    told |= {name: images[index].findtext(f"{{*}}{name}") for name in ("AcquisitionDate", "Description")}
+    unnamed = f"Image{index}"  # what tifffile writes where there is no name
+    told = {name: value for name, value in told.items() if value and value != unnamed}
+    light = [{name: one.attrib[name] for name in _OME_LIGHT if name in one.attrib} for one in channels]
+    if any(light):
+        told["Channel"] = light
+    if told:
+        metadata["ome"] = told
     unit = _SECONDS.get(pixels.get("TimeIncrementUnit", "s"))
     if unit and pixels.get("TimeIncrement"):
         metadata["time_interval"] = float(pixels.get("TimeIncrement", "nan")) * unit
@@ -358,11 +375,13 @@ def _ome(image: Image, data: Array, letters: str) -> Metadata:
         described |= {f"PhysicalSize{a.upper()}": size, f"PhysicalSize{a.upper()}Unit": "µm"}
     if "time_interval" in image.metadata:
         described |= {"TimeIncrement": image.metadata["time_interval"], "TimeIncrementUnit": "s"}
-    names = image.metadata.get("channel_names")
+    described |= image.metadata.get("ome", {})
     # Colours of an RGB image are the samples of a single OME channel.
     channels = data.shape[letters.index("c")] if "c" in letters and "yxc" not in letters else 1
-    if names and len(names) == channels:
-        described["Channel"] = {"Name": list(names)}
+    names = [{"Name": name} for name in image.metadata.get("channel_names", ())]
+    both = [told for told in (names, described.pop("Channel", ())) if len(told) == channels]
+    if both:
+        described["Channel"] = [dict(ChainMap(*of_one)) for of_one in zip(*both, strict=True)]
     return described
 
 
