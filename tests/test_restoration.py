@@ -218,6 +218,29 @@ def test_a_model_says_when_an_image_has_another_noise_than_it_was_trained_on(tmp
         model.apply(noisy[3])
 
 
+def test_a_model_says_when_an_images_values_are_far_from_those_it_was_trained_on():
+    rng = np.random.default_rng(7)
+    stars = np.zeros((48, 48))
+    stars[rng.integers(0, 48, 20), rng.integers(0, 48, 20)] = rng.uniform(1e4, 1e5, 20)
+    clean = 150.0 + ndimage.gaussian_filter(stars, 2.0)
+
+    def photographed(light):
+        return rng.poisson(light).astype(float)
+
+    model = restore(photographed(clean), kernel=None).model
+    for unlike in (photographed(clean) / 16.0, photographed(clean) * 16.0, photographed(clean) + 1e5):
+        with pytest.warns(
+            SelfinvWarning, match=r"values span about .* far from the 1.* to .* train a"
+        ) as told:
+            model.apply(unlike)
+        assert len(told) == 1
+    for factor in (0.5, 1.0, 2.0):  # the next frames of the same instrument
+        for light in (clean * factor, 100.0 + (clean - 100.0) * factor, np.roll(clean, 9, 0) * factor):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                model.apply(photographed(light))
+
+
 # ---- axes ----
 
 

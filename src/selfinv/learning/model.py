@@ -36,6 +36,8 @@ from selfinv.types import Array, InputError, SelfinvWarning, check_image, parse_
 
 FORMAT = "selfinv-model"
 FORMAT_VERSION = 7  # raised whenever the same weights would no longer make the same image
+OTHER_RANGE = 4.0  # times that of training, or a part of it, at which an image is called unlike it
+BRIGHTER = 2.0  # times, or a part of it, that the next frame may be
 OTHER_NOISE = 2.0  # times that of training, or a part of it, at which an image is called unlike it
 
 
@@ -148,7 +150,8 @@ class TrainedModel:
         Warns
         -----
         SelfinvWarning
-            If the noise is less than half of that it was trained with, or more than twice as much.
+            If the values' range is less than a quarter of that it was trained on or more than four times as
+            wide, or elsewhere; or if the noise is less than half, or more than twice as much.
         """
         if not 1 <= symmetries <= 8:
             raise InputError(f"symmetries={symmetries} is not a number from 1 to 8")
@@ -173,7 +176,7 @@ class TrainedModel:
         y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
         if self.psf is not None:
             y = y.masked_fill(find_stray(self.psf, y), torch.nan)
-        if self.crude is None:
+        if self.crude is None and not self._has_another_range(y):
             self._compare_noise(y)
         missing = ~torch.isfinite(y)
         if operator is not None and operator.measured is not None:
@@ -198,6 +201,25 @@ class TrainedModel:
         else:
             x = arrangement.from_object(for_operator(arrangement.operator, x))
         return layout.from_batch(x.cpu().numpy())
+
+    def _has_another_range(self, y: Tensor) -> bool:
+        """Whether the image's values are far from those that the network has learned from; warn if so."""
+        trained = self.normalisation
+        try:
+            found = Normalisation.of(y if trained.channels is None else trained.channels.apply(y))
+        except InputError:  # of one value only
+            return False
+        if 1 / OTHER_RANGE <= found.scale / trained.scale <= OTHER_RANGE and found.meets(trained, BRIGHTER):
+            return False
+        spans = [f"{n.offset:.4g} to {n.offset + n.scale:.4g}" for n in (found, trained)]
+        units = "" if trained.channels is None else ", in units that channels have in common"
+        warnings.warn(
+            f"this image's values span about {spans[0]}, which is far from the {spans[1]} of the one that "
+            f"the model was trained on{units}; give it in the same units, or train a model on one like it",
+            SelfinvWarning,
+            stacklevel=3,
+        )
+        return True
 
     def _compare_noise(self, y: Tensor) -> None:
         """Warn of an image whose noise is not what the network has learned to take away."""

@@ -110,6 +110,12 @@ class Normalisation:
             low, high = float(smooth.min()), float(smooth.max())
         return cls(low, high - low)
 
+    def meets(self, other: Normalisation, brighter: float) -> bool:
+        """Whether the range, made so many times brighter or darker at most, has values of another."""
+        low, high = self.offset, self.offset + self.scale
+        reach = min(low / brighter, low * brighter), max(high / brighter, high * brighter)
+        return reach[0] <= other.offset + other.scale and other.offset <= reach[1]
+
     def divided_by(self, gain: float) -> Normalisation:
         """The map for an object that an operator of this gain turns into such a measurement."""
         return replace(self, offset=self.offset / gain, scale=self.scale / gain)
