@@ -54,6 +54,23 @@ def test_a_plateau_at_the_highest_value_is_told_of_and_noise_that_is_cut_off_is_
     assert saturated(torch.from_numpy(missing)) == ""
 
 
+def test_a_few_stars_that_are_clipped_flat_are_told_of_and_specks_are_not():
+    rng = np.random.default_rng(1)
+    stars = np.zeros((128, 128))
+    stars[rng.integers(4, 124, 40), rng.integers(4, 124, 40)] = rng.uniform(1e3, 8e4, 40)
+    sky = rng.poisson(100.0 + gaussian_filter(stars, 1.3)).astype(float)
+    clipped = np.minimum(sky, 3000.0)
+    assert 20 < (clipped == 3000.0).sum() < 200
+    assert "a detector saturates" in saturated(torch.from_numpy(clipped)[None, None])
+    assert saturated(torch.from_numpy(sky)[None, None]) == ""
+    sky[rng.random(sky.shape) < 0.05] = 3000.0  # hot pixels at the converter's end
+    assert saturated(torch.from_numpy(np.minimum(sky, 3000.0))[None, None]) == ""
+    few = np.minimum(rng.poisson(0.5 + gaussian_filter(stars, 1.3) / 1e3), 60).astype(
+        float
+    )  # counts of photons
+    assert saturated(torch.from_numpy(few)[None, None]) == ""
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_tracks_that_outweigh_the_image_are_told_of_and_an_image_is_not():
     image = photons()

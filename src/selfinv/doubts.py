@@ -14,7 +14,7 @@ from selfinv.operators import Convolution
 from selfinv.solvers.base import Forward
 from selfinv.types import InputError, spatial_index
 
-INSIDE, FEWEST_INSIDE = 0.2, 5  # of the values at the highest, with such on all sides: what makes a plateau
+INSIDE, FEWEST_INSIDE = 0.8, 20  # of the values between two at the highest, at it too: what makes a plateau
 SAMPLES = 64  # of a transfer function along each axis
 DRAWN, LEVELS = 0.05, 16  # of the others, in plateaus, too; other values: else it is no image with noise
 
@@ -69,10 +69,12 @@ def unchanged(name: str) -> str:
 def saturated(y: Tensor) -> str:
     """The warning of values that all lie at the highest, side by side, whatever their noise; "" if none do.
 
-    Noise that is cut off leaves few neighbours on all sides at the limit, too, and is no plateau.
+    Noise that is cut off at its middle leaves half of the values between two at the limit, and is no plateau;
+    a star of nine saturated pixels leaves all of them.
     """
     lowest, highest = y[torch.isfinite(y)].aminmax()
-    flat = torch.ones_like(y, dtype=torch.bool)
+    at, flat = y == highest, torch.ones_like(y, dtype=torch.bool)
+    between = inside = 0
     for axis in range(2, y.ndim):
         n = y.shape[axis]
         if n < 3:
@@ -80,13 +82,15 @@ def saturated(y: Tensor) -> str:
         same = y.narrow(axis, 0, n - 1) == y.narrow(axis, 1, n - 1)
         ends = torch.zeros_like(same.narrow(axis, 0, 1))
         flat &= torch.cat([ends, same], axis) & torch.cat([same, ends], axis)
-    at = y == highest
-    others = torch.isfinite(y) & ~at & (y != lowest)
-    count, by_chance = int(at.sum()), 2.0 * 0.25 ** (y.ndim - 2)  # twice that of noise cut off at its middle
-    if int((flat & at).sum()) < max(FEWEST_INSIDE, max(INSIDE, by_chance) * count):
+        enclosed = at.narrow(axis, 0, n - 2) & at.narrow(axis, 2, n - 2)
+        between += int(enclosed.sum())
+        inside += int((enclosed & at.narrow(axis, 1, n - 2)).sum())
+    if inside < max(FEWEST_INSIDE, INSIDE * between):
         return ""
+    others = torch.isfinite(y) & ~at & (y != lowest)
     if float(flat[others].double().mean()) > DRAWN or y[others].unique().numel() < LEVELS:
         return ""
+    count = int(at.sum())
     return (
         f"{count} values ({count / at.numel():.2g} of all) lie at the highest, {float(highest):g}, side by "
         f"side, as where a detector saturates: the light there is a lower bound, and so it is in the result; "
