@@ -197,6 +197,9 @@ def test_from_the_shell_the_fitted_psf_is_a_file(tmp_path):
     kernel = io.read(tmp_path / "psf.tif").data
     assert kernel.shape == (21, 21)
     assert kernel.max() > psf.gaussian(2.3, (21, 21)).max()
+    quiet = CliRunner().invoke(app, [*command, "--sigma", "2.4", "-q"])
+    assert "sigma: fitted" in quiet.output
+    assert "fitting" not in quiet.output
     assert isinstance(CliRunner().invoke(app, command).exception, InputError)  # no --sigma
 
 

@@ -61,7 +61,7 @@ UseModel = Annotated[
     Path | None,
     typer.Option("--model", help="Use this model, saved for the same kind of data, instead of training one."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table of methods, no summary.")]
 NoRecipe = Annotated[
     bool,
     typer.Option("--no-recipe", help="Do not write OUTPUT's recipe, from which 'selfinv batch' remakes it."),

@@ -293,9 +293,8 @@ def psf_fit(
     _write_psf(output, fitted.psf, pixels)
     for words in fitted.warnings():
         say(f"warning: {words}")
-    if not quiet:
-        for line in fitted.explain().splitlines():
-            say(line)
+    for line in fitted.explain().splitlines():  # what was asked for, also where nothing else is told
+        say(line)
 
 
 def _words(listed: str) -> list[str]:
