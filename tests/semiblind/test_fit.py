@@ -298,8 +298,13 @@ def test_from_the_shell_a_volumes_psf_is_a_volume(tmp_path):
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "sigma_z: fitted" in result.output
+    assert (
+        "intervals tell of noise alone: the softness of the object itself is taken for blur" in result.output
+    )
     kernel = io.read(psf_file)
     assert kernel.axes == "zyx"
+    assert kernel.data.shape[0] == 19  # no more than the image has, and centred
+    assert kernel.data.argmax() == kernel.data.size // 2
     assert kernel.data.sum() == pytest.approx(1.0, abs=1e-4)
     flat = CliRunner().invoke(app, [*arguments[:-1], "2.2"])
     assert "'zyx'" in str(flat.exception)

@@ -39,6 +39,11 @@ NARROWED = 0.5  # of the range's deviation: what is known less well is not ident
 SMALLEST, SHALLOWEST = 48, 16  # samples a side, and planes: fewer have too few rings
 GUARDED = {2: (384, 384), 3: (32, 128, 128)}  # samples of what the guard restores
 
+OF_A_VOLUME = (
+    "intervals tell of noise alone: the softness of the object itself is taken for blur, and widths may be "
+    "20 to 30 % off; trust differences in the held-out score more than widths"
+)
+
 _SECTORS = 6  # of half a turn; in a volume from its planes to the z axis
 
 
@@ -105,6 +110,8 @@ class FittedPSF:
                 )
             else:
                 lines.append(f"{name}: not identifiable, {self.reasons[i]}; kept as told, {self.told[i]:.4g}")
+        if self.psf.ndim == 3 and any(self.identifiable):
+            lines.append(OF_A_VOLUME)
         if self.guard is not None:
             verdict = "significantly worse" if self.kept else "not significantly worse"
             if self.guard.significant and self.guard.mean < 0:
