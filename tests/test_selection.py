@@ -478,6 +478,10 @@ def test_a_candidate_that_fails_is_tried_again_and_then_left_out():
     assert not status.failed
     assert state.failures == ["failing: the numbers became NaN or infinite"] * 3
     assert state.best["failing"].score == math.inf
+    assert "| failing | - | failed | left out |" in table(state)
+    assert str(status.after(*state.failures)).endswith(
+        "(after 3 failed: failing: the numbers became NaN or infinite, 3 times)"
+    )
 
     lucky, told = fixed("lucky", 5.0, fails=(0,)), []
     solver, state, _ = tune(y, lucky, fixed("plain", 6.0), callback=told.append)

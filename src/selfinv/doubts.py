@@ -116,5 +116,5 @@ def nothing_explained(stats: Mapping[str, Any]) -> bool:
 NOTHING_EXPLAINED = (
     "hidden values are predicted no better than by a constant: either the image is noise, or it is "
     "outweighed by values that no others explain (cosmic rays, hot pixels); mark those as missing (NaN, with "
-    "mask_nan), or use ssi"
+    "mask_nan)"
 )

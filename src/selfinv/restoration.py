@@ -303,7 +303,8 @@ def restore(
     if tells and isinstance(forward, sharp) and left_as_it_is(y, measured):
         warnings.warn(unchanged(name), SelfinvWarning, stacklevel=2)
     if isinstance(state, SelfTunedState) and not status.failed and nothing_explained(stats):
-        warnings.warn(NOTHING_EXPLAINED, SelfinvWarning, stacklevel=2)
+        other = "" if name.startswith("ssi") else ", or use ssi"
+        warnings.warn(f"{NOTHING_EXPLAINED}{other}", SelfinvWarning, stacklevel=2)
     inner, inner_solver = state, solver
     if isinstance(state, SelfTunedState):
         status = status.after(*status.failed_attempts, *state.failures)

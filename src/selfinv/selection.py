@@ -487,14 +487,17 @@ def table(state: SelfTunedState) -> str:
         setting = "-" if trial.parameter is None else f"{trial.parameter} {trial.setting:.3g}"
         if trial is mean:
             setting = str(state.mixture)
+        score = f"{trial.score:.5g}" if math.isfinite(trial.score) else "failed"
         if trial is reference:
             words = "chosen"
+        elif score == "failed":
+            words = "left out"
         else:
             d = difference(trial, reference)
             words = f"{d.mean:+.3g} ± {d.error:.2g}" + (
                 "" if d.significant else ", no significant difference"
             )
-        lines.append(f"| {trial.name} | {setting} | {trial.score:.5g} | {words} |")
+        lines.append(f"| {trial.name} | {setting} | {score} | {words} |")
     if mean is not None:
         lines.append(
             f"\nThe result is a mean of methods, better than {first.name} alone by "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -64,7 +65,9 @@ class Status:
     def __str__(self) -> str:
         words = self.message + (f"; {self.advice}" if self.advice else "")
         if self.failed_attempts:
-            words += f" (after {len(self.failed_attempts)} failed: {'; '.join(self.failed_attempts)})"
+            counted = Counter(self.failed_attempts).items()
+            reasons = [f"{why}, {count} times" if count > 1 else why for why, count in counted]
+            words += f" (after {len(self.failed_attempts)} failed: {'; '.join(reasons)})"
         return words
 
 
