@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from selfinv.atomic import written_beside
+from selfinv.atomic import check_writable, written_beside
 from selfinv.types import InputError
 
 
@@ -33,6 +33,19 @@ def test_the_new_content_replaces_the_old_only_at_the_end(target):
         assert target.read_bytes() == b"old"
     assert target.read_bytes() == b"new"
     assert os.listdir(target.parent) == ["result.tif"]
+
+
+def test_whether_a_file_can_be_made_is_known_before_and_leaves_nothing(target, monkeypatch):
+    check_writable(target)
+    assert os.listdir(target.parent) == ["result.tif"]
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr("pathlib.Path.touch", refuse)
+    with pytest.raises(InputError, match=r"result.tif cannot be written: .* \(disk quota exceeded\)"):
+        check_writable(target)
+    assert target.read_bytes() == b"old"
 
 
 def test_another_ending_for_writers_that_look_at_it(target):

@@ -13,6 +13,34 @@ from pathlib import Path
 from selfinv.types import InputError
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Find out before a long computation whether a file can be made beside ``path``.
+
+    Permissions alone do not tell: there are folders that grant what they then refuse, /proc for one.
+
+    Raises
+    ------
+    InputError
+        If the operating system refuses, in its words.
+    """
+    target = Path(os.path.realpath(path))
+    beside = _name_beside(target, ".tmp")
+    try:
+        beside.touch(exist_ok=False)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise InputError(
+            f"{path} cannot be written: no file can be made in {target.parent} ({why}); write elsewhere"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+def _name_beside(target: Path, suffix: str) -> Path:
+    return target.with_name(f".{secrets.token_hex(8)}{suffix}")
+
+
 @contextmanager
 def written_beside(path: str | os.PathLike[str], *, suffix: str | None = None) -> Iterator[Path]:
     """A new name beside ``path`` to write to, renamed to ``path`` only when the block has ended well.
@@ -31,7 +59,7 @@ def written_beside(path: str | os.PathLike[str], *, suffix: str | None = None) -
     """
     path = Path(path)
     target = Path(os.path.realpath(path))  # through a symbolic link, so that the link stays one
-    beside = target.with_name(f".{secrets.token_hex(8)}{path.suffix if suffix is None else suffix}")
+    beside = _name_beside(target, path.suffix if suffix is None else suffix)
     try:
         yield beside
         with open(beside, "rb+") as stream:

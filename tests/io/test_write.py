@@ -175,6 +175,12 @@ def test_read_only_folder_and_file(tmp_path, monkeypatch):
     check_output(tmp_path / "b.tif")
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="a folder that grants what it refuses")
+def test_a_folder_in_which_no_file_can_be_made_is_known_before_any_work():
+    with pytest.raises(InputError, match=r"/proc/o.npy cannot be written|read-only"):
+        check_output("/proc/o.npy")
+
+
 def test_the_output_is_not_an_input_by_any_name(tmp_path, monkeypatch):
     write(tmp_path / "a.tif", DATA)
     write(tmp_path / "psf.tif", DATA)

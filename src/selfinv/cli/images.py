@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from selfinv.atomic import check_writable
 from selfinv.cli.console import say
 from selfinv.types import Array, InputError, guess_axes
 
@@ -100,6 +101,7 @@ def check_beside(path: Path, suffixes: str, inputs: Sequence[Path | None], outpu
         raise InputError(f"{path} cannot be written: its folder does not exist, or it is a folder itself")
     if not os.access(path.absolute().parent, os.W_OK):
         raise InputError(f"{path} cannot be written: its folder is read-only")
+    check_writable(path)
     for other in inputs:
         if other is not None and path.exists() and other.exists() and path.samefile(other):
             raise InputError(f"{path} is an input; choose another name")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from selfinv.atomic import written_beside
+from selfinv.atomic import check_writable, written_beside
 from selfinv.io.casting import as_dtype, cast
 from selfinv.io.fits import FITS, parted
 from selfinv.io.image import Format, Image, micrometres, numeric
@@ -188,6 +188,7 @@ def check_output(
     if target.exists() and not (target.is_file() and os.access(target, os.W_OK)):
         raise InputError(f"{path} is read-only or no regular file; choose another name")
     known.check(path, None if dtype is None else as_dtype(dtype), shape, axes)
+    check_writable(path)
 
 
 def _by_suffix(path: Path) -> tuple[Format, str]:
