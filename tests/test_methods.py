@@ -15,7 +15,7 @@ import selfinv
 from selfinv import Status, psf
 from selfinv.functionals import Box
 from selfinv.learning.presets import ssi
-from selfinv.methods import METHODS, WEIGHTED, Request, solver_for
+from selfinv.methods import METHODS, WEIGHTED, Request, meant, solver_for
 from selfinv.operators import Convolution, Identity
 from selfinv.selection import Candidate, SelfTuned
 from selfinv.solvers import run
@@ -350,6 +350,21 @@ def test_a_function_leaves_the_network_alone_or_the_others_skipped():
 
 
 # ---- mistakes ----
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("tv", "tv-chambolle-pock"),
+        ("TV", "tv-chambolle-pock"),
+        ("rl", "richardson-lucy"),
+        ("lucy", "richardson-lucy"),
+        ("wienr", "wiener"),
+        ("network", "ssi-network"),
+    ],
+)
+def test_what_a_method_is_called_for_short_is_understood(word, name):
+    assert meant(word).startswith(f"did you mean {name}? Known are ssi,")
 
 
 def test_an_unknown_method_is_told_all_names():

@@ -82,14 +82,25 @@ def solver_for(method: str, request: Request) -> Solver:
         If there is no such method, or it cannot do what is asked.
     """
     if method not in METHODS:
-        close = difflib.get_close_matches(method, METHODS, n=1)
-        hint = f"did you mean {close[0]}? Known are" if close else "use one of"
-        raise InputError(f"method={method!r} is unknown; {hint} {', '.join(METHODS)}")
+        raise InputError(f"method={method!r} is unknown; {meant(method)}")
     if request.weight is not None and method not in WEIGHTED:
         raise InputError(
             f"method={method!r} has no weight; leave it out, or use one of {', '.join(WEIGHTED)}"
         )
     return METHODS[method](request)
+
+
+def meant(method: str) -> str:
+    """Which method may have been meant by a word that is none: a slip, a part of a name, or its initials."""
+    word = method.strip().lower()
+    close = difflib.get_close_matches(word, METHODS, n=1)
+    close += [name for name in METHODS if word and (word in name or word == _initials(name))]
+    hint = f"did you mean {close[0]}? Known are" if close else "use one of"
+    return f"{hint} {', '.join(METHODS)}"
+
+
+def _initials(name: str) -> str:
+    return "".join(part[0] for part in name.split("-"))
 
 
 # ---- one function for each name ----

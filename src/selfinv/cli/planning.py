@@ -88,11 +88,11 @@ class Plan:
         return self.folder / filled(pattern, input)
 
     def _check_options(self) -> None:
-        from selfinv.methods import METHODS
+        from selfinv import methods
 
         recipe, method = self.recipe, self.recipe.options.get("method", "ssi")
-        if method not in METHODS:
-            raise InputError(f"method {method!r} is unknown; {meant(str(method), METHODS)}")
+        if method not in methods.METHODS:
+            raise InputError(f"method {method!r} is unknown; {methods.meant(str(method))}")
         if not self.trains_first:
             return
         if recipe.command not in WITH_MODEL:
