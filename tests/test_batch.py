@@ -364,6 +364,7 @@ def test_a_network_for_a_finer_grid_is_used_again(folder, run):
         ({"command": "inpaint", "options": {"mask": "psf.tif"}}, "train: first is not for inpaint"),
         ({"options": {"method": "wiener"}}, "needs a method that trains"),
         ({"options": {"psf": "{stem}.tif"}}, "needs one psf for all inputs"),
+        ({"command": "restore", "options": {"residual": "{stem}.tif"}}, "leaves no residual of the others"),
     ],
 )
 def test_one_network_for_what_has_none_is_refused(folder, run, change, words):

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import tifffile
+from scipy.ndimage import gaussian_filter
 from skimage.data import camera, shepp_logan_phantom
 from skimage.transform import iradon, radon, resize
 
-from selfinv import __version__, cli, io, metrics
+import selfinv
+from selfinv import __version__, cli, io, metrics, psf
+from selfinv.recipe import Recipe
 
 RNG = np.random.default_rng
 TRUTH = resize(camera() / 255.0, (64, 64), anti_aliasing=True)
@@ -118,6 +121,37 @@ def test_what_a_mask_or_a_level_cannot_mean_is_told(folder, capsys):
     code, told = run(capsys, "denoise", "noisy.tif", "o.zarr", "--saturation", 9)
     assert code == 2
     assert "--saturation is not for an OUTPUT that ends in .zarr" in told
+
+
+def test_what_is_left_over_is_noise_and_can_be_written(folder, capsys):
+    image = gaussian_filter(TRUTH, 1.5) + RNG(0).normal(0, 0.05, TRUTH.shape)
+    image[5, 6] = np.nan
+    io.write("blurred.tif", io.Image(image.astype("f4"), "yx", {"y": 0.2, "x": 0.2}))
+    io.write("psf.tif", psf.gaussian(1.5, (13, 13)).astype("f4"))
+    blurred = ("restore", "blurred.tif", "out.tif", "--psf", "psf.tif", "--mask-nan", "-q")
+    weighted = (*TV, "--weight", 0.02)
+    assert run(capsys, *blurred, *weighted, "--residual", "left.tif") == (0, "")
+    left = io.read("left.tif")
+    assert (left.data.dtype, left.axes, left.voxel_size["x"]) == (np.float32, "yx", pytest.approx(0.2))
+    assert np.isnan(left.data[5, 6])
+    assert np.isnan(left.data).sum() == 1
+    assert np.nanstd(left.data) == pytest.approx(0.05, rel=0.2)
+    options = {"method": TV[1], "weight": 0.02, "mask_nan": True, "spacing": (0.2, 0.2)}
+    same = selfinv.restore(io.read("blurred.tif").data, io.read("psf.tif").data, **options)
+    np.testing.assert_allclose(left.data, image - same.predicted, atol=1e-5)
+    assert "left.tif" in Recipe.load("out.recipe.yaml").wrote
+    refused = {
+        "out.tif": "output's own name",
+        "psf.tif": "same file as the input",
+        "a.png": "cannot hold float32",
+    }
+    for wrong, words in refused.items():
+        code, told = run(capsys, *blurred, *weighted, "--residual", wrong)
+        assert code == 2
+        assert words in told
+    code, told = run(capsys, "restore", "blurred.tif", "o.zarr", "--residual", "left.tif")
+    assert code == 2
+    assert "--residual is not for an OUTPUT that ends in .zarr" in told
 
 
 def test_superresolution_gives_a_finer_grid_and_finer_voxels(folder, capsys):

@@ -155,6 +155,22 @@ def save_image(output: Path, restored: Array, source: Image, dtype: str | None, 
         raise InputError(f"{error}; the result itself was kept, as float32, in {rescue}") from error
 
 
+def check_residual(path: Path, image: Image, inputs: Sequence[Path], output: Path) -> None:
+    """Refuse early to write a residual where it cannot be, or in the place of an input or the output."""
+    from selfinv import io
+
+    io.check_output(path, inputs=inputs, dtype="float32", shape=image.data.shape, axes=image.axes)
+    check_different(path, output)
+
+
+def save_residual(path: Path, measured: Array, predicted: Array, source: Image) -> None:
+    """Write the measurement less what is predicted of it, NaN where it is missing."""
+    from selfinv import io
+
+    left = np.where(np.isfinite(measured), measured.astype(np.float64) - predicted, np.nan)
+    io.write(path, replace(source, data=left), dtype="float32")
+
+
 def draw_preview(path: Path, source: Image, restored: Array) -> None:
     from selfinv.report import preview
 

@@ -53,6 +53,13 @@ Clip = Annotated[
 Preview = Annotated[
     Path | None, typer.Option(help="Also write a before/after picture (png, pdf or svg) to this file.")
 ]
+Residual = Annotated[
+    Path | None,
+    typer.Option(
+        help="Also write what is left over to this file: INPUT less what the instrument would measure of "
+        "OUTPUT, NaN where missing; noise without structure, if all is well."
+    ),
+]
 SaveModel = Annotated[
     Path | None,
     typer.Option(help="Also write the trained model (.safetensors), for 'selfinv apply' or --model."),

@@ -99,6 +99,8 @@ class Plan:
             raise InputError(f"train: first is not for {recipe.command}; {meant('', WITH_MODEL)}")
         if not str(method).startswith(("ssi", "auto")) or "model" in recipe.options:
             raise InputError("train: first needs a method that trains; use 'method: ssi', and no model")
+        if "residual" in recipe.options:
+            raise InputError("train: first leaves no residual of the others; leave it out, or train each")
         for name in ("psf", "angles"):
             if varies(str(recipe.options.get(name, ""))):
                 raise InputError(f"train: first needs one {name} for all inputs; give it, or use train: each")

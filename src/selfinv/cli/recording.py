@@ -17,7 +17,7 @@ from selfinv.recipe import Option, Recipe, beside, kept_file, relative, sha256
 from selfinv.types import InputError
 
 READ = ("input", "psf", "mask", "angles", "model")
-WRITTEN = ("output", "preview", "save_model")
+WRITTEN = ("output", "preview", "residual", "save_model")
 UNTOLD = ("input", "output", "quiet", "no_recipe")  # told elsewhere, or without any effect on the result
 ALWAYS = ("method", "seed")  # told also where they are the defaults
 

@@ -13,10 +13,12 @@ from selfinv.cli.console import FAILED, INTERRUPTED, one_of_many, progress, say,
 from selfinv.cli.images import (
     check_beside,
     check_range,
+    check_residual,
     draw_preview,
     open_image,
     read_psf,
     save_image,
+    save_residual,
 )
 from selfinv.cli.large import Large, apply_large, restore_large
 from selfinv.cli.missing import without
@@ -32,6 +34,7 @@ from selfinv.cli.options import (
     Overwrite,
     Preview,
     Quiet,
+    Residual,
     Resume,
     Saturation,
     SaveModel,
@@ -94,6 +97,7 @@ def restore(
     dtype: DType = None,
     clip: Clip = False,
     preview: Preview = None,
+    residual: Residual = None,
     save_model: SaveModel = None,
     memory: Memory = None,
     workers: Workers = None,
@@ -113,7 +117,12 @@ def restore(
     how = Large(memory, workers, scheduler, symmetries, resume, overwrite)
     if how.check_output(output):
         refuse_where_tiled(
-            weight=weight, preview=preview, save_model=save_model, mask=mask, saturation=saturation
+            weight=weight,
+            preview=preview,
+            residual=residual,
+            save_model=save_model,
+            mask=mask,
+            saturation=saturation,
         )
         return restore_large(
             input,
@@ -135,7 +144,9 @@ def restore(
     data, mask_nan = without(image, mask, saturation, mask_nan)
     kernel = None if psf is None else read_psf(psf, image)
     check_model(save_model, method, [input, psf, mask], output)
-    job = Job(input, output, image, dtype, clip, preview, save_model, quiet)
+    if residual is not None:
+        check_residual(residual, image, [path for path in (input, psf, mask) if path is not None], output)
+    job = Job(input, output, image, dtype, clip, preview, save_model, quiet, residual)
     carry_out(
         job,
         data,
@@ -184,6 +195,7 @@ class Job:
     preview: Path | None
     save_model: Path | None = None
     quiet: bool = False
+    residual: Path | None = None
 
 
 def carry_out(
@@ -204,6 +216,9 @@ def carry_out(
             image = replace(image, axes=result.model.axes)
         image = with_history(image, f"restored by {_how(result.stats)}")
         save_image(job.output, result.image, image, job.dtype, job.clip)
+        if job.residual is not None:
+            assert result.predicted is not None
+            save_residual(job.residual, data, result.predicted, image)
         if job.save_model is not None and result.model is not None:
             result.model.described(input=job.input.name).save(job.save_model)
         if job.preview is not None:
