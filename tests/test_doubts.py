@@ -20,7 +20,10 @@ def photons():
     return np.random.default_rng(0).poisson(truth).astype(float)
 
 
-def words_of(image, psf=selfinv.psf.gaussian((1.5, 1.5))):
+PSF = selfinv.psf.gaussian((1.5, 1.5))
+
+
+def words_of(image, psf=PSF):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         selfinv.restore(image, psf, method="tv-chambolle-pock")

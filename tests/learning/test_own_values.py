@@ -37,7 +37,7 @@ def told(y, blind, missing, limits=(None, None)):
 
 @pytest.mark.parametrize("slope", [0.0, 0.1])
 def test_the_noises_variance_over_the_intensity_is_found_beside_structure(slope):
-    found = find_noise(*scene(error=0.3, slope=slope))
+    (found,) = find_noise(*scene(error=0.3, slope=slope))
     for level in (0.1, 0.5, 0.9):
         expected = 0.01 + slope * level
         assert float(found.variance(torch.tensor(level))) == pytest.approx(expected, rel=0.15)
@@ -69,7 +69,9 @@ def test_lines_colour_series_and_volumes(shape):
     y, blind = torch.randn(shape, generator=generator), torch.zeros(shape)
     missing = torch.zeros(shape, dtype=torch.bool)
     own = told(y, blind, missing)
-    assert float(own.noise.variance(torch.tensor(0.0))) == pytest.approx(1.0, rel=0.25)
+    assert len(own.noise) == shape[1]
+    for line in own.noise:
+        assert float(line.variance(torch.tensor(0.0))) == pytest.approx(1.0, rel=0.25)
     assert float(own.weights(y, blind, missing).mean()) < 0.1
 
 
@@ -134,7 +136,7 @@ def test_a_dark_background_without_noise_does_not_make_photon_noise_disappear():
     truth[:, 100:] = np.linspace(0.0, 1.0, 156)
     y, blind = generator.poisson(500 * truth) / 500, truth + 0.01 * generator.standard_normal(truth.shape)
     tensors = [torch.from_numpy(z)[None, None].float() for z in (y, blind)]
-    found = find_noise(*tensors, torch.zeros(1, 1, 256, 256, dtype=torch.bool))
+    (found,) = find_noise(*tensors, torch.zeros(1, 1, 256, 256, dtype=torch.bool))
     assert float(found.variance(torch.tensor(0.5))) == pytest.approx(0.5 / 500, rel=0.3)
 
 
@@ -146,7 +148,7 @@ def test_few_photons_beside_read_noise_on_a_cameras_offset_leave_nothing_to_ask(
     tensors = [torch.from_numpy(z)[None, None].float() for z in (y, 0.1 + light)]
     missing = torch.zeros(1, 1, 256, 256, dtype=torch.bool)
     own = told(*tensors, missing)
-    found = own.noise
+    (found,) = own.noise
     for level in (0.2, 0.5, 1.0):
         assert float(found.variance(torch.tensor(0.1 + level))) == pytest.approx(level / 10, rel=0.2)
     assert float(found.variance(torch.tensor(0.1))) == pytest.approx(0.02**2, rel=0.5)
@@ -169,7 +171,7 @@ def test_noise_that_the_network_has_learned_is_told_from_values_it_was_not_train
     y, blind, missing = scene()
     untrained = torch.rand(y.shape, generator=torch.Generator().manual_seed(1)) < 0.05
     learned = torch.where(untrained, blind, blind + 0.5 * (y - blind))
-    fooled, warned = of_residuals(y, learned, missing), find_noise(y, learned, missing, untrained)
+    fooled, (warned,) = of_residuals(y, learned, missing), find_noise(y, learned, missing, untrained)
     assert float(fooled.variance(torch.tensor(0.5))) < 0.5 * 0.01
     assert float(warned.variance(torch.tensor(0.5))) == pytest.approx(0.01, rel=0.25)
 
@@ -186,7 +188,7 @@ def test_behind_an_operator_it_is_the_best_linear_estimate(kind):
     y = forward(x) + 0.1 * torch.randn(1, 1, *operator.out_shape, generator=generator).double()
     missing = torch.zeros_like(y, dtype=torch.bool)
     missing[..., :2, :2] = True
-    own = OwnValues(NoiseLine(0.01, 0.0), excess=2.0, share=0.0, power=forward.power(1))
+    own = OwnValues((NoiseLine(0.01, 0.0),), excess=(2.0,), share=(0.0,), power=forward.power(1))
     updated = own.update(x, y.masked_fill(missing, 7.0), torch.zeros_like(y), missing, forward)
 
     n, seen = math.prod(operator.in_shape), ~missing.flatten()
@@ -243,7 +245,7 @@ def test_a_frame_without_any_value_is_left_as_the_network_has_it():
     x, y = torch.rand(2, 1, 36, 36, generator=generator), torch.rand(2, 1, 32, 32, generator=generator)
     missing = torch.zeros(2, 1, 32, 32, dtype=torch.bool)
     missing[1] = True
-    own = OwnValues(NoiseLine(0.01, 0.0), excess=2.0, share=0.0, power=forward.power(1))
+    own = OwnValues((NoiseLine(0.01, 0.0),), excess=(2.0,), share=(0.0,), power=forward.power(1))
     updated = own.update(x, y, torch.zeros_like(y), missing, forward)
     assert torch.equal(updated[1], x[1])
     assert torch.isfinite(updated).all()
@@ -275,7 +277,7 @@ def test_an_answer_that_responds_to_values_is_weighed_by_how_much_it_does():
     missing = torch.zeros_like(y, dtype=torch.bool)
     response, smooth_ = 0.3, 0.8 * truth  # flattened, so that there is an error to be told
     answered = smooth_ + response * (y - smooth_)
-    own = OwnValues.of(y, answered, missing, find_noise(y, smooth_, missing), response=response)
+    own = OwnValues.of(y, answered, missing, find_noise(y, smooth_, missing), response=(response,))
     residual = y - answered
     best = 1.0 - float(((y - truth) * residual).mean() / residual.square().mean())
     assert float(own.weights(y, answered, missing).mean()) == pytest.approx(best, abs=0.08)
@@ -317,9 +319,26 @@ def test_stars_that_the_network_makes_too_faint_get_their_light_back_and_no_dark
     assert np.array_equal(result.model.apply(counts), result.image)
 
 
-def test_of_several_channels_the_noisiest_tells_the_noise():
+def test_each_channel_has_its_own_noise():
     quiet, blind, missing = scene(shape=(1, 1, 128, 128))
     loud = blind + 3.0 * (quiet - blind)
     both = [torch.cat(pair, dim=1) for pair in ((quiet, loud), (blind, blind), (missing, missing))]
-    found = float(find_noise(*both).variance(torch.tensor(0.5)))
-    assert found == pytest.approx(9 * 0.01, rel=0.2)
+    found = [float(line.variance(torch.tensor(0.5))) for line in find_noise(*both)]
+    assert found == pytest.approx([0.01, 9 * 0.01], rel=0.2)
+    y, predicted, holes = both
+    predicted = predicted + torch.tensor([0.0, 0.6]).reshape(1, 2, 1, 1) * torch.sign(y - predicted)
+    own = OwnValues.of(y, predicted, holes, find_noise(*both))
+    apart = [
+        OwnValues.of(*(t[:, c : c + 1] for t in (y, predicted, holes)), own.noise[c : c + 1]) for c in (0, 1)
+    ]
+    assert own.excess == tuple(one.excess[0] for one in apart)
+    assert torch.equal(
+        own.weights(y, predicted, holes),
+        torch.cat(
+            [
+                one.weights(y[:, c : c + 1], predicted[:, c : c + 1], holes[:, c : c + 1])
+                for c, one in enumerate(apart)
+            ],
+            dim=1,
+        ),
+    )

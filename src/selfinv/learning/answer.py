@@ -16,7 +16,7 @@ from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.inverter import Entrance, Inverter, invert, invert_parts
 from selfinv.learning.losses import MaskedLoss, cut_off
 from selfinv.learning.measurement import Measurement, Pads
-from selfinv.learning.noise_line import of_counts
+from selfinv.learning.noise_line import of_counts, variance_of
 from selfinv.learning.own_values import OwnValues, find_noise, has_many_gaps, has_wild_values
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
@@ -152,18 +152,22 @@ def _find_own_values(
     limits = (float(measured.min()) if cut_low else None, float(measured.max()) if cut_high else None)
     noise = find_noise(data.y, blind, data.missing, data.validated, limits)
     if noise is None and forward is not None:  # where hidden values confirm it
-        noise = of_counts(data.y, blind, data.missing)
+        counted = of_counts(data.y, blind, data.missing)
+        noise = None if counted is None else (counted,) * data.y.shape[1]
     if noise is None:
         return None
     predicted, response = blind, None
     if forward is not None:
-        residual = (data.y - blind)[~data.missing].square().mean(dtype=torch.float64)
-        level = noise.variance(blind)[~data.missing].mean(dtype=torch.float64)
-        noise = noise.times(max(1.0, float(residual / level) / MOST_ERROR))
+        noise = tuple(
+            line.times(_least_factor((y - p)[seen], line.variance(p)[seen])) if seen.any() else line
+            for line, y, p, seen in zip(
+                noise, data.y.unbind(1), blind.unbind(1), (~data.missing).unbind(1), strict=True
+            )
+        )
     elif not has_many_gaps(data.missing) and all(
         spectrum.levels_off() for spectrum in spectra(data.y, data.missing)
     ):
-        predicted, response = answered, _response(model, data, noise.variance(blind))
+        predicted, response = answered, _response(model, data, variance_of(noise, blind))
     found = OwnValues.of(data.y, predicted, data.missing, noise, limits=limits, response=response)
     if float(found.weights(data.y, predicted, data.missing)[~data.missing].mean()) < LEAST_WEIGHT:
         return None
@@ -177,7 +181,7 @@ def _find_own_values(
     hidden = data.missing | data.validation | asked
     x = invert(model, data.y, hidden, data.pads, data.symmetries[:1], data.entrance, most=1)
     updated = found.update(x, data.y, blind, hidden, forward)
-    scale = noise.variance(blind).sqrt()
+    scale = variance_of(noise, blind).sqrt()
     before, after = (loss.each(((forward(z) - data.y) / scale)[asked]) for z in (x, updated))
     better = before - after
     error = float(better.std(correction=0)) / math.sqrt(better.numel())
@@ -185,14 +189,21 @@ def _find_own_values(
     return found if float(better.mean()) >= CONVINCING * error else None
 
 
-def _response(model: Inverter, data: Measurement, noise: Tensor) -> float:
-    """By how much the answer changes where a value does, on the mean, by random changes of all."""
+def _least_factor(residual: Tensor, variance: Tensor) -> float:
+    """What noise is to be multiplied by, to be as large beside the predictions' errors as it must be."""
+    squared, expected = (float(t.mean(dtype=torch.float64)) for t in (residual.square(), variance))
+    return max(1.0, squared / expected / MOST_ERROR)
+
+
+def _response(model: Inverter, data: Measurement, noise: Tensor) -> tuple[float, ...]:
+    """By how much each channel's answer changes where a value does, on the mean, by random changes of all."""
     signs = torch.randint(0, 2, data.y.shape, generator=generator_for(0)).to(data.y) * 2.0 - 1.0
     change = SMALL * noise.sqrt()
     given = (data.missing, data.pads, data.symmetries[:1], data.entrance)
     before, after = (invert(model, y, *given) for y in (data.y, data.y + change * signs))
-    follows = (signs * (after - before) / change)[~data.missing]
-    return min(max(float(follows.mean(dtype=torch.float64)), 0.0), MOST_RESPONSE)
+    follows = (signs * (after - before) / change).double().masked_fill(data.missing, torch.nan)
+    each = follows.transpose(0, 1).flatten(1).nanmean(dim=1).nan_to_num().clamp(0.0, MOST_RESPONSE)
+    return tuple(each.tolist())
 
 
 def is_sharp(operator: object) -> bool:

@@ -8,11 +8,11 @@ read noise :math:`s` and photon noise :math:`a`, else it is wild, and then it is
     y = \min(\max(\mu + e,\ l),\ h), \qquad
     e \sim (1 - p)\, \mathcal N\bigl(0,\ s^2 + a\,\mu_+\bigr) + p\, \mathrm{Laplace}(b)
 
-:math:`s, a, p` and :math:`b` are what makes the data likeliest. Without wild values this is least squares
-with the right weights, with many it tends to least absolute deviations. A value at a limit says that the mean
-lies there or beyond, no more (the Tobit model, Tobin 1958, doi:10.2307/1907382), so that dark regions stay
-unbiased. No value loses all influence, however wild: what the network has not explained yet must not be given
-up.
+:math:`s, a, p` and :math:`b` are what makes the data likeliest, of each channel its own. Without wild values
+this is least squares with the right weights, with many it tends to least absolute deviations. A value at a
+limit says that the mean lies there or beyond, no more (the Tobit model, Tobin 1958, doi:10.2307/1907382), so
+that dark regions stay unbiased. No value loses all influence, however wild: what the network has not
+explained yet must not be given up.
 
 Foi et al. 2008, doi:10.1109/TIP.2008.2001399 (Poisson-Gaussian noise, cut off).
 """
@@ -20,6 +20,7 @@ Foi et al. 2008, doi:10.1109/TIP.2008.2001399 (Poisson-Gaussian noise, cut off).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -48,31 +49,44 @@ class NoiseLikelihood(nn.Module):
         shown = y.masked_fill(missing, torch.nan).detach().cpu()
         self.cut_low, self.cut_high = cut_off(shown)
         spread = max(float(seen.std()), 1e-6)
-        level = max(noise_level(shown), 1e-3 * spread)
-        self.least = math.log(0.1 * level)
-        self.log_deviation = nn.Parameter(torch.tensor(math.log(level)))
-        self.log_gain = nn.Parameter(torch.tensor(math.log(0.1 * level**2)))
-        self.log_width = nn.Parameter(torch.tensor(math.log(max(spread, 2.0 * level))))
-        self.wildness = nn.Parameter(torch.tensor(math.log(0.01)))
+        levels = [max(noise_level(channel), 1e-3 * spread) for channel in shown.unbind(1)]
+        level = torch.tensor(levels).reshape(-1, *(1,) * (y.ndim - 2))
+        self.least: Tensor
+        self.register_buffer("least", (0.1 * level).log())
+        self.log_deviation = nn.Parameter(level.log())
+        self.log_gain = nn.Parameter((0.1 * level.square()).log())
+        self.log_width = nn.Parameter((2.0 * level).clamp_min(spread).log())
+        self.wildness = nn.Parameter(torch.full_like(level, math.log(0.01)))
 
     def deviation(self, mean: Tensor) -> Tensor:
         r""":math:`\sigma(\mu)`; no gradient to the mean: it changes weights, not what is aimed at."""
+        return self._deviation(mean, lambda parameter: parameter)
+
+    def _deviation(self, mean: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
         excess = mean.detach().clamp_min(0.0)
-        floor = (2.0 * self.log_deviation.clamp_min(self.least)).exp()
-        return (floor + self.log_gain.exp() * excess).sqrt()
+        floor = (2.0 * torch.maximum(of(self.log_deviation), of(self.least))).exp()
+        return (floor + of(self.log_gain).exp() * excess).sqrt()
 
     def forward(self, mean: Tensor, y: Tensor, scored: Tensor) -> Tensor:
         """Mean over the ``scored`` values, times the typical deviation: on the scale of a residual."""
         among = scored if mean.is_cuda else None  # a GPU would have to wait to be told how many they are
+
+        def of(parameter: Tensor) -> Tensor:
+            if among is not None:
+                return parameter
+            each = parameter.flatten()
+            return each if len(each) == 1 else each.index_select(0, channels)
+
         if among is None:
             places = scored.flatten().nonzero().squeeze(1)
             if not places.numel():
                 return 0.0 * mean.sum()
+            channels = places // math.prod(y.shape[2:]) % self.log_width.numel()
             mean, y = mean.flatten().index_select(0, places), y.flatten().index_select(0, places)
-        deviation, width = self.deviation(mean), self.log_width.exp()
+        deviation, width = self._deviation(mean, of), of(self.log_width).exp()
         error = y - mean
         t, w = error / deviation, error.abs() / width
-        tame, wild = F.logsigmoid(-self.wildness), F.logsigmoid(self.wildness)
+        tame, wild = F.logsigmoid(-of(self.wildness)), F.logsigmoid(of(self.wildness))
         log = torch.logaddexp(
             tame - 0.5 * t.square() - deviation.log() - 0.5 * math.log(2.0 * math.pi),
             wild - w - width.log() - math.log(2.0),

@@ -35,7 +35,7 @@ from selfinv.operators import Boundary, Convolution, LinearOperator
 from selfinv.types import Array, InputError, SelfinvWarning, check_image, parse_axes, same_layout
 
 FORMAT = "selfinv-model"
-FORMAT_VERSION = 7  # raised whenever the same weights would no longer make the same image
+FORMAT_VERSION = 8  # raised whenever the same weights would no longer make the same image
 OTHER_RANGE = 4.0  # times that of training, or a part of it, at which an image is called unlike it
 BRIGHTER = 2.0  # times, or a part of it, that the next frame may be
 OTHER_NOISE = 2.0  # times that of training, or a part of it, at which an image is called unlike it
@@ -365,8 +365,15 @@ class TrainedModel:
 def _own_values(settings: dict[str, Any] | None) -> OwnValues | None:
     if not settings:
         return None
+    of_channels = {name: tuple(settings[name]) for name in ("excess", "share", "power")}
+    response = settings["response"]
     return OwnValues(
-        **{**settings, "noise": NoiseLine(**settings["noise"]), "power": tuple(settings["power"])}
+        **{
+            **settings,
+            **of_channels,
+            "noise": tuple(NoiseLine(**line) for line in settings["noise"]),
+            "response": None if response is None else tuple(response),
+        }
     )
 
 

@@ -13,10 +13,12 @@ numbers of photons show themselves: their noise is known.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.optimize import nnls
 from torch import Tensor
 from torch.nn import functional
@@ -66,6 +68,16 @@ class NoiseLine:
 
     def times(self, factor: float) -> NoiseLine:
         return NoiseLine(factor * self.offset, factor * self.slope, factor * self.least)
+
+    def floored(self, part: float, level: Tensor) -> NoiseLine:
+        """At least this part of the variance at the mean of these intensities."""
+        return replace(self, least=max(self.least, part * (self.offset + self.slope * float(level.mean()))))
+
+
+def variance_of(lines: Sequence[NoiseLine], level: Tensor) -> Tensor:
+    """The variance where an image, ``batch channel *space``, has these intensities; a line a channel."""
+    channels = level.split(1, dim=1)
+    return torch.cat([line.variance(here) for line, here in zip(lines, channels, strict=True)], dim=1)
 
 
 def of_residuals(

@@ -42,6 +42,7 @@ from selfinv.learning.noise_line import (
     local_mean,
     of_finest_detail,
     of_residuals,
+    variance_of,
 )
 from selfinv.solvers.conjugate_gradient import linear_conjugate_gradients
 
@@ -56,7 +57,7 @@ LEAST_NOISE = 0.01  # of the mean variance: equations must not differ too much i
 
 @dataclass(frozen=True)
 class OwnValues:
-    """The noise, and how far what was predicted is off, in the network's units.
+    """The noise, and how far what was predicted is off, in the network's units; of each channel.
 
     Parameters
     ----------
@@ -67,9 +68,9 @@ class OwnValues:
     share
         How much of a local mean's difference from that is no chance.
     power
-        Of each channel, the mean square of what is measured of a white object of variance 1.
+        The mean square of what is measured of a white object of variance 1.
     low, high
-        Where noise is cut off, if it is: within three deviations of that nothing can be told.
+        Where noise is cut off, of all channels, if it is: within three deviations nothing can be told.
     response
         By how much the network's answer changes where a value does, on the mean: it is the answer whose error
         is told. None: that of blind predictions is.
@@ -78,13 +79,13 @@ class OwnValues:
         ringing beside what is bright.
     """
 
-    noise: NoiseLine
-    excess: float = 0.0
-    share: float = 0.0
+    noise: tuple[NoiseLine, ...]
+    excess: tuple[float, ...] = (0.0,)
+    share: tuple[float, ...] = (0.0,)
     power: tuple[float, ...] = (1.0,)
     low: float | None = None
     high: float | None = None
-    response: float | None = None
+    response: tuple[float, ...] | None = None
     darkest: float | None = None
 
     @classmethod
@@ -94,10 +95,10 @@ class OwnValues:
         y: Tensor,
         predicted: Tensor,
         missing: Tensor,
-        noise: NoiseLine,
+        noise: tuple[NoiseLine, ...],
         *,
         limits: Limits = (None, None),
-        response: float | None = None,
+        response: tuple[float, ...] | None = None,
     ) -> OwnValues:
         """From measured values and what was predicted of them, ``batch channel *space``.
 
@@ -110,28 +111,32 @@ class OwnValues:
         """
         low, high = limits
         level = local_mean(predicted, missing)
-        least = max(noise.least, LEAST_NOISE * (noise.offset + noise.slope * float(level[~missing].mean())))
-        found = cls(replace(noise, least=least), low=low, high=high, response=response)
+        lines = tuple(
+            line.floored(LEAST_NOISE, here[seen]) if seen.any() else line
+            for line, here, seen in zip(noise, level.unbind(1), (~missing).unbind(1), strict=True)
+        )
+        found = cls(lines, low=low, high=high, response=response)
         told = ~missing & ~found._cut(level)
-        if not told.any():
-            return found
         variance, squares = found._left_by_noise(level), (y - predicted).square()
         local = local_mean(squares, missing)
         # Darkness may have less noise than the line has at least: how much less says nothing of errors.
-        beyond = (local / variance - 1.0)[told].double().clamp_min(-LESS)
+        beyond = (local / variance - 1.0).double().clamp_min(-LESS)
         scatter = (local_mean(squares.square(), missing) - local.square()) / variance.square()
-        chance = float(scatter[told].double().mean()) / TOGETHER
-        spread = max(0.0, float(beyond.var(correction=0)) - chance)
-        share = spread / max(spread + chance, 1e-30)
-        return replace(found, excess=max(0.0, float(beyond.mean())), share=share)
+        each = [
+            _excess_and_share(b[there], s[there])
+            for b, s, there in zip(beyond.unbind(1), scatter.unbind(1), told.unbind(1), strict=True)
+        ]
+        excess, share = zip(*each, strict=True)
+        return replace(found, excess=excess, share=share)
 
     def _left_by_noise(self, level: Tensor) -> Tensor:
         """The mean square by which a prediction without error differs from what is measured."""
-        return self.noise.variance(level) * (1.0 - (self.response or 0.0))
+        variance = variance_of(self.noise, level)
+        return variance if self.response is None else variance * (1.0 - _of_channels(self.response, level))
 
     def _cut(self, level: Tensor) -> Tensor:
         """Where the noise about these intensities is cut off."""
-        reach = CLEAR * self.noise.variance(level).sqrt()
+        reach = CLEAR * variance_of(self.noise, level).sqrt()
         cut = torch.zeros_like(level, dtype=torch.bool)
         if self.low is not None:
             cut |= level < self.low + reach
@@ -150,7 +155,8 @@ class OwnValues:
         level = local_mean(predicted, missing)
         noise = self._left_by_noise(level)
         beyond = local_mean((y - predicted).square(), missing) / noise - 1.0
-        error = noise * (self.excess + self.share * (beyond - self.excess))
+        excess, share = (_of_channels(numbers, y) for numbers in (self.excess, self.share))
+        error = noise * (excess + share * (beyond - excess))
         return error.clamp_min(0.0).masked_fill(missing | self._cut(level), 0.0), noise
 
     @torch.no_grad()
@@ -171,9 +177,8 @@ class OwnValues:
         error, noise = self._error_and_noise(y, blind, missing)
         seen, space = (~missing).to(y.dtype), tuple(range(2, x.ndim))
         least = DARK * forward.adjoint(torch.ones_like(y)).amax(space, keepdim=True)
-        power = y.new_tensor(self.power).reshape(1, -1, *(1,) * (x.ndim - 2))
         covariance = forward.adjoint(error) / torch.maximum(forward.adjoint(seen), least)
-        covariance = _by_brightness(covariance.clamp_min(0.0), x) / power
+        covariance = _by_brightness(covariance.clamp_min(0.0), x) / _of_channels(self.power, x)
         whiten = seen / noise.sqrt()
 
         def updated(x: Tensor, covariance: Tensor) -> Tensor:
@@ -191,6 +196,20 @@ class OwnValues:
         if bool((best < darkest).any()):  # others take up what is left: light is neither made nor lost
             best = updated(torch.lerp(darkest, x, free), covariance * free)
         return torch.maximum(best, darkest)
+
+
+def _of_channels(numbers: tuple[float, ...], like: Tensor) -> Tensor:
+    """One for each channel of ``batch channel *space``."""
+    return like.new_tensor(numbers).reshape(1, -1, *(1,) * (like.ndim - 2))
+
+
+def _excess_and_share(beyond: Tensor, scatter: Tensor) -> tuple[float, float]:
+    """Of local means of squares, over the noise and less 1, that scatter by chance."""
+    if not beyond.numel():
+        return 0.0, 0.0
+    chance = float(scatter.double().mean()) / TOGETHER
+    spread = max(0.0, float(beyond.var(correction=0)) - chance)
+    return max(0.0, float(beyond.mean())), spread / max(spread + chance, 1e-30)
 
 
 def _by_brightness(variance: Tensor, x: Tensor) -> Tensor:
@@ -220,24 +239,23 @@ def find_noise(
     missing: Tensor,
     untrained: Tensor | None = None,
     limits: Limits = (None, None),
-) -> NoiseLine | None:
-    """The noise, from measured values and their blind predictions, ``batch channel *space``.
+) -> tuple[NoiseLine, ...] | None:
+    """Each channel's noise, from measured values and their blind predictions, ``batch channel *space``.
 
-    None where these say nothing of it. Of several channels that of the noisiest: what is taken for detail of
-    one where it is noise does more harm than detail that is lost. ``untrained``: True where a value was never
-    trained on.
+    None where these say nothing of that of a channel. ``untrained``: True where a value was never trained on.
     """
     lines = []
     for c in range(y.shape[1]):
         one = slice(c, c + 1)
         if missing[:, one].all():
+            lines.append(NoiseLine(0.0, 0.0))
             continue
         new = None if untrained is None else untrained[:, one]
         line = _of_channel(y[:, one], blind[:, one], missing[:, one], new, limits)
         if line is None:
             return None
-        lines.append((float(line.variance(blind[:, one]).mean()), line))
-    return max(lines, key=lambda pair: pair[0])[1] if lines else None
+        lines.append(line)
+    return tuple(lines)
 
 
 def _of_channel(
