@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 BLOCKS = 16
+LEAST_WEIGHT = 0.02  # of an edge, in parts of the largest
+MOST_ERROR = 0.5  # of a slope that tells something
+SCATTER, SCATTER_OF_OTHERS = 0.45, 1.0  # of slopes about 1, and about 0 where the object goes on
+CLEAR = 3.0  # log likelihood ratio: an edge that fits gives 1.3 at most
 ENOUGH = 200_000  # values to tell a quantile by
 
 
@@ -18,8 +23,10 @@ def choose_boundary(y: Tensor, psf: Tensor) -> Literal["zero", "unknown"]:
     At a distance :math:`d` from an edge the share :math:`c(d)` of the kernel lies inside. With nothing
     outside, the image there is :math:`c(d)` times the level further in; an object that goes on keeps the
     level. For each edge the slope between the two (1 and 0) is fitted, with the standard error of a jackknife
-    over blocks of the edge. Unless two edges (of any channel) or more are informative and all of them agree
-    on 1, the answer is ``"unknown"``, which is never wrong, only less informed.
+    over blocks of the edge. Objects have structure of their own there, which scatters slopes about 1 by
+    ``SCATTER``, and those of an object that goes on about 0 by more. Unless the edges of all channels
+    together make nothing outside clearly likelier, by a likelihood ratio that no two edges can reach, the
+    answer is ``"unknown"``, which is never wrong, only less informed.
 
     Parameters
     ----------
@@ -29,25 +36,26 @@ def choose_boundary(y: Tensor, psf: Tensor) -> Literal["zero", "unknown"]:
         The kernel, ``*kernel``, sum 1.
     """
     channels = [c - _floor(c) for c in y.to(torch.float64).split(1, dim=1) if torch.isfinite(c).any()]
-    slopes, errors, weights = [], [], []
+    edges = []
     for axis, low in itertools.product(range(psf.ndim), (True, False)):
         inside = _inside(psf.to(torch.float64), axis, low)
         for channel in channels:
             lines = channel.movedim(2 + axis, -1)
             edge = _edge(lines if low else lines.flip(-1), inside)
-            if edge is not None:
-                slopes.append(edge[0])
-                errors.append(edge[1])  # each channel has a say, however bright the others are
-                weights.append(edge[2] / float(channel.square().nanmean().clamp_min(1e-300)))
-    informative = [w > 0.02 * max(weights) and e < 0.3 for w, e in zip(weights, errors, strict=True)]
-    agree = [abs(s - 1.0) < 0.25 + 2.5 * e and s > 0.35 for s, e in zip(slopes, errors, strict=True)]
-    if sum(informative) < 2 or not all(a for a, i in zip(agree, informative, strict=True) if i):
-        return "unknown"
-    used = [i for i, good in enumerate(informative) if good]
-    total = sum(weights[i] for i in used)
-    mean = sum(weights[i] * slopes[i] for i in used) / total
-    error = sum((weights[i] * errors[i]) ** 2 for i in used) ** 0.5 / total
-    return "zero" if 0.7 < mean < 1.3 and mean > 4 * error else "unknown"
+            if edge is not None:  # each channel has a say, however bright the others are
+                slope, error, weight = edge
+                edges.append((slope, error, weight / float(channel.square().nanmean().clamp_min(1e-300))))
+    most = max((weight for *_, weight in edges), default=0.0)
+    told = [(s, e) for s, e, weight in edges if weight > LEAST_WEIGHT * most and e < MOST_ERROR]
+    # Channels are no independent witnesses: those of a photograph look alike.
+    evidence = sum(_log_ratio(s, e) for s, e in told) / math.sqrt(max(1, len(channels)))
+    return "zero" if evidence > CLEAR else "unknown"
+
+
+def _log_ratio(slope: float, error: float) -> float:
+    """How much likelier a slope is with nothing outside than with an object that goes on, as a logarithm."""
+    nothing, goes_on = (error**2 + scatter**2 for scatter in (SCATTER, SCATTER_OF_OTHERS))
+    return 0.5 * (slope**2 / goes_on - (slope - 1.0) ** 2 / nothing + math.log(goes_on / nothing))
 
 
 def _inside(psf: Tensor, axis: int, low: bool) -> Tensor:
