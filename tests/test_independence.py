@@ -153,6 +153,16 @@ def test_correlations_have_the_right_size():
     assert stripes == pytest.approx((0.0, 0.2), abs=0.03)
 
 
+def test_only_lines_that_share_much_are_told_of_and_those_of_one_axis():
+    n = np.random.default_rng(0).standard_normal((1, 1, 256, 256))
+    rows, columns = (np.random.default_rng(seed).standard_normal(256) for seed in (1, 2))
+    assert noise_correlation(n).lines == ()
+    assert noise_correlation(n + 0.5 * rows[:, None]).lines == ()  # a fifth of the variance
+    assert noise_correlation(n + rows[:, None]).lines == (-1,)
+    assert noise_correlation(n + columns).lines == (-2,)
+    assert noise_correlation(n + rows[:, None] + 1.5 * columns).lines == (-2,)
+
+
 def test_an_overfitted_residual_is_no_finding_unless_said_to_be_blind(scene):
     y = noise.gaussian(crop(scene, 0), 0.1, 0)
     residual = (y - gaussian_filter(y, 0.6))[None, None]

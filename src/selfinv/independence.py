@@ -52,6 +52,7 @@ CLIP = 3.0  # local standard deviations
 FAR = 32  # how far along a line values are compared
 MOST_LAGS = 8000  # in the window
 
+MUCH = 0.3  # of the noise's variance: with less, hiding whole lines costs more than it gains
 SMOOTH = "nearly all of the residual is smooth: model error, or noise blurred over several values"
 NEGATIVE = "neighbours are negatively correlated, as fitting the noise makes them; use held-out values"
 
@@ -92,6 +93,17 @@ class NoiseCorrelation:
     def independent(self) -> bool:
         """Whether no correlation was found where one would have been; False also where nothing is known."""
         return not self.unknown and not any(self.blind_spot)
+
+    @property
+    def lines(self) -> tuple[int, ...]:
+        """The spatial axis (-1 is the last) along which whole lines share much of the noise, if there is one.
+
+        The one of several along which they share most: with lines of two hidden, little would be left.
+        """
+        axes = range(-len(self.stripes), 0)
+        found = zip(self.stripes, axes, self.stripe_bound, strict=True)
+        much = [(share, axis) for share, axis, bound in found if share > max(bound, MUCH)]
+        return (max(much)[1],) if much else ()
 
     @property
     def worst_lag(self) -> Lag | None:

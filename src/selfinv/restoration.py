@@ -32,7 +32,7 @@ from selfinv.learning.normalisation import ChannelUnits
 from selfinv.learning.solver import SSI, SSIState
 from selfinv.learning.stray_values import find_stray
 from selfinv.methods import Request, solver_for
-from selfinv.operators import Boundary, Downsample, Identity, LinearOperator
+from selfinv.operators import Boundary, Convolution, Downsample, Identity, LinearOperator
 from selfinv.outcome import outcome, trained_model, training
 from selfinv.probe import check_built, probe
 from selfinv.psf import values_of
@@ -241,6 +241,9 @@ def restore(
     correlated = correlation is not None and any(correlation.blind_spot)
     # Of noise common to whole lines, no blind spot that leaves anything to learn from is rid.
     blind_spot = correlation.blind_spot if correlation and max(correlation.blind_spot) <= WIDEST else ()
+    lines = correlation.lines if correlation else ()
+    if isinstance(forward, Convolution):
+        forward.lines_share_noise = lines
     voxel = _spacing(spacing, layout.spatial)
     request = Request(y, forward, sizes, weight, max_steps, voxel, blind_spot)
     if arrangement and arrangement.operator.object_channels:
@@ -297,6 +300,7 @@ def restore(
         if correlated:
             tuned = isinstance(solver, SSI | SelfTuned)
             done = (" (done here)" if tuned else " (nothing was scored here)") if blind_spot else ""
+            done = " (whole lines are hidden here)" if tuned and lines else done
             warnings.warn(f"{stats['noise']}{done}", SelfinvWarning, stacklevel=2)
     tells = name == "richardson-lucy" or isinstance(solver, SelfTuned)  # of a weight given, it is no news
     sharp = (Identity, Downsample) if name == "richardson-lucy" else Identity

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfinv.arrangement import always_shown_of, for_network, for_operator, is_on_grid
+from selfinv.arrangement import always_shown_of, for_network, for_operator, is_on_grid, together_of
 from selfinv.learning.answer import answer_to_own
 from selfinv.learning.artefacts import has_checkerboard
 from selfinv.learning.capacity import adapted
@@ -374,7 +374,8 @@ class SSI:
             draw_hidden(self.hiding, data.y, data.operator, step, seed) for step in (0, 1)
         ]  # a pair, of some schemes
         hidden = [self.hiding.concealed(d | data.validation) | data.missing for d in drawn]
-        return max(map(widths_needed, hidden)) + any(self.hiding.blind_spot)
+        more = any(self.hiding.blind_spot) or bool(together_of(data.operator))
+        return max(map(widths_needed, hidden)) + more
 
     def _window(self, state: SSIState, seed: int) -> Window:
         """What the present step looks at."""

@@ -74,6 +74,11 @@ class Convolution(LinearOperator):
     InputError
         If the kernel's axes do not fit the shape, or a name is unknown.
 
+    Notes
+    -----
+    Where whole lines along some axes (-1 is the last) have noise in common, `lines_share_noise` is to name
+    these axes: then lines are hidden as a whole, for the values left of one would tell its noise.
+
     Examples
     --------
     >>> import torch
@@ -143,6 +148,11 @@ class Convolution(LinearOperator):
         self.register_buffer("psf", kernel.detach().clone())
         self._otfs: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         self._spectra: dict[tuple[torch.dtype, torch.device], tuple[Map, Map]] = {}
+        self.lines_share_noise: tuple[int, ...] = ()
+
+    @property
+    def together(self) -> tuple[int, ...]:
+        return self.lines_share_noise
 
     @property
     def field_of_view(self) -> tuple[slice, ...]:
