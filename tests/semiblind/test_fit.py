@@ -298,9 +298,7 @@ def test_from_the_shell_a_volumes_psf_is_a_volume(tmp_path):
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "sigma_z: fitted" in result.output
-    assert (
-        "intervals tell of noise alone: the softness of the object itself is taken for blur" in result.output
-    )
+    assert "intervals tell of noise alone: what the object itself is like" in result.output
     kernel = io.read(psf_file)
     assert kernel.axes == "zyx"
     assert kernel.data.shape[0] == 19  # no more than the image has, and centred

@@ -226,8 +226,8 @@ def psf_fit(
 ) -> None:
     """Fit a PSF known up to its width, defocus or aberrations to the image that it blurred.
 
-    Intervals tell of noise alone. In volumes the softness of the object itself is taken for blur, and widths
-    may be 20 to 30 % off: trust differences in the held-out score more than widths.
+    Intervals tell of noise alone. In volumes what the object itself is like may put widths 20 to 30 % off:
+    compare what is restored with the fitted PSF and with the told one.
     """
     from selfinv import io, psf, semiblind
 

@@ -40,8 +40,8 @@ SMALLEST, SHALLOWEST = 48, 16  # samples a side, and planes: fewer have too few 
 GUARDED = {2: (384, 384), 3: (32, 128, 128)}  # samples of what the guard restores
 
 OF_A_VOLUME = (
-    "intervals tell of noise alone: the softness of the object itself is taken for blur, and widths may be "
-    "20 to 30 % off; trust differences in the held-out score more than widths"
+    "intervals tell of noise alone: what the object itself is like, soft or spread out along z, may put "
+    "widths 20 to 30 % off; compare what is restored with this PSF and with the told one"
 )
 
 _SECTORS = 6  # of half a turn; in a volume from its planes to the z axis
