@@ -273,3 +273,5 @@ METHODS: dict[str, Callable[[Request], Solver]] = {
     "tv-chambolle-pock-paper": _paper_chambolle_pock,
 }
 WEIGHTED = ("tv-chambolle-pock", "tv-conjugate-gradient", "wiener")
+OURS = ("ssi", "ssi-fast", "ssi-best", "ssi-network")
+AS_PUBLISHED = ("ssi-paper", "ssi-unmasked", "tv-conjugate-gradient-paper", "tv-chambolle-pock-paper")

@@ -31,7 +31,7 @@ from selfinv.learning.model import TrainedModel, versions
 from selfinv.learning.normalisation import ChannelUnits
 from selfinv.learning.solver import SSI, SSIState
 from selfinv.learning.stray_values import find_stray
-from selfinv.methods import Request, solver_for
+from selfinv.methods import AS_PUBLISHED, OURS, Request, solver_for
 from selfinv.operators import Boundary, Convolution, Downsample, Identity, LinearOperator
 from selfinv.outcome import outcome, trained_model, training
 from selfinv.probe import check_built, probe
@@ -55,7 +55,6 @@ from selfinv.types import (
 
 SMALLEST = 16
 MOST_SEED = 2**62  # others are made of it by adding
-AS_PUBLISHED = ("ssi-paper", "ssi-unmasked", "tv-chambolle-pock-paper", "tv-conjugate-gradient-paper")
 WIDEST = 4  # blind spot, in values to each side
 
 
@@ -339,8 +338,7 @@ def _common_units(y: Tensor, forward: Any, operator: Any, method: Any) -> Channe
 
     Where an operator does the same to each channel. Levels are taken off where it keeps constants.
     """
-    ours = ("ssi", "ssi-fast", "ssi-best", "ssi-network")
-    if not isinstance(method, str) or method not in ours or y.shape[1] < 2:
+    if not isinstance(method, str) or method not in OURS or y.shape[1] < 2:
         return None
     if not isinstance(forward, LinearOperator) or forward.object_channels:
         return None

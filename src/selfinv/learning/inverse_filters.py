@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from selfinv.operators import Composition, Convolution, LinearOperator, Mask, MixedConvolution, Scaled
+from selfinv.operators.transform_length import fast_length
 from selfinv.solvers.base import Forward
 from selfinv.types import Shape
 
@@ -110,7 +110,7 @@ def _extent(psf: Tensor, axis: int) -> int:
 def _inverse(psf: Tensor, strength: float, reach: list[int]) -> Tensor:
     """One filter's kernel, ``channel *kernel``, faded out toward its ends; white noise keeps its size."""
     dims = tuple(range(1, psf.ndim))
-    sizes = [next_fast_len(max(4 * r + 1, n), real=True) for r, n in zip(reach, psf.shape[1:], strict=True)]
+    sizes = [fast_length(max(4 * r + 1, n)) for r, n in zip(reach, psf.shape[1:], strict=True)]
     middles = [n // 2 for n in psf.shape[1:]]
     wide = psf.new_zeros(psf.shape[0], *sizes)
     wide[(slice(None), *(slice(0, n) for n in psf.shape[1:]))] = psf

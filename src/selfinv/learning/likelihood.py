@@ -20,7 +20,6 @@ Foi et al. 2008, doi:10.1109/TIP.2008.2001399 (Poisson-Gaussian noise, cut off).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -58,35 +57,35 @@ class NoiseLikelihood(nn.Module):
         self.log_width = nn.Parameter((2.0 * level).clamp_min(spread).log())
         self.wildness = nn.Parameter(torch.full_like(level, math.log(0.01)))
 
-    def deviation(self, mean: Tensor) -> Tensor:
-        r""":math:`\sigma(\mu)`; no gradient to the mean: it changes weights, not what is aimed at."""
-        return self._deviation(mean, lambda parameter: parameter)
+    def deviation(self, mean: Tensor, channels: Tensor | None = None) -> Tensor:
+        r""":math:`\sigma(\mu)`; no gradient to the mean: it changes weights, not what is aimed at.
 
-    def _deviation(self, mean: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
-        excess = mean.detach().clamp_min(0.0)
-        floor = (2.0 * torch.maximum(of(self.log_deviation), of(self.least))).exp()
-        return (floor + of(self.log_gain).exp() * excess).sqrt()
+        Of ``batch channel *space``, or of single values from these ``channels``.
+        """
+        floor = (2.0 * self._of(torch.maximum(self.log_deviation, self.least), channels)).exp()
+        return (floor + self._of(self.log_gain, channels).exp() * mean.detach().clamp_min(0.0)).sqrt()
+
+    def _of(self, parameter: Tensor, channels: Tensor | None) -> Tensor:
+        if channels is None:
+            return parameter
+        each = parameter.flatten()
+        return each if len(each) == 1 else each.index_select(0, channels)
 
     def forward(self, mean: Tensor, y: Tensor, scored: Tensor) -> Tensor:
         """Mean over the ``scored`` values, times the typical deviation: on the scale of a residual."""
         among = scored if mean.is_cuda else None  # a GPU would have to wait to be told how many they are
-
-        def of(parameter: Tensor) -> Tensor:
-            if among is not None:
-                return parameter
-            each = parameter.flatten()
-            return each if len(each) == 1 else each.index_select(0, channels)
-
+        channels = None
         if among is None:
             places = scored.flatten().nonzero().squeeze(1)
             if not places.numel():
                 return 0.0 * mean.sum()
             channels = places // math.prod(y.shape[2:]) % self.log_width.numel()
             mean, y = mean.flatten().index_select(0, places), y.flatten().index_select(0, places)
-        deviation, width = self._deviation(mean, of), of(self.log_width).exp()
+        deviation, width = self.deviation(mean, channels), self._of(self.log_width, channels).exp()
+        wildness = self._of(self.wildness, channels)
         error = y - mean
         t, w = error / deviation, error.abs() / width
-        tame, wild = F.logsigmoid(-of(self.wildness)), F.logsigmoid(of(self.wildness))
+        tame, wild = F.logsigmoid(-wildness), F.logsigmoid(wildness)
         log = torch.logaddexp(
             tame - 0.5 * t.square() - deviation.log() - 0.5 * math.log(2.0 * math.pi),
             wild - w - width.log() - math.log(2.0),

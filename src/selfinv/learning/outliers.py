@@ -58,7 +58,7 @@ class OutlierTest:
         if psf is None or not bool((psf != 0).any()):
             return None
         shown = neighbour_fill(y, missing, generator_for(0)) if missing.any() else y
-        mean, wide = around(shown)
+        mean, wide = _around(shown)
         deviation = _largest_deviation((shown - mean)[~missing].abs(), wide[~missing])
         test = cls(sharpness_of(psf, y.ndim - 2), deviation)
         taken = float(test.wild(shown, missing).float().mean())
@@ -81,8 +81,7 @@ class OutlierTest:
         return self._judged(filled)[1] & ~hidden
 
     def _judged(self, filled: Tensor) -> tuple[Tensor, Tensor]:
-        mean, wide = around(filled)
-        limit = BEYOND_POINTS * self.sharpness * light(mean, wide)
+        mean, limit = as_points_stand_out(filled, self.sharpness)
         return mean, (filled - mean).abs() > limit.clamp_min(BEYOND_NOISE * self.deviation)
 
 
@@ -90,20 +89,26 @@ def sharpness_of(psf: Tensor, ndim: int) -> float:
     r""":math:`\kappa` of a PSF, ``(..., *kernel)`` with ``ndim`` axes: the sharpest of several."""
     kernel = psf.detach().float().cpu().reshape(-1, 1, *psf.shape[psf.ndim - ndim :])
     point = F.pad(kernel, [2 * REACH] * (2 * ndim))
-    mean, wide = around(point)
-    difference, bright = (point - mean).abs(), light(mean, wide)
+    mean, wide = _around(point)
+    difference, bright = (point - mean).abs(), _light(mean, wide)
     counts = difference > 0.1 * difference.max()
     return float((difference / bright.clamp_min(1e-9 * float(point.abs().max())))[counts].max())
 
 
-def around(y: Tensor) -> tuple[Tensor, Tensor]:
+def as_points_stand_out(y: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
+    """The mean of the others around each value, and the most by which a point source stands out of it."""
+    mean, wide = _around(y)
+    return mean, BEYOND_POINTS * sharpness * _light(mean, wide)
+
+
+def _around(y: Tensor) -> tuple[Tensor, Tensor]:
     """The mean of the others around each value, and a wider one."""
     own = smoothing_taps(NEAR)[smoothing_radius(NEAR)] ** (y.ndim - 2)
     mean = (smooth(y, NEAR) - own * y) / (_inside(y, NEAR) - own)
     return mean, smooth(y, WIDE) / _inside(y, WIDE)
 
 
-def light(mean: Tensor, wide: Tensor) -> Tensor:
+def _light(mean: Tensor, wide: Tensor) -> Tensor:
     """How far the means stand out from the wider ones, the highest of each value and those next to it."""
     bright = (mean - wide).abs()
     for axis in range(2, mean.ndim):

@@ -18,12 +18,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from selfinv.learning.losses import BEYOND_NOISE
 from selfinv.learning.masks import neighbour_fill
 from selfinv.learning.noise_line import of_residuals
-from selfinv.learning.outliers import BEYOND_POINTS, around, light, sharpness_of
+from selfinv.learning.outliers import as_points_stand_out, sharpness_of
 from selfinv.learning.random import generator_for
 
-BEYOND, FAR = 4.0, 30.0  # deviations of the noise
+FAR = 30.0  # deviations of the noise
 TWICE = 2.0  # as far as points go
 MOST_FAR, FEWEST = 0.5, 3  # of those found, to believe them
 MOST = 0.05  # of all values: more are not strays
@@ -62,9 +63,8 @@ def _of_one(sharpness: float, y: Tensor) -> Tensor:
     found, line = missing.clone(), None
     for _ in range(ROUNDS):
         shown = neighbour_fill(y, found, generator_for(0)) if found.any() else y
-        mean, wide = around(shown)
+        mean, of_points = as_points_stand_out(shown, sharpness)
         apart = (shown - mean).abs()
-        of_points = BEYOND_POINTS * sharpness * light(mean, wide)
         beyond = (apart > of_points) & ~found
         if line is None:  # most images have nothing like it, which is quick to see
             more = beyond & (apart > FAR * apart.median())
@@ -76,13 +76,13 @@ def _of_one(sharpness: float, y: Tensor) -> Tensor:
         line = of_residuals(y, mean, found)
         if line is None:
             return nothing
-        more = beyond & (apart > BEYOND * line.variance(torch.maximum(shown, mean)).sqrt())
+        more = beyond & (apart > BEYOND_NOISE * line.variance(torch.maximum(shown, mean)).sqrt())
         if not more.any():
             break
         found |= more
     assert line is not None
     deviations = (y - mean).abs() / line.variance(torch.maximum(y, mean)).sqrt()
-    stray = found & ~missing & (deviations > BEYOND)
+    stray = found & ~missing & (deviations > BEYOND_NOISE)
     count = int(stray.sum())
     if not FEWEST <= count <= MOST * int((~missing).sum()):
         return nothing

@@ -6,10 +6,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from selfinv.operators import Adjoint, Composition, Convolution, Identity, LinearOperator, Scaled
+from selfinv.operators.transform_length import fast_length
 from selfinv.solvers.conjugate_gradient import ratio
 from selfinv.types import Shape
 
@@ -133,7 +133,7 @@ def _kernel_power(A: Convolution, modes: Modes) -> Tensor:
     """
     like = modes.like
     kernel = A.psf.to(like.device, torch.promote_types(A.psf.dtype, like.dtype))
-    sizes = [next_fast_len(2 * k - 1, real=True) for k in A.kernel_shape]
+    sizes = [fast_length(2 * k - 1) for k in A.kernel_shape]
     spectrum = torch.fft.rfftn(kernel, s=sizes, dim=modes.dims)
     power = torch.fft.irfftn(spectrum.abs().square(), s=sizes, dim=modes.dims)
     for dim, k, frequencies in zip(modes.dims, A.kernel_shape, modes.axes, strict=True):
