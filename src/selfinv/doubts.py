@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from selfinv.independence import NoiseCorrelation, noise_correlation
+from selfinv.independence import SHARED, SMOOTH, NoiseCorrelation, noise_correlation
+from selfinv.learning.capacity import spectra
 from selfinv.noise import noise_level
 from selfinv.operators import Convolution
+from selfinv.semiblind.width import narrower
 from selfinv.solvers.base import Forward
 from selfinv.types import InputError, spatial_index
 
 INSIDE, FEWEST_INSIDE = 0.8, 20  # of the values between two at the highest, at it too: what makes a plateau
 SAMPLES = 64  # of a transfer function along each axis
+GAPS = 0.15  # of the values
 DRAWN, LEVELS = 0.05, 16  # of the others, in plateaus, too; other values: else it is no image with noise
 
 
@@ -38,10 +42,42 @@ def shared_noise(y: Tensor, forward: Forward) -> NoiseCorrelation | None:
         return None
     side = {1: 300_000, 2: 512}.get(len(space), 64)  # enough to see any correlation that matters
     middle = (slice(max(0, (n - side) // 2), max(0, (n - side) // 2) + side) for n in y.shape[2:])
+    part = y[spatial_index(middle)][:4]
     try:
-        return noise_correlation(y[spatial_index(middle)][:4].cpu().numpy())
+        found = noise_correlation(part.cpu().numpy())
     except InputError:
         return None  # too little to judge by
+    if found.unknown == SMOOTH and not any(s.levels_off() for s in spectra(part, torch.isnan(part))):
+        return replace(found, unknown=SHARED)  # independent noise would level off
+    return found
+
+
+def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None) -> str:
+    """The warning of a PSF that the image shows to be clearly wider than what it was blurred by, else "".
+
+    Of an image that does not saturate, ``noise`` is what `shared_noise` found: correlated it would tell of
+    another PSF.
+    """
+    if noise is not None and (noise.correlated or (noise.unknown and noise.unknown != SMOOTH)):
+        return ""
+    if not isinstance(forward, Convolution) or len(forward.out_shape) != 2:
+        return ""
+    if float(torch.isnan(y).double().mean()) > GAPS:
+        return ""  # what is filled in has a spectrum of its own
+    values, kernels = y.cpu().double().numpy(), forward.psf.cpu().double().numpy()
+    if kernels.ndim == 2:
+        found, whose = narrower(values, kernels), "the PSF"
+    else:
+        each = [narrower(values[:, c : c + 1], kernel) for c, kernel in enumerate(kernels)]
+        found = next((one for one in each if one is not None), None)
+        whose = f"the PSF of channel {each.index(found)} (counted from 0)"
+    if found is None:
+        return ""
+    return (
+        f"{whose} seems to be too wide: one {found[0]:.2f} to {found[1]:.2f} times as wide fits the image's "
+        f"spectrum, and predicts hidden values better; a PSF that is too wide makes ringing of noise. Check "
+        f"its pixel size and optics, or fit its size (selfinv psf fit --family scaled)"
+    )
 
 
 def left_as_it_is(y: Tensor, x: Tensor) -> bool:

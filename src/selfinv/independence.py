@@ -54,6 +54,7 @@ MOST_LAGS = 8000  # in the window
 
 MUCH = 0.3  # of the noise's variance: with less, hiding whole lines costs more than it gains
 SMOOTH = "nearly all of the residual is smooth: model error, or noise blurred over several values"
+SHARED = "what lies beyond the PSF's reach is smooth, too: noise that several neighbours share"
 NEGATIVE = "neighbours are negatively correlated, as fitting the noise makes them; use held-out values"
 
 
@@ -95,6 +96,11 @@ class NoiseCorrelation:
         return not self.unknown and not any(self.blind_spot)
 
     @property
+    def correlated(self) -> bool:
+        """Whether values share noise, over however many of them."""
+        return any(self.blind_spot) or self.unknown == SHARED
+
+    @property
     def lines(self) -> tuple[int, ...]:
         """The spatial axis (-1 is the last) along which whole lines share much of the noise, if there is one.
 
@@ -115,6 +121,9 @@ class NoiseCorrelation:
 
     def explain(self) -> str:
         """The finding in a sentence or two, and what to do about it."""
+        harm = "held-out scores are too optimistic and prefer results that keep the noise"
+        if self.unknown == SHARED:
+            return f"the noise is correlated ({SHARED}, as of smoothed or resampled images): {harm}"
         if self.unknown:
             return f"whether the noise is independent is not known: {self.unknown}"
         axes = SPACE[-len(self.blind_spot) :]
@@ -135,7 +144,6 @@ class NoiseCorrelation:
                 f"{_values(abs(h))} along {a}" for a, h in zip(axes, self.worst_lag, strict=True) if h
             )
             found = [f"r = {self.correlation[place]:.2f} ± {self.error[place]:.2f} over {steps}"]
-        harm = "held-out scores are too optimistic and prefer results that keep the noise"
         if any(share > bound for share, bound in zip(self.stripes, self.stripe_bound, strict=True)):
             remedy = "; take the lines out of the measurement first, for instance by their medians"
         else:

@@ -49,7 +49,9 @@ class Request:
     spacing
         Voxel size along each axis of the operator's object.
     blind_spot
-        How far noise is correlated along each axis, in values.
+        How far noise is correlated along each axis, in values, as far as so many can be hidden.
+    correlated
+        Whether it is, over however many of them.
     channels
         Of the object; None: those of the measurement.
     """
@@ -61,6 +63,7 @@ class Request:
     steps: int | None = None
     spacing: tuple[float, ...] | None = None
     blind_spot: tuple[int, ...] = ()
+    correlated: bool = False
     channels: int | None = None
 
     def __post_init__(self) -> None:
@@ -145,7 +148,10 @@ def _ssi(request: Request, preset: str = "default") -> Solver:
     most = 0.5 * MOST
     if pixels:
         most = min(MOST, max(most, FEWEST / max(1, int(torch.isfinite(request.y).sum()))))
-    return replace(_tuned(request, network, *simple), mixed=True, cautious=pixels, most=most)
+    if request.correlated:  # held-out values prefer what keeps the noise, which a network does least
+        network = replace(network, margin=math.inf)
+    tuned = _tuned(request, network, *simple)
+    return replace(tuned, mixed=not request.correlated, cautious=pixels, most=most)
 
 
 def _auto(request: Request) -> Solver:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from selfinv.learning.answer import is_sharp
 from selfinv.learning.model import TrainedModel
 from selfinv.learning.normalisation import ChannelUnits
 from selfinv.learning.solver import SSI, SSIState
@@ -69,6 +70,11 @@ def trained_model(
     ``units``: those that the channels of what it was trained on, ``y``, were brought to.
     """
     psf = forward.psf if isinstance(forward, Convolution) else None
+    entrance = state.data.entrance
+    # Of operators on a grid, a model for images of any size has a PSF for all frames, and nothing else to
+    # update by.
+    one_psf = psf is not None and psf.ndim <= len(layout.spatial) + 1
+    alone = one_psf or entrance.crude is not None or is_sharp(forward)
     return TrainedModel(
         inverter=solver.best_model(state),
         normalisation=replace(state.data.normalisation, channels=units),
@@ -78,11 +84,11 @@ def trained_model(
         fill=solver.hiding.fill,
         axes=layout.axes,
         psf=psf,
-        crude=state.data.entrance.crude,
-        filters=state.data.entrance.filters,
-        outliers=state.data.entrance.outliers,
-        own_values=state.own_values,
-        looks=state.data.entrance.looks,
+        crude=entrance.crude,
+        filters=entrance.filters,
+        outliers=entrance.outliers,
+        own_values=state.own_values if alone else None,
+        looks=entrance.looks,
         boundary=forward.boundary if isinstance(forward, Convolution) else "unknown",
         noise=noise_level((y if units is None else units.undo(y)).cpu().numpy()),
         origin={k: v for k, v in stats.items() if k != "history"},

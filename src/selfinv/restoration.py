@@ -22,6 +22,7 @@ from selfinv.doubts import (
     saturated,
     shared_noise,
     stray_values,
+    too_wide,
     unchanged,
 )
 from selfinv.instrument import check_boundary, choose_device, psf_operator
@@ -214,8 +215,9 @@ def restore(
             SelfinvWarning,
             stacklevel=2,
         )
-    if arrangement is None and (words := saturated(y)):
-        warnings.warn(words, SelfinvWarning, stacklevel=2)
+    flat = "" if arrangement else saturated(y)
+    if flat:
+        warnings.warn(flat, SelfinvWarning, stacklevel=2)
     forward = operator if operator is not None else psf_operator(kernel, shape, layout, boundary, y)
     place = choose_device(device)
     if isinstance(forward, torch.nn.Module):
@@ -237,14 +239,17 @@ def restore(
         y = units.apply(y)
     sizes = [n + a + b for n, (a, b) in zip(shape, pads, strict=True)]
     correlation = shared_noise(y, forward) if isinstance(method, str) else None
-    correlated = correlation is not None and any(correlation.blind_spot)
+    correlated = correlation is not None and correlation.correlated
     # Of noise common to whole lines, no blind spot that leaves anything to learn from is rid.
     blind_spot = correlation.blind_spot if correlation and max(correlation.blind_spot) <= WIDEST else ()
     lines = correlation.lines if correlation else ()
+    trusted = fitted is None or fitted.kept
+    if trusted and not flat and (words := too_wide(y, forward, correlation)):
+        warnings.warn(words, SelfinvWarning, stacklevel=2)
     if isinstance(forward, Convolution):
         forward.lines_share_noise = lines
     voxel = _spacing(spacing, layout.spatial)
-    request = Request(y, forward, sizes, weight, max_steps, voxel, blind_spot)
+    request = Request(y, forward, sizes, weight, max_steps, voxel, blind_spot, correlated)
     if arrangement and arrangement.operator.object_channels:
         mixed = arrangement.operator
         request = replace(request, channels=mixed.object_channels, spacing=spacing_of(mixed, voxel))
@@ -298,8 +303,13 @@ def restore(
         stats["noise"] = correlation.explain()
         if correlated:
             tuned = isinstance(solver, SSI | SelfTuned)
-            done = (" (done here)" if tuned else " (nothing was scored here)") if blind_spot else ""
-            done = " (whole lines are hidden here)" if tuned and lines else done
+            done = ""
+            if tuned and lines:
+                done = " (whole lines are hidden here)"
+            elif any(blind_spot):
+                done = " (done here)" if tuned else " (nothing was scored here)"
+            if name in OURS and isinstance(solver, SelfTuned):
+                done += "; the network is therefore taken alone"
             warnings.warn(f"{stats['noise']}{done}", SelfinvWarning, stacklevel=2)
     tells = name == "richardson-lucy" or isinstance(solver, SelfTuned)  # of a weight given, it is no news
     sharp = (Identity, Downsample) if name == "richardson-lucy" else Identity

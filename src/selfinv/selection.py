@@ -261,7 +261,8 @@ class SelfTuned:
         margins = {candidate.name: candidate.margin for candidate in self.candidates}
         for trial in trials:
             worse = difference(trial, lowest)
-            margin = margins[trial.name] * (score_of_a_constant - trial.score)
+            explained = score_of_a_constant - trial.score
+            margin = margins[trial.name] * explained if explained else 0.0
             if trial is lowest or worse.mean <= max(convincing * worse.error, margin):
                 return trial
         return lowest

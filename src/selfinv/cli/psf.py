@@ -9,6 +9,7 @@ import numpy as np
 import typer
 
 from selfinv.cli.console import say
+from selfinv.cli.images import read_psf
 from selfinv.cli.options import Axes, MaskNan, PSFOutput, Quiet, Seed, numbers, per_axis, shape_of, whole
 from selfinv.types import Array, InputError, Shape, guess_axes, parse_axes
 
@@ -19,9 +20,10 @@ psf_app = typer.Typer(
 
 
 NOT_OF_FAMILY = {
-    "gaussian": ("defocus", "terms", "na", "wavelength", "fit"),
-    "gibson-lanni": ("sigma", "terms"),
-    "zernike": ("sigma",),
+    "gaussian": ("psf", "defocus", "terms", "na", "wavelength", "fit"),
+    "scaled": ("sigma", "defocus", "terms", "na", "wavelength", "fit", "shape"),
+    "gibson-lanni": ("psf", "sigma", "terms"),
+    "zernike": ("psf", "sigma"),
 }
 
 
@@ -175,7 +177,10 @@ def psf_measured(
 def psf_fit(
     input: Annotated[Path, typer.Argument(metavar="INPUT", help="The noisy, blurred image.")],
     output: PSFOutput,
-    family: Annotated[str, typer.Option(help="gaussian, gibson-lanni or zernike.")] = "gaussian",
+    family: Annotated[str, typer.Option(help="gaussian, scaled, gibson-lanni or zernike.")] = "gaussian",
+    psf: Annotated[
+        Path | None, typer.Option(help="scaled: a PSF of the right shape, whose size is not sure.")
+    ] = None,
     sigma: Annotated[
         str | None,
         typer.Option(
@@ -216,7 +221,7 @@ def psf_fit(
         float | None,
         typer.Option(
             help="Looked for between the told value divided and multiplied by this, by default 2 for a "
-            "Gaussian's width, 1.5 for gibson-lanni; of zernike, minus and plus this, by default 0.15 waves."
+            "width or scale, 1.5 for gibson-lanni; of zernike, minus and plus this, by default 0.15 waves."
         ),
     ] = None,
     axes: Axes = None,
@@ -224,20 +229,23 @@ def psf_fit(
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Fit a PSF known up to its width, defocus or aberrations to the image that it blurred.
+    """Fit a PSF known up to its width, size, defocus or aberrations to the image that it blurred.
 
     Intervals tell of noise alone. In volumes what the object itself is like may put widths 20 to 30 % off:
     compare what is restored with the fitted PSF and with the told one.
     """
-    from selfinv import io, psf, semiblind
+    from selfinv import io, semiblind
+    from selfinv.psf import Objective
 
-    io.check_output(output, inputs=[input], dtype="float32")
+    io.check_output(output, inputs=[input, psf] if psf else [input], dtype="float32")
     image = io.read(input, axes=axes)
     widths = [] if sigma is None else numbers("--sigma", sigma, "3,1.5")
     ndim = len(widths) + 1 if family == "gaussian" else 2
     sizes = None if shape is None else shape_of(shape, ndim)
     pixels = None if pixel_size is None else per_axis("--pixel-size", pixel_size, ndim, "0.3,0.1,0.1")
     given = {
+        "psf": psf,
+        "shape": shape,
         "sigma": sigma,
         "defocus": defocus,
         "terms": terms,
@@ -259,6 +267,12 @@ def psf_fit(
             pixel_size=pixels or 1.0,
             spread=semiblind.WIDTH_SPREAD if spread is None else spread,
         )
+    elif family == "scaled":
+        if psf is None:
+            raise InputError("--family scaled needs --psf, a PSF of the right shape")
+        told = semiblind.scaled_family(
+            read_psf(psf, image), spread=semiblind.WIDTH_SPREAD if spread is None else spread
+        )
     elif family in ("gibson-lanni", "zernike"):
         about = defocus if family == "gibson-lanni" else terms
         if pixels is None and "x" in image.voxel_size:
@@ -269,7 +283,7 @@ def psf_fit(
                 f"--family {family} needs {first}, --na, --wavelength and, "
                 f"where the file does not tell it, --pixel-size, all lengths in µm"
             )
-        optics = psf.Objective(na=na, wavelength=wavelength, ni=immersion)
+        optics = Objective(na=na, wavelength=wavelength, ni=immersion)
         if isinstance(about, str):
             told = semiblind.zernike_family(
                 sizes or (25, 25),
@@ -290,7 +304,7 @@ def psf_fit(
                 spread=semiblind.SPREAD if spread is None else spread,
             )
     else:
-        raise InputError(f"--family {family!r} is unknown; use gaussian, gibson-lanni or zernike")
+        raise InputError(f"--family {family!r} is unknown; use gaussian, scaled, gibson-lanni or zernike")
     if not quiet:
         say(f"fitting {', '.join(told.names)}; it takes from seconds to a minute")
     fitted = semiblind.fit_psf(image.data, told, axes=image.axes, mask_nan=mask_nan, seed=seed)

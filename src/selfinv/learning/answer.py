@@ -20,7 +20,7 @@ from selfinv.learning.noise_line import of_counts, variance_of
 from selfinv.learning.own_values import OwnValues, find_noise, has_many_gaps, has_wild_values
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
-from selfinv.operators import Convolution, Identity, LinearOperator, Mask
+from selfinv.operators import Identity, LinearOperator, Mask
 from selfinv.operators.boundary import reflect
 
 LEAST_WEIGHT = 0.01  # on the mean: where values say less, asking them is not worth the time
@@ -126,7 +126,7 @@ def answer_to_own(
     """
     given = (model, data.y, data.missing, data.pads, data.symmetries, data.entrance)
     forward = None if is_sharp(data.operator) else data.forward_model
-    if not asked or (forward is not None and not _can_update(forward)):
+    if not asked or (forward is not None and not _can_update(forward, data)):
         return answer(*given, None, None), None
     x, blind = predict_blind(*given, forward)
     own_values = _find_own_values(model, data, loss, forward, x, blind)
@@ -173,7 +173,8 @@ def _find_own_values(
         return None
     if forward is None:
         return found
-    found = replace(found, power=forward.power(data.y.shape[1]), darkest=min(0.0, float(answered.min())))
+    power = forward.near(answered[:1]).power(data.y.shape[1])
+    found = replace(found, power=power, darkest=min(0.0, float(answered.min())))
     # Stars, say, are few, and errors are theirs: of the values set apart hardly any would be of one.
     asked = data.validated
     if data.entrance.crude is None:
@@ -211,16 +212,15 @@ def is_sharp(operator: object) -> bool:
     return isinstance(operator, Identity | Mask)
 
 
-def _can_update(forward: ForwardModel) -> bool:
-    operator = forward.operator
-    if not isinstance(operator, LinearOperator) or operator.object_channels is not None:
-        return False
-    if len(operator.out_shape) < len(operator.in_shape):
+def _can_update(forward: ForwardModel, data: Measurement) -> bool:
+    operator, channels = forward.operator, 1
+    if not isinstance(operator, LinearOperator):
+        channels = data.y.shape[1]
+        middle = data.y.new_full((1, channels, *data.object_shape), 0.5)  # of the range
+        forward = forward.near(middle)
+    elif len(operator.out_shape) < len(operator.in_shape) or operator.object_channels or operator.together:
         return False  # values in no order that local means could be taken in
-    # A model for images of other sizes has nothing but a PSF for all frames.
-    one_psf = isinstance(operator, Convolution) and operator.psf.ndim <= len(operator.out_shape) + 1
-    if is_on_grid(operator) and not one_psf:
+    try:
+        return forward.adds_up(channels) and (is_on_grid(operator) or forward.is_local(channels))
+    except RuntimeError:  # a function that can be differentiated only once
         return False
-    if operator.together or not forward.adds_up():
-        return False
-    return is_on_grid(operator) or forward.is_local()

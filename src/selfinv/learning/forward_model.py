@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from selfinv.arrangement import for_network, for_operator
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.random import generator_for
 from selfinv.operators import LinearOperator, device_of, random_like
+from selfinv.operators.tangent import Tangent
 from selfinv.solvers.base import Forward
 from selfinv.types import InputError, spatial_index
 
@@ -48,24 +49,30 @@ class ForwardModel:
         """The adjoint of `respond`."""
         return self._scale * for_network(self.operator, self._linear.adjoint(y))
 
-    def adds_up(self) -> bool:
+    def near(self, x: Tensor) -> ForwardModel:
+        """Linear about an object ``x`` in the network's units: itself, or a function's tangent there."""
+        if isinstance(self.operator, LinearOperator):
+            return self
+        return replace(self, operator=Tangent(self.operator, self.object_normalisation.undo(x)))
+
+    def adds_up(self, channels: int = 1) -> bool:
         """Whether each value is a sum of light from somewhere, as far as one random object shows."""
-        if not isinstance(self.operator, LinearOperator):
-            return False
-        for operator in (self.operator, self.operator.H):
-            seen = operator(random_like(self.operator, (1, 1, *operator.in_shape), torch.float32, 0).abs())
+        linear = self._linear
+        for operator in (linear, linear.H):
+            shape = (1, channels, *operator.in_shape)
+            seen = operator(random_like(linear, shape, torch.float32, 0).abs())
             if not float(seen.min()) > -1e-3 * float(seen.max()) or not float(seen.mean()) > 0.0:
                 return False
         return True
 
-    def is_local(self) -> bool:
+    def is_local(self, channels: int = 1) -> bool:
         """Whether values that see a point of the object see mostly its neighbourhood: not so of projections.
 
         Told of the point that is seen best, by where its light, seen, would be put back: half of it within
         an eighth of the object (of short axes, four samples) to each side.
         """
         light = self._linear.adjoint(
-            self._linear(torch.ones(1, 1, *self._linear.in_shape, device=device_of(self._linear)))
+            self._linear(torch.ones(1, channels, *self._linear.in_shape, device=device_of(self._linear)))
         )
         x = torch.zeros_like(light).flatten()
         brightest = int(light.argmax())
@@ -83,15 +90,28 @@ class ForwardModel:
     def power(self, channels: int) -> tuple[float, ...]:
         """Of each channel, the mean square of what is measured of a white object of variance 1.
 
-        Where anything is measured at all; without the offset.
+        Where anything is measured at all; without the offset. Of a tangent, in parts of its `sensitivity`.
         """
         operator, shape = self._linear, (1, channels, *self._linear.in_shape)
         x = random_like(operator, shape, torch.float32, seed=0)
         squares = operator(x).square()
         light = operator(torch.ones_like(x)).expand_as(squares)
-        lit = light > DARK * light.amax()
+        lit, scale = light > DARK * light.amax(), self._scale**2
+        if isinstance(operator, Tangent):
+            squares, scale = squares / light.square().clamp_min(1e-30), 1.0
         total = (squares * lit).flatten(2).sum(-1) / lit.flatten(2).sum(-1).clamp_min(1)
-        return tuple((self._scale**2 * total / x.square().mean())[0].tolist())
+        return tuple((scale * total / x.square().mean())[0].tolist())
+
+    def sensitivity(self, x: Tensor) -> Tensor:
+        """How much more is measured at each place if all of the object gets brighter; 1 of an operator.
+
+        Of a function that differs from place to place: a logarithm hardly grows where there is much light.
+        ``x`` is an object of the shape and channels meant.
+        """
+        if not isinstance(self.operator, Tangent):
+            return x.new_ones(())
+        light = self.respond(torch.ones_like(x))
+        return light.clamp_min(DARK * float(light.amax()))
 
     @torch.no_grad()
     def passed(self, like: Tensor) -> float:

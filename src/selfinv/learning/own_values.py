@@ -175,18 +175,20 @@ class OwnValues:
 
     def _update(self, x: Tensor, y: Tensor, blind: Tensor, missing: Tensor, forward: ForwardModel) -> Tensor:
         error, noise = self._error_and_noise(y, blind, missing)
+        near = forward.near(x)
         seen, space = (~missing).to(y.dtype), tuple(range(2, x.ndim))
-        least = DARK * forward.adjoint(torch.ones_like(y)).amax(space, keepdim=True)
-        covariance = forward.adjoint(error) / torch.maximum(forward.adjoint(seen), least)
+        least = DARK * near.adjoint(torch.ones_like(y)).amax(space, keepdim=True)
+        error = error / near.sensitivity(x).square()
+        covariance = near.adjoint(error) / torch.maximum(near.adjoint(seen), least)
         covariance = _by_brightness(covariance.clamp_min(0.0), x) / _of_channels(self.power, x)
         whiten = seen / noise.sqrt()
 
         def updated(x: Tensor, covariance: Tensor) -> Tensor:
             def system(z: Tensor) -> Tensor:
-                return z + whiten * forward.respond(covariance * forward.adjoint(whiten * z))
+                return z + whiten * near.respond(covariance * near.adjoint(whiten * z))
 
             z = linear_conjugate_gradients(system, whiten * (y - forward(x)), STEPS, ENOUGH)
-            return x + covariance * forward.adjoint(whiten * z)
+            return x + covariance * near.adjoint(whiten * z)
 
         best = updated(x, covariance)
         if self.darkest is None:

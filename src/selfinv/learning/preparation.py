@@ -9,6 +9,7 @@ from torch import Tensor
 
 from selfinv.arrangement import always_shown_of, is_on_grid, together_of
 from selfinv.learning.crude import CrudeInverse
+from selfinv.learning.domain import within_domain
 from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Entrance
 from selfinv.learning.masks import neighbour_fill
@@ -18,6 +19,7 @@ from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.random import generator_for
 from selfinv.learning.settings import Hiding
 from selfinv.learning.symmetry import operator_symmetries
+from selfinv.operators import LinearOperator
 from selfinv.solvers.base import Forward, linear
 
 
@@ -61,6 +63,8 @@ def prepare(
         normalisation = Normalisation.of(y)
         object_normalisation = object_units(operator, y, normalisation)
         pads = object_pads(operator, y.shape[2:])
+        if not isinstance(operator, LinearOperator):
+            operator = within_domain(operator, object_normalisation, y)
         y = normalised(y, normalisation)
         outliers = OutlierTest.of(operator, y, missing | validation) if wild else None
         if outliers is not None and not robust:
@@ -81,7 +85,7 @@ def prepare(
         if looks is not None:
             looks = replace(looks, spare=share_of(validation, ~missing))
         entrance = Entrance(crude=crude, looks=looks)
-    symmetries = operator_symmetries(operator, ndim)
+    symmetries = operator_symmetries(operator, ndim, like=_random_object(operator, y, object_normalisation))
     return Measurement(
         y=y,
         missing=missing,
@@ -93,6 +97,13 @@ def prepare(
         symmetries=tuple(symmetries if augment else symmetries[:1]),
         entrance=entrance,
     )
+
+
+def _random_object(operator: Forward, y: Tensor, units: Normalisation) -> Tensor:
+    """Of random values in the object's range, as an operator takes it, in the caller's units."""
+    space = operator.in_shape if isinstance(operator, LinearOperator) else y.shape[2:]
+    x = torch.rand((1, y.shape[1], *space), generator=generator_for(0)).to(y.device)
+    return units.undo(x)
 
 
 def draw_hidden(hiding: Hiding, y: Tensor, operator: Forward, step: int, seed: int) -> Tensor:

@@ -24,6 +24,7 @@ from selfinv.arrangement import always_shown_of, for_network, for_operator, is_o
 from selfinv.learning.answer import answer_to_own
 from selfinv.learning.artefacts import has_checkerboard
 from selfinv.learning.capacity import adapted
+from selfinv.learning.domain import WithinDomain
 from selfinv.learning.equivariance import Lesson, ScaleLessons, instrument
 from selfinv.learning.graphs import GraphedPasses, Recorder, can_be_replayed, launched
 from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
@@ -270,7 +271,10 @@ class SSI:
                 state.loss_function,
                 asked=self.own_values and not any(self.hiding.blind_spot),
             )
-            state.cached = (state.best_step, for_operator(data.operator, data.object_normalisation.undo(x)))
+            x = for_operator(data.operator, data.object_normalisation.undo(x))
+            if isinstance(data.operator, WithinDomain):
+                x = data.operator.within(x)
+            state.cached = (state.best_step, x)
         return state.cached[1]
 
     def best_model(self, state: SSIState) -> Inverter:

@@ -89,13 +89,14 @@ def grid_symmetries(ndim: int) -> list[Symmetry]:
 
 
 def operator_symmetries(
-    operator: Callable[[Tensor], Tensor], ndim: int, *, rtol: float = 0.02
+    operator: Callable[[Tensor], Tensor], ndim: int, *, rtol: float = 0.02, like: Tensor | None = None
 ) -> list[Symmetry]:
     r"""The grid symmetries that commute with ``operator`` to within ``rtol``.
 
     For a convolution these are the symmetries of its kernel; the identity has them all. Where measured values
-    are not pixels, :math:`A^\top A` is to commute, to within ``COMMUTES`` on a random object; of other
-    operators only the identity transformation is sure.
+    are not pixels, :math:`A^\top A` is to commute, to within ``COMMUTES`` on a random object; other operators
+    and functions are tried on ``like``, an object without any symmetry. Without one only the identity
+    transformation is sure.
     """
     everything = grid_symmetries(ndim)
     if isinstance(operator, Identity):
@@ -103,7 +104,7 @@ def operator_symmetries(
     if isinstance(operator, LinearOperator) and operator.field_of_view is None:
         return _commuting(everything, operator)
     if not isinstance(operator, Convolution):
-        return everything[:1]
+        return everything[:1] if like is None else _unnoticed(everything, operator, like, rtol)
     # An even kernel's centre n // 2 is not its middle: one zero sample makes it so.
     psf = operator.psf
     for axis in range(psf.ndim - ndim, psf.ndim):
@@ -114,6 +115,20 @@ def operator_symmetries(
         s
         for s in everything
         if s(psf).shape == psf.shape and float((s(psf) - psf).norm()) <= rtol * float(size)
+    ]
+
+
+@torch.no_grad()
+def _unnoticed(
+    symmetries: list[Symmetry], operator: Callable[[Tensor], Tensor], x: Tensor, rtol: float
+) -> list[Symmetry]:
+    """Those for which the measurement of what is turned is the measurement, turned."""
+    measured = operator(x)
+    spread = rtol * float((measured - measured.mean()).norm())
+    return symmetries[:1] + [
+        s
+        for s in symmetries[1:]
+        if s(x).shape == x.shape and float((operator(s(x)) - s(measured)).norm()) <= spread
     ]
 
 

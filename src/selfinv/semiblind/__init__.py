@@ -11,6 +11,7 @@ from selfinv.semiblind.families import (
     PSFFamily,
     gaussian_family,
     gibson_lanni_family,
+    scaled_family,
     zernike_family,
 )
 from selfinv.semiblind.fit import FittedPSF, fit_psf
@@ -24,5 +25,6 @@ __all__ = [
     "fit_psf",
     "gaussian_family",
     "gibson_lanni_family",
+    "scaled_family",
     "zernike_family",
 ]

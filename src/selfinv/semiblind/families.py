@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float64]
 SPREAD = 1.5  # bounds: the start value divided and multiplied by this
 WIDTH_SPREAD = 2.0  # the same of a Gaussian's width, of which less is known
 TERM_SPREAD = 0.15  # of a Zernike coefficient: plus and minus this, waves rms
+ALIKE = 0.01  # of the peak: a kernel that a quarter turn changes by less has no direction
 POINTS = {1: 25, 2: 13, 3: 7}  # of the fit's grid along each of so many parameters
 
 
@@ -163,6 +164,46 @@ def gaussian_family(
         tuple(lower for lower, _ in bounds),
         tuple(upper for _, upper in bounds),
     )
+
+
+def scaled_family(kernel: Any, *, spread: float = WIDTH_SPREAD) -> PSFFamily:
+    """A PSF of a known shape whose size is not sure: another magnification, pixel size or numerical aperture.
+
+    Parameters
+    ----------
+    kernel
+        The PSF as told, 2-D or 3-D, with its centre at ``n // 2``.
+    spread
+        Its ``scale``, along all axes, is looked for between ``1 / spread`` and ``spread``.
+
+    Raises
+    ------
+    InputError
+        If the kernel is no PSF, or ``spread`` not above 1.
+
+    Examples
+    --------
+    >>> scaled_family(psf_models.gaussian(2.0, (17, 17))).names
+    ('scale',)
+    """
+    told = np.asarray(psf_models.values_of(kernel), dtype=np.float64)
+    psf_models.check_psf(told, 3 if told.ndim == 3 else 2)
+    lower, upper = _around("scale", 1.0, spread)
+    quarter = np.rot90(told, axes=(-2, -1))
+    turned = told.shape == quarter.shape and np.allclose(told, quarter, atol=ALIKE * told.max())
+    return PSFFamily(
+        lambda scale: _scaled(told, scale), ("scale",), (1.0,), (lower,), (upper,), directional=not turned
+    )
+
+
+def _scaled(kernel: Floats, scale: float) -> Floats:
+    """Wider by this factor, about its centre: of its spectrum, what the pixels can show."""
+    band = min(1.0, 1.0 / scale)
+    for axis, n in enumerate(kernel.shape):
+        size = math.ceil(n * max(scale, 1.0)) | 1
+        apart = (np.arange(size) - size // 2)[:, None] - scale * (np.arange(n) - n // 2)
+        kernel = np.moveaxis(np.tensordot(np.sinc(band * apart), kernel, (1, axis)), 0, axis)
+    return kernel.clip(min=0.0)  # a sharp edge rings
 
 
 def gibson_lanni_family(

@@ -184,7 +184,7 @@ def fit_psf(
         return _not_told(family, why)
     fitted = _fit(Spectrum(y, _SECTORS if family.directional or told.ndim == 3 else 1), family)
     if guard and any(fitted.identifiable):
-        compared = _guard(y, told, fitted.psf, seed)
+        compared = held_out_difference(y, told, fitted.psf, seed)
         if compared.mean > 0 and compared.significant:
             why = "held-out values are predicted significantly worse with the fitted PSF"
             kept = _not_told(family, why)
@@ -337,8 +337,11 @@ def _not_told(family: PSFFamily, why: str) -> FittedPSF:
     )
 
 
-def _guard(y: Floats, told: Floats, fitted: Floats, seed: int) -> Difference:
-    """The held-out score of self-tuned total variation with the fitted PSF, less that with the told one."""
+def held_out_difference(y: Floats, told: Floats, fitted: Floats, seed: int) -> Difference:
+    """The held-out score of self-tuned total variation with the fitted PSF, less that with the told one.
+
+    Of the middle of the first plane, or volume, of ``batch channel *space``, NaN where nothing is measured.
+    """
     space = y.shape[2:]
     middle = tuple(
         slice(max(0, (n - most) // 2), max(0, (n - most) // 2) + most)

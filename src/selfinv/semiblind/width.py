@@ -1,0 +1,48 @@
+"""Whether a PSF is told clearly too wide, as the image itself shows.
+
+An image restored with a PSF too wide is all ringing, and nothing in what is left over tells of it: the
+inverse of a wider blur explains the measurement as well. But its spectrum does not fall, or have its rings,
+where the PSF's would (`selfinv.semiblind.spectrum`), and hidden values are predicted better with a narrower
+one. Of a PSF too narrow neither says anything: an object that is soft itself looks the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from selfinv.semiblind.families import scaled_family
+from selfinv.semiblind.fit import fit_psf, held_out_difference
+from selfinv.types import Array, spatial_index
+
+Floats = npt.NDArray[np.float64]
+
+CLEARLY = 0.9  # of the told width: the interval ends below it
+LARGEST = 512  # samples a side of the part that is looked at
+
+
+def narrower(y: Floats, kernel: Array, *, seed: int = 0) -> tuple[float, float] | None:
+    """By what factors (95 %) a PSF must be scaled to fit, if it is clearly too wide; else None.
+
+    Parameters
+    ----------
+    y
+        ``batch channel y x``, NaN where nothing was measured; noise is taken to be independent.
+    kernel
+        The PSF as told, ``y x``.
+    seed
+        Of the values that are hidden.
+    """
+    middle = tuple(
+        slice(max(0, (n - LARGEST) // 2), max(0, (n - LARGEST) // 2) + LARGEST) for n in y.shape[2:]
+    )
+    part, family = y[spatial_index(middle)], scaled_family(kernel)
+    measured = part[np.isfinite(part)]
+    if not measured.size or np.ptp(measured) == 0.0:
+        return None
+    fitted = fit_psf(part, family, axes="tcyx", mask_nan=True, guard=False)
+    low, high = fitted.intervals[0]
+    if high >= CLEARLY:
+        return None
+    compared = held_out_difference(part, family.at(family.start), family.at((high,)), seed)
+    return (low, high) if compared.significant and compared.mean < 0 else None
