@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from scipy.signal import fftconvolve
 from skimage import data
 
 import selfinv
@@ -86,3 +87,46 @@ def test_tracks_that_outweigh_the_image_are_told_of_and_an_image_is_not():
     assert not any("than by a constant" in words for words in words_of(image))  # for they are left out
     # Without a PSF a fine detail could be as bright.
     assert any("than by a constant" in words for words in words_of(image, None))
+
+
+def photograph(kernel, noise):
+    truth = np.pad(data.camera()[100:260, 150:310] / 255.0, 12, mode="reflect")
+    return fftconvolve(truth, kernel, mode="same")[12:-12, 12:-12] + noise
+
+
+def test_a_psf_that_is_much_too_wide_is_told_of_and_the_right_one_is_not():
+    noise = 0.01 * np.random.default_rng(0).standard_normal((160, 160))
+    right, wide = selfinv.psf.gaussian((1.5, 1.5)), selfinv.psf.gaussian((2.5, 2.5), (15, 15))
+    image = photograph(right, noise)
+    assert any("the PSF seems to be too wide" in words for words in words_of(image, wide))
+    assert not words_of(image, right)
+    both = np.stack([image, image])
+    kernels = np.stack([selfinv.psf.gaussian((1.5, 1.5), (15, 15)), wide])
+    with pytest.warns(SelfinvWarning, match="of channel 1 .* seems to be too wide"):
+        selfinv.restore(both, kernels, axes="cyx", method="wiener")
+    soft = gaussian_filter(image, 1.0)  # by some other filter: the noise tells of another PSF
+    assert not any("too wide" in words for words in words_of(soft, right))
+
+
+def test_noise_that_several_neighbours_share_is_told_of_and_faint_independent_noise_is_not():
+    """Both leave something smooth beyond what the PSF passes; only the latter levels off."""
+    kernel = selfinv.psf.gaussian((1.5, 1.5))
+    own = np.random.default_rng(0).standard_normal((160, 160))
+    shared = gaussian_filter(own, 1.0)
+    image = photograph(kernel, 0.02 * shared / shared.std())
+    assert any("noise that several neighbours share" in words for words in words_of(image, kernel))
+    for deviation in (0.001, 0.003, 0.02):
+        assert not words_of(photograph(kernel, deviation * own), kernel)
+
+
+def test_where_noise_is_correlated_the_network_stands_alone():
+    """Total variation, kept for its held-out score, made of correlated noise what it liked."""
+    kernel = selfinv.psf.gaussian((1.5, 1.5))
+    shared = gaussian_filter(np.random.default_rng(0).standard_normal((160, 160)), 1.0)
+    image = photograph(kernel, 0.02 * shared / shared.std())
+    with pytest.warns(SelfinvWarning, match="network is therefore taken alone"):
+        result = selfinv.restore(image, kernel, max_steps=60)
+    assert result.stats["chosen"] == "ssi-network"
+    assert "weights" not in result.stats
+    scores = {name: score for name, _, _, score, _ in result.stats["trials"]}
+    assert min(scores, key=scores.get) != "ssi-network"  # though it was not the best by hidden values

@@ -98,7 +98,8 @@ def unchanged(name: str) -> str:
         )
     return (
         "the image comes back nearly as it was: either it has hardly any noise, or neighbouring values share "
-        "theirs (smoothed, interpolated, compressed images), which cannot be told without a PSF"
+        "theirs (smoothed, interpolated, compressed images), which cannot be told without a PSF, or a few "
+        "values outweigh all others (hot pixels: mark them as missing)"
     )
 
 

@@ -501,14 +501,15 @@ def table(state: SelfTunedState) -> str:
         lines.append(f"| {trial.name} | {setting} | {score} | {words} |")
     if mean is not None:
         lines.append(
-            f"\nThe result is a mean of methods, better than {first.name} alone by "
-            f"{first.score - mean.score:.3g}. The others have less than the weight that predicts hidden "
-            f"values best: of errors that hidden values do not tell, {first.name} is expected to make fewer."
+            f"\nThe result is a mean of methods, which predicts hidden values better than {first.name} "
+            f"alone: the score is lower by {first.score - mean.score:.3g}. The others have less weight than "
+            f"predicts them best: of what hidden values cannot show {first.name} gets more right as a rule."
         )
     elif first.score > min(trial.score for trial in state.best.values()):
         lines.append(
-            f"\n{first.name} comes first in the order of preference, and no other predicts hidden values "
-            f"better by enough: {_errors(state.convincing)} and the margin that it is given."
+            f"\n{first.name} is preferred, although another method predicts hidden values better: by less "
+            f"than {_errors(state.convincing)} of the difference, or by too little to matter; or noise is "
+            f"correlated, and what predicts hidden values best keeps it."
         )
     return "\n".join(lines)
 

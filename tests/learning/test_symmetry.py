@@ -60,3 +60,13 @@ def test_a_convolution_has_the_symmetries_of_its_kernel(psf, count):
 def test_the_identity_has_all_and_an_unknown_operator_none():
     assert len(operator_symmetries(Identity((8, 8)), 2)) == 8
     assert len(operator_symmetries(lambda x: x, 2)) == 1
+
+
+def test_a_function_is_tried_on_an_object():
+    x = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert len(operator_symmetries(torch.tanh, 2, like=x)) == 8
+    sideways = operator_symmetries(lambda x: 0.5 * x + 0.5 * torch.roll(x, 1, -1), 2, like=x)
+    assert [s.flipped for s in sideways] == [(False, False), (True, False)]
+    both_ways = operator_symmetries(lambda x: x + torch.roll(x, 1, -1) + torch.roll(x, -1, -1), 2, like=x)
+    assert len(both_ways) == 4  # flips along either axis, but no quarter turn
+    assert len(operator_symmetries(torch.tanh, 2, like=x[..., :6])) == 4  # a turned one would not fit

@@ -113,6 +113,7 @@ def cropped(psf, size):
 
 
 BIG = gaussian(2.0, (41, 41))
+BETWEEN = np.exp(-0.5 * np.add.outer(*[(np.arange(16) - 7.5) ** 2] * 2) / 2.0**2)
 
 
 @pytest.mark.parametrize(
@@ -126,13 +127,29 @@ BIG = gaussian(2.0, (41, 41))
             "cut off: at the edge of its . axis it is still 3[0-9]% of its maximum",
         ),
         (BIG + 0.02 * BIG.max(), None, "constant background that holds 5[0-9]% of its sum"),
+        (BIG[8:-8, 8:-8] + 0.003 * BIG.max(), None, "constant background that holds 7% of its sum"),
+        (BETWEEN, None, r"symmetric about the middle between two samples \(y, x\).* odd size"),
+        (BETWEEN[1:], None, r"symmetric about the middle between two samples \(x\)"),
         (gaussian(0.2, (7, 7)), None, r"nearly a single pixel \(its OTF is still 9[0-9]%"),
         (BIG, (64, 40), r"psf \(41, 41\) is larger than the image \(64, 40\)"),
         (gaussian(1.0, (129, 129)), None, r"almost all empty.* crop it to its inner \(9, 9\) pixels"),
         (0.8 * BIG, None, "sums to 0.8, not 1"),
         (BIG - 1e-3 * BIG.max(), None, "slightly negative values"),
     ],
-    ids=["shift", "corner", "cut", "background", "narrow", "large", "empty", "sum", "negative"],
+    ids=[
+        "shift",
+        "corner",
+        "cut",
+        "background",
+        "faint",
+        "between",
+        "along x",
+        "narrow",
+        "large",
+        "empty",
+        "sum",
+        "negative",
+    ],
 )
 def test_what_looks_wrong_is_said_once(psf, image_shape, words):
     warnings = check_psf(psf, 2, image_shape)

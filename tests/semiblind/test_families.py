@@ -5,7 +5,7 @@ import pytest
 from scenes import aberrated, family
 
 from selfinv import psf
-from selfinv.semiblind import PSFFamily, gaussian_family, zernike_family
+from selfinv.semiblind import PSFFamily, gaussian_family, scaled_family, zernike_family
 from selfinv.types import InputError
 
 
@@ -54,10 +54,34 @@ def test_a_defocus_in_micrometres_or_a_wrong_cover_slip_tells_the_sign():
     assert made.lower[0] < 0
 
 
+@pytest.mark.parametrize("scale", [0.6, 0.8, 1.0, 1.3, 1.9])
+@pytest.mark.parametrize("widths", [(2.0, 2.0), (3.0, 1.5), (2.5, 2.0, 2.0)])
+def test_a_scaled_gaussian_is_a_gaussian_of_another_width(scale, widths):
+    told = psf.gaussian(widths, [33] * len(widths))
+    made = scaled_family(told).at((scale,))
+    expected = psf.gaussian([scale * w for w in widths], made.shape)
+    assert np.abs(made - expected).max() < 0.06 * expected.max()  # the pixels are scaled along
+
+
+def test_a_kernel_of_even_size_is_scaled_about_its_centre():
+    made = scaled_family(psf.gaussian(2.0, (16, 16))).at((1.5,))
+    middle = np.array(made.shape) // 2
+    centroid = [(made.sum(1 - axis) * np.arange(n)).sum() for axis, n in enumerate(made.shape)]
+    assert np.allclose(centroid, middle, atol=0.02)
+
+
+def test_only_a_kernel_with_a_direction_is_looked_at_in_sectors():
+    assert not scaled_family(psf.gaussian(2.0, (17, 17))).directional
+    assert scaled_family(psf.gaussian((3.0, 1.5), (17, 17))).directional
+    assert scaled_family(np.ones((1, 9))).directional
+
+
 def test_mistakes_are_told_in_one_line():
     for mistake, words in [
         (lambda: gaussian_family(0.0), "positive"),
         (lambda: gaussian_family(2.0, spread=1.0), "above 1"),
+        (lambda: scaled_family(np.ones((5, 5)), spread=0.5), "above 1"),
+        (lambda: scaled_family(-np.ones((5, 5))), "negative"),
         (lambda: gaussian_family((3.0, 2.0, 2.0)), "3 values; pass one, or for a volume two"),
         (lambda: family(0.0), "defocus=0"),
         (lambda: family(3.0, fit=("tilt",)), "'defocus', 'na'"),

@@ -1,5 +1,6 @@
 """A PSF known up to its width or defocus: found where the image tells it, kept as told where it does not."""
 
+import re
 import warnings
 
 import numpy as np
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 import selfinv
 from selfinv import io, psf
 from selfinv.cli import app
-from selfinv.semiblind import PSFFamily, fit_psf, gaussian_family
+from selfinv.semiblind import PSFFamily, fit_psf, gaussian_family, scaled_family
 from selfinv.types import InputError, SelfinvWarning
 
 
@@ -62,7 +63,9 @@ def test_the_restoration_recovers_more_than_half_of_what_a_wrong_psf_costs():
         return np.mean((restore(image, kernel).image - truth) ** 2)
 
     made = family(3.6)
-    right, wrong = error(microscope(3.0)), error(microscope(3.6))
+    right = error(microscope(3.0))
+    with pytest.warns(SelfinvWarning, match="too wide"):
+        wrong = error(microscope(3.6))
     result = restore(image, made)
     assert np.mean((result.image - truth) ** 2) < wrong - 0.5 * (wrong - right)
     found = result.stats["psf"]["defocus"]
@@ -146,7 +149,7 @@ def test_held_out_values_veto_a_worse_psf(monkeypatch):
     from selfinv.trials import Difference
 
     image, _ = blurred(microscope(3.0))
-    monkeypatch.setattr(fit, "_guard", lambda *_: Difference(1.0, 0.1))
+    monkeypatch.setattr(fit, "held_out_difference", lambda *_: Difference(1.0, 0.1))
     fitted = fit_psf(image, family(3.5))
     assert fitted.kept
     assert fitted.values == (3.5,)
@@ -154,10 +157,10 @@ def test_held_out_values_veto_a_worse_psf(monkeypatch):
 
 
 def test_the_guard_knows_a_psf_that_is_far_too_wide():
-    from selfinv.semiblind.fit import _guard
+    from selfinv.semiblind.fit import held_out_difference
 
     image, _ = blurred(microscope(3.0))
-    compared = _guard(image[None, None], microscope(3.0), microscope(4.5), 0)
+    compared = held_out_difference(image[None, None], microscope(3.0), microscope(4.5), 0)
     assert compared.mean > 0
     assert compared.significant
 
@@ -201,6 +204,23 @@ def test_from_the_shell_the_fitted_psf_is_a_file(tmp_path):
     assert "sigma: fitted" in quiet.output
     assert "fitting" not in quiet.output
     assert isinstance(CliRunner().invoke(app, command).exception, InputError)  # no --sigma
+
+
+def test_from_the_shell_a_psf_of_the_right_shape_is_scaled(tmp_path):
+    image, _ = blurred(microscope(3.0))
+    io.write(tmp_path / "noisy.tif", io.Image(image.astype(np.float32), "yx"))
+    wide = scaled_family(microscope(3.0)).at((1.25,))
+    io.write(tmp_path / "told.tif", io.Image(wide.astype(np.float32), "yx"))
+    command = ["psf", "fit", str(tmp_path / "noisy.tif"), "-o", str(tmp_path / "psf.tif")]
+    scaled = [*command, "--family", "scaled"]
+    done = CliRunner().invoke(app, [*scaled, "--psf", str(tmp_path / "told.tif")])
+    assert done.exit_code == 0, done.output
+    found = float(re.search(r"scale: fitted ([0-9.]+)", done.output)[1])
+    assert found == pytest.approx(0.8, abs=0.04)
+    assert io.read(tmp_path / "psf.tif").data.sum() == pytest.approx(1.0, abs=1e-4)
+    assert isinstance(CliRunner().invoke(app, scaled).exception, InputError)  # no --psf
+    other = CliRunner().invoke(app, [*command, "--sigma", "2", "--psf", str(tmp_path / "told.tif")])
+    assert isinstance(other.exception, InputError)
 
 
 def test_from_the_shell_zernike_terms_are_fitted(tmp_path):

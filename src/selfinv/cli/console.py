@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sys
 import time
@@ -29,7 +30,15 @@ _subjects: list[str] = []
 def say(words: str) -> None:
     """One line on standard error."""
     subject = f"{_subjects[-1]}: " if _subjects else ""
-    print(f"selfinv: {subject}{' '.join(words.split())}", file=sys.stderr)
+    show(f"selfinv: {subject}{' '.join(words.split())}")
+
+
+def show(text: str) -> None:
+    """Text on standard error; where its reader has gone (``| head``) the work goes on without it."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 @contextmanager

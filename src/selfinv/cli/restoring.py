@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfinv.cli.console import FAILED, INTERRUPTED, one_of_many, progress, say, uninterrupted
+from selfinv.cli.console import FAILED, INTERRUPTED, one_of_many, progress, say, show, uninterrupted
 from selfinv.cli.images import (
     check_beside,
     check_range,
@@ -268,7 +268,7 @@ def _how(stats: dict[str, Any]) -> str:
 
 def _report(output: Path, stats: dict[str, Any]) -> None:
     if len({trial[0] for trial in stats.get("trials", [])}) > 1 and not one_of_many():
-        print(stats["table"], file=sys.stderr)
+        show(stats["table"])
     for name, why in stats.get("skipped", {}).items():
         say(f"{name} was left out: {why}")
     tuned = ", tuning included," if "trials" in stats and "best_step" not in stats else ""

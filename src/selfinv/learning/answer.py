@@ -20,7 +20,7 @@ from selfinv.learning.noise_line import of_counts, variance_of
 from selfinv.learning.own_values import OwnValues, find_noise, has_many_gaps, has_wild_values
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
-from selfinv.operators import Identity, LinearOperator, Mask
+from selfinv.operators import Convolution, Identity, LinearOperator, Mask
 from selfinv.operators.boundary import reflect
 
 LEAST_WEIGHT = 0.01  # on the mean: where values say less, asking them is not worth the time
@@ -213,14 +213,17 @@ def is_sharp(operator: object) -> bool:
 
 
 def _can_update(forward: ForwardModel, data: Measurement) -> bool:
-    operator, channels = forward.operator, 1
-    if not isinstance(operator, LinearOperator):
-        channels = data.y.shape[1]
-        middle = data.y.new_full((1, channels, *data.object_shape), 0.5)  # of the range
-        forward = forward.near(middle)
-    elif len(operator.out_shape) < len(operator.in_shape) or operator.object_channels or operator.together:
-        return False  # values in no order that local means could be taken in
+    operator, channels = forward.operator, data.y.shape[1]
+    if isinstance(operator, LinearOperator):
+        if len(operator.out_shape) < len(operator.in_shape) or operator.object_channels or operator.together:
+            return False  # values in no order that local means could be taken in
+        channels = 1
+    # Frames are updated one by one, which takes an operator that is the same for all.
+    apart = isinstance(operator, Convolution) and operator.psf.ndim > len(operator.out_shape) + 1
+    if apart or (len(data.y) > 1 and not isinstance(operator, LinearOperator)):
+        return False
+    near = forward.near(data.y.new_full((1, channels, *data.object_shape), 0.5))  # the range's middle
     try:
-        return forward.adds_up(channels) and (is_on_grid(operator) or forward.is_local(channels))
+        return near.adds_up(channels) and (is_on_grid(operator) or near.is_local(channels))
     except RuntimeError:  # a function that can be differentiated only once
         return False

@@ -57,7 +57,9 @@ class ForwardModel:
 
     def adds_up(self, channels: int = 1) -> bool:
         """Whether each value is a sum of light from somewhere, as far as one random object shows."""
-        linear = self._linear
+        if not isinstance(self.operator, LinearOperator):
+            return False  # its tangent may
+        linear = self.operator
         for operator in (linear, linear.H):
             shape = (1, channels, *operator.in_shape)
             seen = operator(random_like(linear, shape, torch.float32, 0).abs())

@@ -17,6 +17,8 @@ _NEGATIVE = 0.01  # of the maximum: beyond this it is not rounding or interpolat
 _CUT = 0.05  # of the maximum, at the array's edge
 _OUTERMOST = 0.1  # of the sum, on all faces together
 _PEDESTAL = 0.2  # of the energy, in a constant under the whole array
+_FLAT_PEDESTAL, _FLAT = 0.05, 2.0  # the same where the edge is flat: its highest value over its lowest
+_ALIKE = 0.01  # of the maximum
 _FAR = 1.0  # pixels: an even-sized PSF is often centred at (n - 1) / 2, half a pixel off
 _NYQUIST = 0.5  # of the OTF's value at 0
 _EMPTY = 0.02  # of the array's pixels that hold anything
@@ -164,12 +166,28 @@ def _off_centre(values: Floats) -> str | None:
     bright = np.where(values > 0.5 * values.max(), values, 0)
     centroid = np.array([_moment(bright, axis, 1) for axis in range(values.ndim)]) - middle
     if np.abs(peak).max() <= _FAR or np.abs(centroid).max() <= _FAR:
-        return None
+        return _half_a_sample(values)
     shift = ", ".join(f"{s:+.1f}" for s in centroid)
     return (
         f"psf is off-centre by ({shift}) pixels ({SPACE[-values.ndim :]}) from n // 2; unless the "
         f"blur itself is lopsided, the restored image will be displaced by as much the other way: "
         f"'selfinv psf measured' centres a PSF and reports its shift"
+    )
+
+
+def _half_a_sample(values: Floats) -> str | None:
+    """Of even sizes, a symmetric PSF about the middle between two samples, not about ``n // 2``."""
+    if np.ptp(values[values > 0]) < 1e-6 * values.max():
+        return None  # a box means to be so wide
+    even = [axis for axis, n in enumerate(values.shape) if n % 2 == 0]
+    off = [axis for axis in even if np.allclose(values, np.flip(values, axis), atol=_ALIKE * values.max())]
+    if not off:
+        return None
+    letters = ", ".join(SPACE[-values.ndim :][axis] for axis in off)
+    return (
+        f"psf {values.shape} is symmetric about the middle between two samples ({letters}), half a sample "
+        f"before its centre, n // 2, so that the restored image will be displaced by as much: give it an odd "
+        f"size"
     )
 
 
@@ -201,7 +219,8 @@ def _edge(values: Floats) -> str | None:
     # The lowest values of the edge, not their median: the skirts of a defocused PSF reach its faces' middle.
     pedestal = np.quantile(np.concatenate([face.ravel() for face in faces]), 0.05)
     share = pedestal * values.size / values.sum()
-    if min(values.shape) >= 8 and share > _PEDESTAL:
+    flat = max(face.max() for face in faces) < _FLAT * pedestal
+    if min(values.shape) >= 8 and share > (_FLAT_PEDESTAL if flat else _PEDESTAL):
         return (
             f"psf stands on a constant background that holds {share:.0%} of its sum; "
             f"remove it with 'selfinv psf measured', else the restored image loses its contrast"

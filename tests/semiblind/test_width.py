@@ -1,0 +1,38 @@
+"""A PSF that is clearly too wide is noticed, and no other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scenes import blurred, microscope
+
+from selfinv import psf
+from selfinv.semiblind import scaled_family
+from selfinv.semiblind.width import narrower
+
+
+@pytest.mark.parametrize("which", ["gaussian", "defocus", "oblong"])
+def test_a_psf_too_wide_is_noticed_the_right_one_and_one_too_narrow_are_not(which):
+    right = {
+        "gaussian": psf.gaussian(2.0, (17, 17)),
+        "defocus": microscope(3.0),
+        "oblong": psf.gaussian((3.0, 1.5), (21, 13)),
+    }[which]
+    image, _ = blurred(right, sigma=0.02)
+    y = image[None, None]
+    family = scaled_family(right)
+    low, high = narrower(y, family.at((1.5,)))
+    assert low < 1 / 1.5 < high * 1.05
+    assert high < 0.9
+    assert narrower(y, right) is None
+    assert narrower(y, family.at((0.7,))) is None
+
+
+def test_what_tells_nothing_is_no_evidence():
+    rng = np.random.default_rng(0)
+    kernel = psf.gaussian(2.0, (17, 17))
+    assert narrower(rng.normal(size=(1, 1, 96, 96)), kernel) is None  # noise alone
+    assert narrower(rng.normal(size=(1, 1, 24, 24)), kernel) is None  # too small
+    y = np.pad(np.full((1, 1, 600, 600), 3.0), ((0, 0), (0, 0), (40, 40), (40, 40)), constant_values=5.0)
+    assert narrower(y, kernel) is None  # its middle is constant
+    assert narrower(np.full((1, 1, 96, 96), np.nan), kernel) is None
