@@ -71,8 +71,20 @@ class Result:
     status
         How the run ended; ``status.failed`` says not to use it, ``status.advice`` what to do.
     stats
-        Method (as it was asked for), of several the one ``chosen`` or, if the run was ended early, the part
-        of it that the image is by; seed, steps, seconds, held-out scores, versions, device.
+        How it was made, in plain types:
+
+        - ``method`` as it was asked for, ``seed``, ``device``, ``axes``, ``boundary``, ``seconds``,
+          ``versions``;
+        - ``chosen``: of several methods the one (if the run was ended early, the part of it) that the image is
+          by, ``weights`` and ``mixture``: what was mixed; ``trials``: name, parameter, setting, held-out
+          score, steps of all that was tried, ``table``: the same in Markdown with reasons, ``skipped``: what
+          could not be tried; ``weight``, ``balance``, ``fidelity``: settings;
+        - ``held_out_score``, and that ``of_a_constant``, in the image's units (squared, if ``loss`` is
+          ``"l2"``): what hidden values are off by, their noise included;
+        - of a network ``steps``, ``best_step`` (whose weights were kept), ``parameters``, ``symmetries``,
+          ``history``: step, training loss (where noise is learned, minus a log-likelihood), held-out score;
+        - ``noise``: whether it is independent, in words; ``stray_values``: how many were left out; ``psf``:
+          what was fitted of it; ``channel_units``: offsets and scales that channels were brought to.
     model
         The trained inverse, to save or to apply to more images of the same instrument; without what was mixed
         in (``stats["weights"]``); None where a classical method made the image, or most of it (with
