@@ -75,8 +75,8 @@ class Result:
 
         - ``method`` as it was asked for, ``seed``, ``device``, ``axes``, ``boundary``, ``seconds``,
           ``versions``;
-        - ``chosen``: of several methods the one (if the run was ended early, the part of it) that the image is
-          by, ``weights`` and ``mixture``: what was mixed; ``trials``: name, parameter, setting, held-out
+        - ``chosen``: of several methods the one (if the run was ended early, the part of it) that the image
+          is by, ``weights`` and ``mixture``: what was mixed; ``trials``: name, parameter, setting, held-out
           score, steps of all that was tried, ``table``: the same in Markdown with reasons, ``skipped``: what
           could not be tried; ``weight``, ``balance``, ``fidelity``: settings;
         - ``held_out_score``, and that ``of_a_constant``, in the image's units (squared, if ``loss`` is
