@@ -62,6 +62,15 @@ def test_operators(name):
     assert psnr(truth, gpu) > psnr(truth, cpu) - 0.7
 
 
+@pytest.mark.parametrize("function", [torch.log1p, lambda x: 2.0 * torch.tanh(x / 2.0)], ids=["log", "tanh"])
+def test_functions(function):
+    truth = scene(64, 64)
+    clean = function(torch.from_numpy(truth.copy()).float()).numpy()
+    noisy = clean + 0.03 * np.random.default_rng(0).standard_normal(clean.shape) * np.ptp(clean)
+    gpu, cpu = both(noisy, operator=function, method="ssi-network", max_steps=100)
+    assert psnr(truth, gpu) > psnr(truth, cpu) - 0.7
+
+
 def test_the_likelihood_is_that_of_a_cpu():
     y = torch.rand(1, 1, 40, 40, generator=torch.Generator().manual_seed(0)).clamp(0.2, 0.8)
     scored = y > 0.3

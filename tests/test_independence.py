@@ -1,13 +1,14 @@
-"""Noise independence: rates of false alarms and detections, widening, and scores of correlated noise."""
+"""Noise independence: rates of false alarms and detections, and scores of correlated noise."""
 
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import binary_dilation, convolve, gaussian_filter
+from scipy.ndimage import convolve, gaussian_filter
 from skimage import data
 
 from selfinv import noise
-from selfinv.independence import noise_correlation, widen
+from selfinv.blind_spot import widen
+from selfinv.independence import noise_correlation
 from selfinv.types import InputError
 
 SEEDS = 20
@@ -250,27 +251,6 @@ def test_the_finding_is_put_in_words():
     assert "no correlation" in noise_correlation(n).explain()
     lines = np.random.default_rng(1).standard_normal((128, 1))
     assert "whole lines along x share" in noise_correlation(n + lines).explain()
-
-
-@pytest.mark.parametrize(
-    ("shape", "spot"),
-    [((200,), (3,)), ((40, 31), (0, 0)), ((40, 31), (2, 1)), ((40, 31), (0, 30)), ((12, 15, 17), (1, 0, 4))],
-)
-def test_widen_is_binary_dilation_by_a_box(shape, spot):
-    hidden = np.random.default_rng(0).random((2, 3, *shape)) < 0.01
-    expected = [[binary_dilation(c, np.ones([2 * w + 1 for w in spot])) for c in b] for b in hidden]
-    before = torch.from_numpy(hidden.copy())
-    assert torch.equal(widen(before, spot), torch.from_numpy(np.array(expected)))
-    assert torch.equal(before, torch.from_numpy(hidden))
-
-
-def test_widen_rejects_what_does_not_fit():
-    hidden = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
-    for spot in [(1,), (1, 1, 1), (-1, 0)]:
-        with pytest.raises(InputError, match="blind_spot"):
-            widen(hidden, spot)
-    with pytest.raises(InputError, match="bool"):
-        widen(hidden.float(), (1, 1))
 
 
 def test_correlated_noise_fools_a_held_out_score_unless_the_mask_is_widened():

@@ -103,6 +103,17 @@ def unchanged(name: str) -> str:
     )
 
 
+def nothing_measured(y: Tensor) -> str:
+    """The warning of frames without any value; "" if there are none."""
+    empty = (~torch.isfinite(y).flatten(1).any(1)).nonzero().flatten().tolist()
+    if not empty:
+        return ""
+    return (
+        f"nothing is measured in frame {', '.join(map(str, empty))} (counted from 0); what comes back there "
+        f"is made up"
+    )
+
+
 def saturated(y: Tensor) -> str:
     """The warning of values that all lie at the highest, side by side, whatever their noise; "" if none do.
 

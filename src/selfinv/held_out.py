@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from selfinv.independence import widen
+from selfinv.blind_spot import widen
 from selfinv.learning.losses import MaskedLoss, choose_loss
 from selfinv.learning.masks import drawn_shape
 from selfinv.learning.measurement import FEWEST, sets_in

@@ -4,23 +4,19 @@ A hidden value cannot be predicted from values whose noise knows nothing of its 
 arXiv:1901.11365, Eq. 1). Camera rows, interpolation, demosaicing or compression break this: the values around
 a hidden one tell of its noise, and a held-out score then rewards a reconstruction for keeping the noise.
 
-`noise_correlation` looks for this in what a reconstruction leaves unexplained; `widen` is the remedy.
+`noise_correlation` looks for this in what a reconstruction leaves unexplained; `selfinv.blind_spot` is the
+remedy.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from scipy.fft import irfftn
-from scipy.ndimage import uniform_filter
 from scipy.stats import norm
 from torch import Tensor
 
@@ -38,6 +34,7 @@ from selfinv.autocorrelation import (
     size_of,
     smooth_covariance,
 )
+from selfinv.standardised import standardised
 from selfinv.types import SPACE, Array, InputError, Shape, check_image
 
 FALSE_ALARMS = 0.01  # the chance of one in a whole call, shared by all lags (Bonferroni)
@@ -47,8 +44,6 @@ SUSPECT = 0.1  # with correlated noise about, what is correlated this much next 
 PASS_BAND = 0.25  # cycles per value; structure is taken to lie below, unless the caller knows better
 ROUGHNESS = 0.01  # correlation from structure beyond it: edges, clipping
 
-MEAN_COUNT, SCALE_COUNT = 400, 64  # about how many values make a local mean and a local scale
-CLIP = 3.0  # local standard deviations
 FAR = 32  # how far along a line values are compared
 MOST_LAGS = 8000  # in the window
 
@@ -222,7 +217,7 @@ def noise_correlation(
         raise InputError(f"reach is {reach}; expected 1 or more, and few enough lags to solve for, such as 3")
     test = _Test(space, reach, wide, _pass_kernel(noise_band, space), blind)
 
-    z, known, quiet = _standardised(array.reshape(-1, *space), rounding)
+    z, known, quiet = standardised(array.reshape(-1, *space), rounding)
     result = test.judge(z, known)
     if any(result.blind_spot):
         # Noise is everywhere, what a reconstruction misses is not: a finding must persist where less remains.
@@ -230,55 +225,6 @@ def noise_correlation(
         if again.independent and _vanished(result, again):
             return again
     return result
-
-
-def widen(hidden: Tensor, blind_spot: Sequence[int]) -> Tensor:
-    """Hide more than is scored: all values within a box around every hidden one.
-
-    Parameters
-    ----------
-    hidden
-        Boolean, ``batch channel *space``, True where a value is to be scored.
-    blind_spot
-        Half-widths of the box in values, one per spatial axis (`NoiseCorrelation.blind_spot`).
-
-    Returns
-    -------
-    Boolean, of the same shape: what the prediction must not see.
-
-    Raises
-    ------
-    InputError
-        If there is not one half-width of 0 or more for each spatial axis, or ``hidden`` is not boolean.
-
-    Notes
-    -----
-    Source: masks larger than a pixel against correlated noise, Broaddus et al. 2020,
-    doi:10.1109/ISBI45749.2020.9098336.
-
-    Examples
-    --------
-    >>> widen(torch.tensor([[[True, False, False, False]]]), (2,)).int().tolist()
-    [[[1, 1, 1, 0]]]
-    """
-    if hidden.dtype != torch.bool or not 3 <= hidden.ndim <= 5:
-        raise InputError(
-            f"hidden is {hidden.dtype} with {hidden.ndim} axes; expected bool, batch channel *space"
-        )
-    if len(blind_spot) != hidden.ndim - 2 or any(w < 0 for w in blind_spot):
-        raise InputError(
-            f"blind_spot is {tuple(blind_spot)}; expected one number of 0 or more for each of the "
-            f"{hidden.ndim - 2} spatial axes"
-        )
-    for axis, width in enumerate(blind_spot, start=2):
-        if width >= hidden.shape[axis] - 1:
-            hidden = hidden.any(axis, keepdim=True).expand_as(hidden)
-        elif width:
-            moved = hidden.movedim(axis, -1)
-            rows = moved.reshape(-1, 1, moved.shape[-1]).to(torch.float32)
-            grown = F.max_pool1d(rows, 2 * width + 1, stride=1, padding=width) > 0
-            hidden = grown.reshape(moved.shape).movedim(-1, axis)
-    return hidden
 
 
 @dataclass(frozen=True)
@@ -390,47 +336,6 @@ def _vanished(first: NoiseCorrelation, again: NoiseCorrelation) -> bool:
         pairs = [(abs(first.correlation[place]), sign * again.correlation[place], again.bound[place])]
     # A bound is three to four standard errors.
     return all(other < strong / 2 and strong - other > bound / 2 for strong, other, bound in pairs)
-
-
-def _standardised(images: Array, rounding: float) -> tuple[Array, Array, Array]:
-    """Clipped residuals, less local means and over local scales, 0 where unknown; where known; where quiet.
-
-    Quiet is the half with the smaller residuals around it.
-    """
-    z, known = np.zeros_like(images), np.isfinite(images)
-    quiet = np.zeros_like(known)
-    for image, measured, calm, out in zip(images, known, quiet, z, strict=True):
-        density = float(measured.mean())
-        if density == 0:
-            continue
-        centred = image - _local_mean(image, measured, MEAN_COUNT / density)
-        scale = math.sqrt(math.pi / 2) * _local_mean(np.abs(centred), measured, SCALE_COUNT / density)
-        measured &= scale > max(rounding, 1e-6 * float(scale.max()))  # saturated or dead regions say nothing
-        if measured.any():
-            ratio = np.divide(centred, scale, out=np.zeros_like(image), where=measured).clip(-CLIP, CLIP)
-            out[measured] = (ratio - _local_mean(ratio, measured, MEAN_COUNT / density))[measured]
-            # Over more values than the scale: chance selects quiet patches that are not like the others.
-            loudness = _local_mean(np.abs(centred), measured, MEAN_COUNT / density)
-            calm[:] = measured & (loudness <= np.median(loudness[measured]))
-    return z, known, quiet
-
-
-def _local_mean(image: Array, measured: Array, count: float) -> Array:
-    """The mean of what was measured, with triangular weights that amount to ``count`` positions."""
-    width = max(1, round(count ** (1 / image.ndim) / 1.5))
-    total = _smoothed(np.where(measured, image, 0.0), width)
-    if measured.all():  # a product of lines
-        lines = [_smoothed(np.ones(n), width) for n in image.shape]
-        weight = reduce(np.multiply.outer, lines)
-    else:
-        weight = _smoothed(measured.astype(np.float64), width)
-    return np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-9)
-
-
-def _smoothed(values: Array, width: int) -> Array:
-    for _ in range(2):  # running sums: as fast for the wide windows of few values as for narrow ones
-        values = uniform_filter(values, width, mode="constant")
-    return values
 
 
 def _pass_kernel(noise_band: Array | None, space: Shape) -> Array:

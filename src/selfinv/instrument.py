@@ -41,7 +41,7 @@ def psf_operator(
         )
     for kernel in kernels:
         for warning in check_psf(kernel, ndim, shape):
-            warnings.warn(warning, SelfinvWarning, stacklevel=3)
+            warnings.warn(warning, SelfinvWarning, stacklevel=4)  # to whom called `selfinv.restore`
     normalised = [torch.from_numpy(normalise(kernel)).to(torch.float32) for kernel in kernels]
     check_boundary(boundary)
     if boundary == "auto":

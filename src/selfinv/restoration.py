@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import time
 import warnings
@@ -14,28 +13,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfinv.arrangement import Arrangement, as_measured, is_on_grid, space_of, spacing_of
+from selfinv.acquisition import Acquisition
+from selfinv.arrangement import spacing_of
 from selfinv.doubts import (
     NOTHING_EXPLAINED,
     left_as_it_is,
     nothing_explained,
-    saturated,
     shared_noise,
-    stray_values,
     too_wide,
     unchanged,
 )
-from selfinv.instrument import check_boundary, choose_device, psf_operator
-from selfinv.learning.inverse_filters import point_spread
-from selfinv.learning.measurement import field_of_view, object_pads
+from selfinv.independence import NoiseCorrelation
+from selfinv.instrument import check_boundary
 from selfinv.learning.model import TrainedModel, versions
-from selfinv.learning.normalisation import ChannelUnits
 from selfinv.learning.solver import SSI, SSIState
-from selfinv.learning.stray_values import find_stray
-from selfinv.methods import AS_PUBLISHED, OURS, Request, solver_for
+from selfinv.methods import OURS, Request, solver_for
 from selfinv.operators import Boundary, Convolution, Downsample, Identity, LinearOperator
 from selfinv.outcome import outcome, trained_model, training
-from selfinv.probe import check_built, probe
+from selfinv.probe import check_built
 from selfinv.psf import values_of
 from selfinv.selection import SelfTuned, SelfTunedState
 from selfinv.semiblind import PSFFamily, fit_psf
@@ -43,18 +38,11 @@ from selfinv.solvers.base import Callback, Forward, Solver, Status, run
 from selfinv.solvers.chambolle_pock import ChambollePock
 from selfinv.types import (
     Array,
-    AxisLayout,
     InputError,
     SelfinvWarning,
-    Shape,
-    check_contrast,
-    check_image,
     check_integer,
-    guess_axes,
-    parse_axes,
 )
 
-SMALLEST = 16
 MOST_SEED = 2**62  # others are made of it by adding
 WIDEST = 4  # blind spot, in values to each side
 
@@ -206,65 +194,20 @@ def restore(
         psf = fitted.psf
         for words in fitted.warnings():
             warnings.warn(words, SelfinvWarning, stacklevel=2)
-    array = check_image(as_measured(image, operator), allow_nan=mask_nan)
-    kernel = values_of(psf)
-    arrangement = None
-    if isinstance(operator, LinearOperator) and not is_on_grid(operator):
-        arrangement = Arrangement.of(operator, array.shape, axes)
-        layout, batch, shape = arrangement.layout, arrangement.to_batch(array), space_of(operator)
-    else:
-        layout = _layout(array, axes, kernel)
-        batch, shape = layout.to_batch(array), layout.spatial_shape(array.shape)
-    _check_size(shape, layout.spatial)
-    check_contrast(array)
-    y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
-    y = y.masked_fill(~torch.isfinite(y), torch.nan)
-    empty = (~torch.isfinite(y).flatten(1).any(1)).nonzero().flatten().tolist()
-    if empty:
-        warnings.warn(
-            f"nothing is measured in frame {', '.join(map(str, empty))} (counted from 0); what comes back "
-            f"there is made up",
-            SelfinvWarning,
-            stacklevel=2,
-        )
-    flat = "" if arrangement else saturated(y)
-    if flat:
-        warnings.warn(flat, SelfinvWarning, stacklevel=2)
-    forward = operator if operator is not None else psf_operator(kernel, shape, layout, boundary, y)
-    place = choose_device(device)
-    if isinstance(forward, torch.nn.Module):
-        forward = copy.deepcopy(forward).to(place).requires_grad_(False)  # the caller's own stays where it is
-    y = (y if place.type != "mps" else y.float()).to(place)
-    pads = ((0, 0),) * len(shape) if arrangement else object_pads(forward, shape)
-    if operator is not None:
-        forward = probe(forward, y)
-        if isinstance(forward, LinearOperator):
-            if forward.measured is not None:
-                y = y.masked_fill(~forward.measured, torch.nan)
-            for words in forward.doubts(y):
-                warnings.warn(words, SelfinvWarning, stacklevel=2)
-    y, stray = _without_stray(y, forward, method)
-    if stray:
-        warnings.warn(stray_values(stray, y.numel()), SelfinvWarning, stacklevel=2)
-    units = _common_units(y, forward, operator, method)
-    if units is not None:
-        y = units.apply(y)
-    sizes = [n + a + b for n, (a, b) in zip(shape, pads, strict=True)]
-    correlation = shared_noise(y, forward) if isinstance(method, str) else None
-    correlated = correlation is not None and correlation.correlated
-    # Of noise common to whole lines, no blind spot that leaves anything to learn from is rid.
-    blind_spot = correlation.blind_spot if correlation and max(correlation.blind_spot) <= WIDEST else ()
-    lines = correlation.lines if correlation else ()
-    trusted = fitted is None or fitted.kept
-    if trusted and not flat and (words := too_wide(y, forward, correlation)):
+    acquired = Acquisition.of(
+        image,
+        values_of(psf),
+        operator,
+        axes=axes,
+        boundary=boundary,
+        mask_nan=bool(mask_nan),
+        device=device,
+    ).for_method(method, operator)
+    y, forward = acquired.y, acquired.forward
+    noise = shared_noise(y, forward) if isinstance(method, str) else None
+    if not (acquired.plateau or (fitted and not fitted.kept)) and (words := too_wide(y, forward, noise)):
         warnings.warn(words, SelfinvWarning, stacklevel=2)
-    if isinstance(forward, Convolution):
-        forward.lines_share_noise = lines
-    voxel = _spacing(spacing, layout.spatial)
-    request = Request(y, forward, sizes, weight, max_steps, voxel, blind_spot, correlated)
-    if arrangement and arrangement.operator.object_channels:
-        mixed = arrangement.operator
-        request = replace(request, channels=mixed.object_channels, spacing=spacing_of(mixed, voxel))
+    request = _request(acquired, noise, weight, max_steps, spacing)
     name = method if isinstance(method, str) else "custom"
     solver = solver_for(method, request) if isinstance(method, str) else method
     if not isinstance(solver, Solver):
@@ -272,57 +215,25 @@ def restore(
     if isinstance(method, SSI) and max_steps is not None:  # the schedule is made for this many
         solver = replace(method, training=replace(method.training, max_steps=max_steps))
 
-    def to_image(x: Tensor) -> Array:
-        x = x if units is None else units.undo(x)
-        x = arrangement.from_object(x) if arrangement else x[field_of_view(pads, shape)]
-        return layout.from_batch(x.to(torch.float32).cpu().numpy())
-
-    def to_measurement(y: Tensor) -> Array:
-        values = y.to(torch.float32).cpu().numpy()
-        values = arrangement.from_batch(values) if arrangement else layout.from_batch(values)
-        pairs = np.iscomplexobj(image) and values.shape[-1] == 2
-        return np.ascontiguousarray(values).view(np.complex64)[..., 0] if pairs else values
-
     if not isinstance(solver, SSI):
-        y = _single(y)
+        y = acquired.single()
     limit = None if isinstance(method, str) else max_steps
-    callback = _with_images(callback, to_image)
+    callback = _with_images(callback, acquired.to_image)
     state, status = run(solver, y, forward, seed=seed, max_steps=limit, callback=callback)
     estimate = solver.estimate(state)
-    restored = to_image(estimate)
     with torch.no_grad():
         measured = forward(estimate.float())  # the only precision it is sure to take
-    predicted = to_measurement(measured if units is None else units.undo(measured))
-    stats = {
-        "method": name,
-        "seed": seed,
-        "device": str(place),
-        "axes": layout.axes,
-        "boundary": getattr(forward, "boundary", None),
-    }
-    if stray:
-        stats["stray_values"] = stray
-    if units is not None:  # of which the scores are, too
-        stats["channel_units"] = list(zip(units.offsets, units.scales, strict=True))
+    stats = {"method": name, "seed": seed} | _about(acquired, solver)
     if fitted is not None:
         stats["psf"] = fitted.summary()
     if weight is not None:
         stats |= {"balance" if name == "wiener" else "weight": weight}
-    if isinstance(solver, ChambollePock):
-        stats["fidelity"] = type(solver.fidelity).__name__
     stats |= outcome(state) | {"seconds": time.monotonic() - start, "versions": versions()}
-    if correlation is not None:
-        stats["noise"] = correlation.explain()
-        if correlated:
-            tuned = isinstance(solver, SSI | SelfTuned)
-            done = ""
-            if tuned and lines:
-                done = " (whole lines are hidden here)"
-            elif any(blind_spot):
-                done = " (done here)" if tuned else " (nothing was scored here)"
-            if name in OURS and isinstance(solver, SelfTuned):
-                done += "; the network is therefore taken alone"
-            warnings.warn(f"{stats['noise']}{done}", SelfinvWarning, stacklevel=2)
+    if noise is not None:
+        stats["noise"] = noise.explain()
+        if noise.correlated:
+            words = f"{stats['noise']}{_what_is_done(noise, request, solver, name)}"
+            warnings.warn(words, SelfinvWarning, stacklevel=2)
     tells = name == "richardson-lucy" or isinstance(solver, SelfTuned)  # of a weight given, it is no news
     sharp = (Identity, Downsample) if name == "richardson-lucy" else Identity
     if tells and isinstance(forward, sharp) and left_as_it_is(y, measured):
@@ -342,45 +253,74 @@ def restore(
         # A choice between methods has scores of its own, on the same values for all of them.
         compared = ("loss", "held_out_score", "held_out_score_of_a_constant")
         stats |= training(inner) | {key: stats[key] for key in compared if key in stats}
-        model = trained_model(inner_solver, inner, y, layout, forward, stats, units)
-    return Result(restored, status, stats, model, inner_solver, predicted)
+        model = trained_model(inner_solver, inner, y, acquired.layout, forward, stats, acquired.units)
+    image, predicted = acquired.to_image(estimate), acquired.to_measurement(measured)
+    return Result(image, status, stats, model, inner_solver, predicted)
 
 
-def _without_stray(y: Tensor, forward: Any, method: Any) -> tuple[Tensor, int]:
-    """The measurement without values that neither blur nor noise can make, and how many there were."""
-    psf = point_spread(forward) if isinstance(method, str) and method not in AS_PUBLISHED else None
-    if psf is None:
-        return y, 0
-    stray = find_stray(psf, y)
-    return y.masked_fill(stray, torch.nan), int(stray.sum())
+def _request(
+    acquired: Acquisition,
+    noise: NoiseCorrelation | None,
+    weight: float | None,
+    max_steps: int | None,
+    spacing: Sequence[float] | None,
+) -> Request:
+    """What a method is asked for."""
+    forward, blind_spot = acquired.forward, noise.blind_spot if noise else ()
+    if any(n > WIDEST for n in blind_spot):  # of noise common to lines, none that leaves enough is rid
+        blind_spot = ()
+    if isinstance(forward, Convolution):
+        forward.lines_share_noise = noise.lines if noise else ()
+    voxel, channels = _spacing(spacing, acquired.layout.spatial), None
+    if acquired.arrangement and acquired.arrangement.operator.object_channels:
+        mixed = acquired.arrangement.operator
+        voxel, channels = spacing_of(mixed, voxel), mixed.object_channels
+    return Request(
+        acquired.y,
+        forward,
+        acquired.object_shape,
+        weight,
+        max_steps,
+        voxel,
+        blind_spot,
+        noise is not None and noise.correlated,
+        channels,
+    )
 
 
-def _common_units(y: Tensor, forward: Any, operator: Any, method: Any) -> ChannelUnits | None:
-    """Those that channels of very different ranges are brought to for our own methods; None: left alone.
+def _about(acquired: Acquisition, solver: Solver) -> dict[str, Any]:
+    """What is to be said of the measurement, and of a solver's settings."""
+    about = {
+        "device": str(acquired.y.device),
+        "axes": acquired.layout.axes,
+        "boundary": getattr(acquired.forward, "boundary", None),
+    }
+    if acquired.stray:
+        about["stray_values"] = acquired.stray
+    if acquired.units is not None:  # of which the scores are, too
+        units = acquired.units
+        about["channel_units"] = list(zip(units.offsets, units.scales, strict=True))
+    if isinstance(solver, ChambollePock):
+        about["fidelity"] = type(solver.fidelity).__name__
+    return about
 
-    Where an operator does the same to each channel. Levels are taken off where it keeps constants.
-    """
-    if not isinstance(method, str) or method not in OURS or y.shape[1] < 2:
-        return None
-    if not isinstance(forward, LinearOperator) or forward.object_channels:
-        return None
-    if operator is not None and not is_on_grid(operator):
-        return None
-    keeps = operator is None and getattr(forward, "boundary", "") != "zero"
-    return ChannelUnits.of(y, levels=keeps)
+
+def _what_is_done(noise: NoiseCorrelation, request: Request, solver: Solver, name: str) -> str:
+    """About correlated noise, for the end of the warning."""
+    tuned = isinstance(solver, SSI | SelfTuned)
+    done = ""
+    if tuned and noise.lines:
+        done = " (whole lines are hidden here)"
+    elif any(request.blind_spot):
+        done = " (done here)" if tuned else " (nothing was scored here)"
+    if name in OURS and isinstance(solver, SelfTuned):
+        done += "; the network is therefore taken alone"
+    return done
 
 
 def load_model(path: Any, operator: LinearOperator | None = None) -> TrainedModel:
     """Read a trained model written by ``result.model.save(path)`` (see `TrainedModel.load`)."""
     return TrainedModel.load(path, operator)
-
-
-def _layout(array: Array, axes: str | None, psf: Array | None) -> AxisLayout:
-    if axes is not None:
-        return parse_axes(axes, array.ndim)
-    if psf is not None and psf.ndim == array.ndim == 3 and psf.shape[0] == array.shape[-1] in (3, 4):
-        return parse_axes("yxc", 3)  # colour, with one psf per channel in front
-    return parse_axes(guess_axes(array.shape, None if psf is None else psf.ndim), array.ndim)
 
 
 def _check_callback(callback: Callback | None) -> None:
@@ -399,25 +339,6 @@ def _check_callback(callback: Callback | None) -> None:
         raise InputError(
             f"callback{signature} does not take a Progress ({error}); give it one argument"
         ) from None
-
-
-def _check_size(shape: Shape, spatial: str) -> None:
-    small = {a: n for a, n in zip(spatial, shape, strict=True) if a != "z" and n < SMALLEST}
-    if small:
-        raise InputError(
-            f"the image has only {', '.join(f'{n} samples along {a}' for a, n in small.items())}; at least "
-            f"{SMALLEST} are needed, because fewer hold too little to learn from"
-        )
-
-
-def _single(y: Tensor) -> Tensor:
-    """In the precision that convolutions run in (a network normalises first)."""
-    largest = float(torch.where(torch.isfinite(y), y.abs(), 0.0).max())
-    if not 1e-15 < largest < 1e15:  # squares must stay within single precision
-        raise InputError(
-            f"the image's largest value is {largest:.3g}; use a unit in which it lies between 1e-15 and 1e15"
-        )
-    return y.float()
 
 
 def _spacing(spacing: Sequence[float] | None, axes: str) -> tuple[float, ...] | None:

@@ -19,7 +19,7 @@ from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.random import generator_for
 from selfinv.learning.settings import Hiding
 from selfinv.learning.symmetry import operator_symmetries
-from selfinv.operators import LinearOperator
+from selfinv.operators import Convolution, LinearOperator
 from selfinv.solvers.base import Forward, linear
 
 
@@ -59,12 +59,15 @@ def prepare(
         joint_channels=hiding.joint_channels,
         together=together_of(operator),
     )
+    random = None
     if is_on_grid(operator):
         normalisation = Normalisation.of(y)
         object_normalisation = object_units(operator, y, normalisation)
         pads = object_pads(operator, y.shape[2:])
         if not isinstance(operator, LinearOperator):
             operator = within_domain(operator, object_normalisation, y)
+        if not isinstance(operator, Convolution):  # whose kernel tells
+            random = _random_object(operator, y, object_normalisation)
         y = normalised(y, normalisation)
         outliers = OutlierTest.of(operator, y, missing | validation) if wild else None
         if outliers is not None and not robust:
@@ -85,7 +88,7 @@ def prepare(
         if looks is not None:
             looks = replace(looks, spare=share_of(validation, ~missing))
         entrance = Entrance(crude=crude, looks=looks)
-    symmetries = operator_symmetries(operator, ndim, like=_random_object(operator, y, object_normalisation))
+    symmetries = operator_symmetries(operator, ndim, like=random)
     return Measurement(
         y=y,
         missing=missing,

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from selfinv.independence import widen
+from selfinv.blind_spot import widen
 from selfinv.learning.inverter import Looks
 from selfinv.learning.masks import FILLS, MaskScheme, RandomPixels, drawn_shape
 from selfinv.learning.random import CPU, generator_for

@@ -32,18 +32,18 @@ class Tangent(LinearOperator):
 
     def __init__(self, function: Callable[[Tensor], Tensor], at: Tensor) -> None:
         with torch.enable_grad():
-            self._at = at.detach().requires_grad_()
-            self._image = function(self._at)
-            self._cotangent = torch.zeros_like(self._image, requires_grad=True)
-            (self._pulled,) = torch.autograd.grad(
-                self._image, self._at, self._cotangent, create_graph=True, retain_graph=True
-            )
-        super().__init__(at.shape[2:], self._image.shape[2:])
+            leaf = at.detach().requires_grad_()
+            image = function(leaf)
+            cotangent = torch.zeros_like(image, requires_grad=True)
+            (pulled,) = torch.autograd.grad(image, leaf, cotangent, create_graph=True, retain_graph=True)
+        super().__init__(at.shape[2:], image.shape[2:])
+        self.register_buffer("at", at.detach())  # says on which device it works
+        self._leaf, self._image, self._cotangent, self._pulled = leaf, image, cotangent, pulled
 
     def forward(self, x: Tensor) -> Tensor:
         (image,) = torch.autograd.grad(self._pulled, self._cotangent, x, retain_graph=True)
         return image
 
     def adjoint(self, y: Tensor) -> Tensor:
-        (pulled,) = torch.autograd.grad(self._image, self._at, y, retain_graph=True)
+        (pulled,) = torch.autograd.grad(self._image, self._leaf, y, retain_graph=True)
         return pulled

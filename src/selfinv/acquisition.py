@@ -1,0 +1,197 @@
+"""What was measured, and by what, as solvers take it; and the way back to the caller's arrays."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfinv.arrangement import Arrangement, as_measured, is_on_grid, space_of
+from selfinv.doubts import nothing_measured, saturated, stray_values
+from selfinv.instrument import choose_device, psf_operator
+from selfinv.learning.inverse_filters import point_spread
+from selfinv.learning.measurement import Pads, field_of_view, object_pads
+from selfinv.learning.normalisation import ChannelUnits
+from selfinv.learning.stray_values import find_stray
+from selfinv.methods import AS_PUBLISHED, OURS
+from selfinv.operators import Boundary, LinearOperator
+from selfinv.probe import probe
+from selfinv.solvers.base import Forward
+from selfinv.types import (
+    Array,
+    AxisLayout,
+    InputError,
+    SelfinvWarning,
+    Shape,
+    check_contrast,
+    check_image,
+    guess_axes,
+    parse_axes,
+)
+
+SMALLEST = 16
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """A measurement and the operator that made it, on one device.
+
+    Parameters
+    ----------
+    y
+        ``batch channel *space``, NaN where nothing was measured.
+    forward
+        From the object to it.
+    layout, arrangement
+        The axes of the caller's image, and if values are no pixels, those of the measurement.
+    shape, pads
+        Of the object's part that is shown, and how far the object reaches beyond it.
+    complex_pairs
+        Whether the caller's values are complex, and those of ``y`` pairs.
+    stray
+        How many values were left out because neither blur nor noise can have made them.
+    plateau
+        Whether values lie at the highest side by side.
+    units
+        Those that channels were brought to; None: the caller's.
+    """
+
+    y: Tensor
+    forward: Forward
+    layout: AxisLayout
+    arrangement: Arrangement | None
+    shape: Shape
+    pads: Pads
+    complex_pairs: bool = False
+    stray: int = 0
+    plateau: bool = False
+    units: ChannelUnits | None = None
+
+    @classmethod
+    def of(
+        cls,
+        image: Any,
+        kernel: Array | None,
+        operator: Forward | None,
+        *,
+        axes: str | None,
+        boundary: Boundary | Literal["auto"],
+        mask_nan: bool,
+        device: str,
+    ) -> Acquisition:
+        """From what `selfinv.restore` is given, with a warning for what is doubtful."""
+        array = check_image(as_measured(image, operator), allow_nan=mask_nan)
+        arrangement = None
+        if isinstance(operator, LinearOperator) and not is_on_grid(operator):
+            arrangement = Arrangement.of(operator, array.shape, axes)
+            layout, batch, shape = arrangement.layout, arrangement.to_batch(array), space_of(operator)
+        else:
+            layout = _layout(array, axes, kernel)
+            batch, shape = layout.to_batch(array), layout.spatial_shape(array.shape)
+        _check_size(shape, layout.spatial)
+        check_contrast(array)
+        y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
+        y = y.masked_fill(~torch.isfinite(y), torch.nan)
+        _warn(nothing_measured(y))
+        plateau = "" if arrangement else saturated(y)
+        _warn(plateau)
+        forward = operator if operator is not None else psf_operator(kernel, shape, layout, boundary, y)
+        place = choose_device(device)
+        if isinstance(forward, torch.nn.Module):  # the caller's own stays where it is
+            forward = copy.deepcopy(forward).to(place).requires_grad_(False)
+        y = (y if place.type != "mps" else y.float()).to(place)
+        pads = ((0, 0),) * len(shape) if arrangement else object_pads(forward, shape)
+        if operator is not None:
+            forward = probe(forward, y)
+            if isinstance(forward, LinearOperator):
+                if forward.measured is not None:
+                    y = y.masked_fill(~forward.measured, torch.nan)
+                for words in forward.doubts(y):
+                    _warn(words)
+        pairs = bool(np.iscomplexobj(image)) and y.shape[-1] == 2
+        return cls(y, forward, layout, arrangement, shape, pads, pairs, plateau=bool(plateau))
+
+    def for_method(self, method: Any, operator: Any) -> Acquisition:
+        """As a method of ours takes it: without stray values, channels of very different ranges made alike.
+
+        ``operator`` is the caller's, if there was one.
+        """
+        if not isinstance(method, str) or method in AS_PUBLISHED:
+            return self
+        y, stray, psf = self.y, 0, point_spread(self.forward)
+        if psf is not None:
+            found = find_stray(psf, y)
+            y, stray = y.masked_fill(found, torch.nan), int(found.sum())
+        if stray:
+            _warn(stray_values(stray, y.numel()))
+        units = _common_units(y, self.forward, operator) if method in OURS else None
+        return replace(self, y=y if units is None else units.apply(y), stray=stray, units=units)
+
+    @property
+    def object_shape(self) -> Shape:
+        """Of the object, with what reaches beyond the part that is shown."""
+        return tuple(n + a + b for n, (a, b) in zip(self.shape, self.pads, strict=True))
+
+    def to_image(self, x: Tensor) -> Array:
+        """An object as the caller's image is, float32."""
+        x = x if self.units is None else self.units.undo(x)
+        x = self.arrangement.from_object(x) if self.arrangement else x[field_of_view(self.pads, self.shape)]
+        return self.layout.from_batch(x.to(torch.float32).cpu().numpy())
+
+    def to_measurement(self, y: Tensor) -> Array:
+        """What is measured of an object as the caller's measurement is, float32 or complex64."""
+        y = y if self.units is None else self.units.undo(y)
+        values = y.to(torch.float32).cpu().numpy()
+        values = self.arrangement.from_batch(values) if self.arrangement else self.layout.from_batch(values)
+        return np.ascontiguousarray(values).view(np.complex64)[..., 0] if self.complex_pairs else values
+
+    def single(self) -> Tensor:
+        """The measurement in the precision that convolutions run in (a network normalises first)."""
+        largest = float(torch.where(torch.isfinite(self.y), self.y.abs(), 0.0).max())
+        if not 1e-15 < largest < 1e15:  # squares must stay within single precision
+            raise InputError(
+                f"the image's largest value is {largest:.3g}; use a unit in which it lies between 1e-15 and "
+                f"1e15"
+            )
+        return self.y.float()
+
+
+def _warn(words: str) -> None:
+    """To whom called `selfinv.restore`, if there is anything to say."""
+    if words:
+        warnings.warn(words, SelfinvWarning, stacklevel=4)
+
+
+def _common_units(y: Tensor, forward: Any, operator: Any) -> ChannelUnits | None:
+    """Those that channels of very different ranges are brought to; None: left alone.
+
+    Where an operator does the same to each channel. Levels are taken off where it keeps constants.
+    """
+    if y.shape[1] < 2 or not isinstance(forward, LinearOperator) or forward.object_channels:
+        return None
+    if operator is not None and not is_on_grid(operator):
+        return None
+    keeps = operator is None and getattr(forward, "boundary", "") != "zero"
+    return ChannelUnits.of(y, levels=keeps)
+
+
+def _layout(array: Array, axes: str | None, psf: Array | None) -> AxisLayout:
+    if axes is not None:
+        return parse_axes(axes, array.ndim)
+    if psf is not None and psf.ndim == array.ndim == 3 and psf.shape[0] == array.shape[-1] in (3, 4):
+        return parse_axes("yxc", 3)  # colour, with one psf per channel in front
+    return parse_axes(guess_axes(array.shape, None if psf is None else psf.ndim), array.ndim)
+
+
+def _check_size(shape: Shape, spatial: str) -> None:
+    small = {a: n for a, n in zip(spatial, shape, strict=True) if a != "z" and n < SMALLEST}
+    if small:
+        raise InputError(
+            f"the image has only {', '.join(f'{n} samples along {a}' for a, n in small.items())}; at least "
+            f"{SMALLEST} are needed, because fewer hold too little to learn from"
+        )
