@@ -885,3 +885,15 @@ def test_an_interruption_while_the_result_is_written_waits(tmp_path, folder, mon
     done = in_process("apply", folder / "model.safetensors", folder / "image.tif", tmp_path / "a.tif")
     assert done.code == 0
     assert io.read(tmp_path / "a.tif").data.shape == (40, 36)
+
+
+def test_a_reader_that_has_gone_ends_no_run(monkeypatch):
+    from selfinv.cli.console import say
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        for _ in range(3):
+            say("still at work")
+        monkeypatch.undo()

@@ -12,7 +12,8 @@ from scipy.signal import fftconvolve
 from skimage import data
 
 import selfinv
-from selfinv.doubts import nothing_explained, saturated
+from selfinv.doubts import nothing_explained, saturated, too_wide
+from selfinv.operators import Convolution
 from selfinv.types import SelfinvWarning
 
 
@@ -105,7 +106,7 @@ def test_a_psf_that_is_much_too_wide_is_told_of_and_the_right_one_is_not():
     with pytest.warns(SelfinvWarning, match="of channel 1 .* seems to be too wide"):
         selfinv.restore(both, kernels, axes="cyx", method="wiener")
     soft = gaussian_filter(image, 1.0)  # by some other filter: the noise tells of another PSF
-    assert not any("too wide" in words for words in words_of(soft, right))
+    assert not any("too wide" in words for words in words_of(soft, wide))
 
 
 def test_noise_that_several_neighbours_share_is_told_of_and_faint_independent_noise_is_not():
@@ -130,3 +131,30 @@ def test_where_noise_is_correlated_the_network_stands_alone():
     assert "weights" not in result.stats
     scores = {name: score for name, _, _, score, _ in result.stats["trials"]}
     assert min(scores, key=scores.get) != "ssi-network"  # though it was not the best by hidden values
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_operators_kernel_that_is_no_psf_is_no_trouble():
+    image = photograph(selfinv.psf.gaussian((1.5, 1.5)), 0.0)
+    y = torch.from_numpy(np.stack([image, image]))[:, None]
+    sharper = torch.tensor([[0.0, -0.2, 0.0], [-0.2, 1.8, -0.2], [0.0, -0.2, 0.0]])
+    for kernel in (sharper, sharper.expand(2, 1, 3, 3), sharper[None]):
+        assert too_wide(y, Convolution(kernel, image.shape, "unknown"), None) == ""
+
+
+def test_an_image_without_noise_is_not_called_correlated():
+    kernel = selfinv.psf.gaussian((2.0, 2.0))
+    assert not words_of(photograph(kernel, 0.0), kernel)
+
+
+def test_warnings_point_to_the_line_that_called():
+    image = photograph(selfinv.psf.gaussian((1.5, 1.5)), 0.0)
+    image[:, :5] = np.nan
+    frames = np.stack([image, np.full_like(image, np.nan)])
+    off = np.roll(selfinv.psf.gaussian((1.5, 1.5)), 3, 0)  # off-centre
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        selfinv.restore(frames, off, axes="tyx", mask_nan=True, method="wiener", max_steps=3)
+    told = [w for w in caught if issubclass(w.category, SelfinvWarning)]
+    assert len(told) >= 2
+    assert {w.filename for w in told} == {__file__}

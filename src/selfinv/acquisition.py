@@ -51,6 +51,8 @@ class Acquisition:
         The axes of the caller's image, and if values are no pixels, those of the measurement.
     shape, pads
         Of the object's part that is shown, and how far the object reaches beyond it.
+    device
+        Where the work is done.
     complex_pairs
         Whether the caller's values are complex, and those of ``y`` pairs.
     stray
@@ -67,6 +69,7 @@ class Acquisition:
     arrangement: Arrangement | None
     shape: Shape
     pads: Pads
+    device: torch.device
     complex_pairs: bool = False
     stray: int = 0
     plateau: bool = False
@@ -114,7 +117,7 @@ class Acquisition:
                 for words in forward.doubts(y):
                     _warn(words)
         pairs = bool(np.iscomplexobj(image)) and y.shape[-1] == 2
-        return cls(y, forward, layout, arrangement, shape, pads, pairs, plateau=bool(plateau))
+        return cls(y, forward, layout, arrangement, shape, pads, place, pairs, plateau=bool(plateau))
 
     def for_method(self, method: Any, operator: Any) -> Acquisition:
         """As a method of ours takes it: without stray values, channels of very different ranges made alike.

@@ -20,6 +20,7 @@ from selfinv.types import InputError, spatial_index
 INSIDE, FEWEST_INSIDE = 0.8, 20  # of the values between two at the highest, at it too: what makes a plateau
 SAMPLES = 64  # of a transfer function along each axis
 GAPS = 0.15  # of the values
+FAINT = 2e-3  # of the image's deviation: what matters little, whatever it is
 DRAWN, LEVELS = 0.05, 16  # of the others, in plateaus, too; other values: else it is no image with noise
 
 
@@ -47,8 +48,11 @@ def shared_noise(y: Tensor, forward: Forward) -> NoiseCorrelation | None:
         found = noise_correlation(part.cpu().numpy())
     except InputError:
         return None  # too little to judge by
-    if found.unknown == SMOOTH and not any(s.levels_off() for s in spectra(part, torch.isnan(part))):
-        return replace(found, unknown=SHARED)  # independent noise would level off
+    if found.unknown == SMOOTH:
+        known = spectra(part, torch.isnan(part))
+        faint = all(s.beyond(0.25) < FAINT**2 * float(s.power.mean()) for s in known)
+        if not faint and not any(s.levels_off() for s in known):
+            return replace(found, unknown=SHARED)  # independent noise would level off
     return found
 
 
@@ -65,18 +69,25 @@ def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None) -> str
     if float(torch.isnan(y).double().mean()) > GAPS:
         return ""  # what is filled in has a spectrum of its own
     values, kernels = y.cpu().double().numpy(), forward.psf.cpu().double().numpy()
-    if kernels.ndim == 2:
-        found, whose = narrower(values, kernels), "the PSF"
-    else:
-        each = [narrower(values[:, c : c + 1], kernel) for c, kernel in enumerate(kernels)]
-        found = next((one for one in each if one is not None), None)
-        whose = f"the PSF of channel {each.index(found)} (counted from 0)"
+    each = kernels.ndim == 3 and len(kernels) > 1
+    if kernels.ndim > 3 or (each and len(kernels) != y.shape[1]):
+        return ""
+    try:
+        if each:
+            told = [narrower(values[:, c : c + 1], kernel) for c, kernel in enumerate(kernels)]
+        else:
+            told = [narrower(values, kernels.reshape(kernels.shape[-2:]))]
+    except InputError:  # an operator's kernel need not be a PSF
+        return ""
+    channel, found = next(((c, one) for c, one in enumerate(told) if one is not None), (0, None))
+    whose = f"the PSF of channel {channel} (counted from 0)" if each else "the PSF"
     if found is None:
         return ""
     return (
         f"{whose} seems to be too wide: one {found[0]:.2f} to {found[1]:.2f} times as wide fits the image's "
         f"spectrum, and predicts hidden values better; a PSF that is too wide makes ringing of noise. Check "
-        f"its pixel size and optics, or fit its size (selfinv psf fit --family scaled)"
+        f"its pixel size and optics, or fit its size (selfinv psf fit --family scaled, "
+        f"or selfinv.semiblind.scaled_family)"
     )
 
 

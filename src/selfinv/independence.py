@@ -49,7 +49,7 @@ MOST_LAGS = 8000  # in the window
 
 MUCH = 0.3  # of the noise's variance: with less, hiding whole lines costs more than it gains
 SMOOTH = "nearly all of the residual is smooth: model error, or noise blurred over several values"
-SHARED = "what lies beyond the PSF's reach is smooth, too: noise that several neighbours share"
+SHARED = "what lies beyond the PSF's reach is smooth, too: noise that several neighbours share, or hardly any"
 NEGATIVE = "neighbours are negatively correlated, as fitting the noise makes them; use held-out values"
 
 

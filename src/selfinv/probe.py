@@ -134,7 +134,7 @@ def _check_linear(operator: LinearOperator, x: Tensor, ax: Tensor) -> None:
             f"{name}.adjoint is only nearly the adjoint of its forward (to {mismatch:.1%}); methods that "
             f"search for a minimum may end beside it",
             SelfinvWarning,
-            stacklevel=4,
+            stacklevel=5,  # to whom called `selfinv.restore`
         )
 
 

@@ -75,7 +75,8 @@ class Result:
           what was fitted of it; ``channel_units``: offsets and scales that channels were brought to.
     model
         The trained inverse, to save or to apply to more images of the same instrument; without what was mixed
-        in (``stats["weights"]``); None where a classical method made the image, or most of it (with
+        in (``stats["weights"]``) and, of a function or a blur that varies over the field, without what values
+        themselves added; None where a classical method made the image, or most of it (with
         ``method="ssi-network"`` there always is one).
     solver
         What made the image, or most of it, with the settings that were chosen.
@@ -205,8 +206,6 @@ def restore(
     ).for_method(method, operator)
     y, forward = acquired.y, acquired.forward
     noise = shared_noise(y, forward) if isinstance(method, str) else None
-    if not (acquired.plateau or (fitted and not fitted.kept)) and (words := too_wide(y, forward, noise)):
-        warnings.warn(words, SelfinvWarning, stacklevel=2)
     request = _request(acquired, noise, weight, max_steps, spacing)
     name = method if isinstance(method, str) else "custom"
     solver = solver_for(method, request) if isinstance(method, str) else method
@@ -214,6 +213,9 @@ def restore(
         raise InputError(f"method is a {type(method).__name__}; give a method's name or a Solver")
     if isinstance(method, SSI) and max_steps is not None:  # the schedule is made for this many
         solver = replace(method, training=replace(method.training, max_steps=max_steps))
+    trusted = isinstance(method, str) and (fitted is None or fitted.kept) and not acquired.plateau
+    if trusted and (words := too_wide(y, forward, noise)):
+        warnings.warn(words, SelfinvWarning, stacklevel=2)
 
     if not isinstance(solver, SSI):
         y = acquired.single()
@@ -232,7 +234,7 @@ def restore(
     if noise is not None:
         stats["noise"] = noise.explain()
         if noise.correlated:
-            words = f"{stats['noise']}{_what_is_done(noise, request, solver, name)}"
+            words = f"{stats['noise']}{_what_is_done(noise, request, solver, stats)}"
             warnings.warn(words, SelfinvWarning, stacklevel=2)
     tells = name == "richardson-lucy" or isinstance(solver, SelfTuned)  # of a weight given, it is no news
     sharp = (Identity, Downsample) if name == "richardson-lucy" else Identity
@@ -291,7 +293,7 @@ def _request(
 def _about(acquired: Acquisition, solver: Solver) -> dict[str, Any]:
     """What is to be said of the measurement, and of a solver's settings."""
     about = {
-        "device": str(acquired.y.device),
+        "device": str(acquired.device),
         "axes": acquired.layout.axes,
         "boundary": getattr(acquired.forward, "boundary", None),
     }
@@ -305,7 +307,7 @@ def _about(acquired: Acquisition, solver: Solver) -> dict[str, Any]:
     return about
 
 
-def _what_is_done(noise: NoiseCorrelation, request: Request, solver: Solver, name: str) -> str:
+def _what_is_done(noise: NoiseCorrelation, request: Request, solver: Solver, stats: dict[str, Any]) -> str:
     """About correlated noise, for the end of the warning."""
     tuned = isinstance(solver, SSI | SelfTuned)
     done = ""
@@ -313,7 +315,7 @@ def _what_is_done(noise: NoiseCorrelation, request: Request, solver: Solver, nam
         done = " (whole lines are hidden here)"
     elif any(request.blind_spot):
         done = " (done here)" if tuned else " (nothing was scored here)"
-    if name in OURS and isinstance(solver, SelfTuned):
+    if stats["method"] in OURS and stats.get("chosen") == "ssi-network":
         done += "; the network is therefore taken alone"
     return done
 

@@ -66,6 +66,10 @@ class PowerSpectrum:
         """The variance of the noise, were it alone at the highest frequencies."""
         return self._typical(FLOOR, 1.0)[0]
 
+    def beyond(self, frequency: float) -> float:
+        """The variance of what is beyond a frequency, in cycles per sample."""
+        return float(np.where(self.frequency > frequency, self.power, 0.0).mean())
+
     def levels_off(self) -> bool:
         """Whether noise is alone there: the power falls no more."""
         (before, error), (end, other) = self._typical(FLOOR, MIDDLE), self._typical(MIDDLE, 1.0)

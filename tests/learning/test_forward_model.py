@@ -81,3 +81,34 @@ def test_each_channel_has_its_own_power():
     kernels[1, 1, 1] = 1.0
     power = ForwardModel(Convolution(kernels, (128, 128), "unknown"), one, one).power(2)
     assert power == pytest.approx((1 / 9, 1.0), rel=0.05)
+
+
+def test_a_function_is_asked_by_its_derivative():
+    """Of a function that answers twice as much on the right, errors there count a quarter."""
+    gain = torch.linspace(1.0, 2.0, SHAPE[1])
+    forward = ForwardModel(lambda x: gain * x, Normalisation(0.0, 1.0), Normalisation(0.0, 1.0))
+    for channels in (1, 2):
+        x = torch.full((1, channels, *SHAPE), 0.5)
+        near = forward.near(x)
+        assert torch.allclose(near.sensitivity(x), gain.expand_as(x))
+        assert sum(near.power(channels)) / channels == pytest.approx(1.0, rel=1e-3)
+        assert near.has_its_adjoint(channels)
+        assert near.adds_up(channels)
+    assert not forward.adds_up()
+    half = ForwardModel(lambda x: x + gain * x.detach(), Normalisation(0.0, 1.0), Normalisation(0.0, 1.0))
+    assert half.near(x).has_its_adjoint(2)  # the cut part is no part of it, there or back
+
+
+def test_a_gradient_that_is_cut_on_the_way_back_is_noticed():
+    class Cut(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 2.0 * x
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return torch.from_numpy(2.0 * gradient.detach().numpy())
+
+    one = Normalisation(0.0, 1.0)
+    x = torch.full((1, 1, *SHAPE), 0.5)
+    assert not ForwardModel(lambda x: x + Cut.apply(x), one, one).near(x).has_its_adjoint(1)

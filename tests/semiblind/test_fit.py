@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scenes import OPTICS, aberrated, blurred, family, microscope, seen_through
 from scipy.ndimage import gaussian_filter
+from scipy.signal import fftconvolve
 from typer.testing import CliRunner
 
 import selfinv
@@ -221,6 +222,22 @@ def test_from_the_shell_a_psf_of_the_right_shape_is_scaled(tmp_path):
     assert isinstance(CliRunner().invoke(app, scaled).exception, InputError)  # no --psf
     other = CliRunner().invoke(app, [*command, "--sigma", "2", "--psf", str(tmp_path / "told.tif")])
     assert isinstance(other.exception, InputError)
+
+
+def test_from_the_shell_a_volumes_psf_is_scaled(tmp_path):
+    rng = np.random.default_rng(0)
+    scene = gaussian_filter((rng.random((24, 64, 64)) < 0.01) * 1.0, 0.7) * 50
+    kernel = psf.gaussian((2.0, 1.5, 1.5), (13, 9, 9))
+    volume = fftconvolve(scene, kernel, mode="same") + 0.01 * rng.standard_normal(scene.shape)
+    sizes = {"z": 0.3, "y": 0.1, "x": 0.1}
+    io.write(tmp_path / "noisy.tif", io.Image(volume.astype(np.float32), "zyx", sizes))
+    io.write(tmp_path / "told.tif", io.Image(kernel.astype(np.float32), "zyx", sizes))
+    command = ["psf", "fit", str(tmp_path / "noisy.tif"), "-o", str(tmp_path / "psf.tif")]
+    done = CliRunner().invoke(app, [*command, "--family", "scaled", "--psf", str(tmp_path / "told.tif")])
+    assert done.exit_code == 0, done.output
+    fitted = io.read(tmp_path / "psf.tif")
+    assert fitted.data.ndim == 3
+    assert fitted.voxel_size == pytest.approx(sizes)
 
 
 def test_from_the_shell_zernike_terms_are_fitted(tmp_path):

@@ -36,3 +36,11 @@ def test_what_tells_nothing_is_no_evidence():
     y = np.pad(np.full((1, 1, 600, 600), 3.0), ((0, 0), (0, 0), (40, 40), (40, 40)), constant_values=5.0)
     assert narrower(y, kernel) is None  # its middle is constant
     assert narrower(np.full((1, 1, 96, 96), np.nan), kernel) is None
+
+
+def test_frames_that_tell_nothing_do_not_stand_in_the_way():
+    image, _ = blurred(psf.gaussian(2.0, (17, 17)), sigma=0.02)
+    y = np.stack([np.full_like(image, np.nan), np.full_like(image, 7.0), image])[:, None]
+    assert narrower(y, psf.gaussian(3.0, (25, 25))) is not None
+    assert narrower(1e20 * y, psf.gaussian(3.0, (25, 25))) is not None
+    assert narrower(y, psf.gaussian(2.0, (17, 17))) is None

@@ -20,7 +20,7 @@ from selfinv.learning.noise_line import of_counts, variance_of
 from selfinv.learning.own_values import OwnValues, find_noise, has_many_gaps, has_wild_values
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
-from selfinv.operators import Convolution, Identity, LinearOperator, Mask
+from selfinv.operators import Identity, LinearOperator, Mask
 from selfinv.operators.boundary import reflect
 
 LEAST_WEIGHT = 0.01  # on the mean: where values say less, asking them is not worth the time
@@ -212,18 +212,21 @@ def is_sharp(operator: object) -> bool:
     return isinstance(operator, Identity | Mask)
 
 
+@torch.no_grad()
 def _can_update(forward: ForwardModel, data: Measurement) -> bool:
     operator, channels = forward.operator, data.y.shape[1]
     if isinstance(operator, LinearOperator):
         if len(operator.out_shape) < len(operator.in_shape) or operator.object_channels or operator.together:
             return False  # values in no order that local means could be taken in
-        channels = 1
-    # Frames are updated one by one, which takes an operator that is the same for all.
-    apart = isinstance(operator, Convolution) and operator.psf.ndim > len(operator.out_shape) + 1
-    if apart or (len(data.y) > 1 and not isinstance(operator, LinearOperator)):
+        one = torch.zeros((1, channels, *operator.in_shape)).to(data.y)
+        # Frames are updated one by one, which takes an operator that is the same for all.
+        if len(data.y) > 1 and len(operator(one)) > 1:
+            return False
+        return forward.adds_up() and (is_on_grid(operator) or forward.is_local())
+    if len(data.y) > 1:
         return False
-    near = forward.near(data.y.new_full((1, channels, *data.object_shape), 0.5))  # the range's middle
     try:
-        return near.adds_up(channels) and (is_on_grid(operator) or near.is_local(channels))
+        near = forward.near(data.y.new_full((1, channels, *data.object_shape), 0.5))  # the range's middle
+        return near.has_its_adjoint(channels) and near.adds_up(channels)
     except RuntimeError:  # a function that can be differentiated only once
         return False

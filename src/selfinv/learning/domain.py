@@ -33,7 +33,7 @@ class WithinDomain:
     high: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.function(x + (self.within(x) - x).detach())
+        return self.function(self.within(x.detach()) + (x - x.detach()))
 
     def within(self, x: Tensor) -> Tensor:
         """The object, cut off at the limits."""
@@ -41,7 +41,7 @@ class WithinDomain:
 
 
 def within_domain(function: Forward, units: Normalisation, like: Tensor) -> Forward:
-    """The function itself, unless some constant objects near the object's range make it NaN or infinite.
+    """The function itself, unless constant objects below or above the object's range make it NaN or infinite.
 
     Parameters
     ----------

@@ -17,6 +17,7 @@ from selfinv.solvers.base import Forward
 from selfinv.types import InputError, spatial_index
 
 NOISE = 0.05  # of the range: so little that a function is nearly linear
+ROUNDING = 1e-4  # of the product of two norms
 DARK = 0.05  # of the most light: where less comes from, or arrives, hardly anything is measured
 
 
@@ -54,6 +55,15 @@ class ForwardModel:
         if isinstance(self.operator, LinearOperator):
             return self
         return replace(self, operator=Tangent(self.operator, self.object_normalisation.undo(x)))
+
+    def has_its_adjoint(self, channels: int) -> bool:
+        """Whether derivatives there and back agree: not where part of a function's gradient is cut off."""
+        linear = self._linear
+        x = random_like(linear, (1, channels, *linear.in_shape), torch.float32, 0)
+        y = random_like(linear, (1, channels, *linear.out_shape), torch.float32, 1)
+        there, back = linear(x), linear.adjoint(y)
+        size = float(there.norm() * y.norm())
+        return abs(float((there * y).sum() - (x * back).sum())) <= ROUNDING * size
 
     def adds_up(self, channels: int = 1) -> bool:
         """Whether each value is a sum of light from somewhere, as far as one random object shows."""

@@ -128,7 +128,9 @@ def _unnoticed(
     return symmetries[:1] + [
         s
         for s in symmetries[1:]
-        if s(x).shape == x.shape and float((operator(s(x)) - s(measured)).norm()) <= spread
+        if s(x).shape == x.shape
+        and s(measured).shape == measured.shape
+        and float((operator(s(x)) - s(measured)).norm()) <= spread
     ]
 
 

@@ -219,7 +219,7 @@ def _edge(values: Floats) -> str | None:
     # The lowest values of the edge, not their median: the skirts of a defocused PSF reach its faces' middle.
     pedestal = np.quantile(np.concatenate([face.ravel() for face in faces]), 0.05)
     share = pedestal * values.size / values.sum()
-    flat = max(face.max() for face in faces) < _FLAT * pedestal
+    flat = len(wide) > 1 and max(face.max() for face in faces) < _FLAT * pedestal
     if min(values.shape) >= 8 and share > (_FLAT_PEDESTAL if flat else _PEDESTAL):
         return (
             f"psf stands on a constant background that holds {share:.0%} of its sum; "

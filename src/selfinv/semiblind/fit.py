@@ -28,7 +28,7 @@ from selfinv.operators import Convolution, choose_boundary
 from selfinv.selection import SelfTunedState
 from selfinv.semiblind.families import POINTS, PSFFamily
 from selfinv.semiblind.spectrum import Spectrum, first_guess, misfit, unlike
-from selfinv.solvers.base import run
+from selfinv.solvers.base import Status, run
 from selfinv.trials import Difference, difference
 from selfinv.types import InputError, check_contrast, check_image, guess_axes, parse_axes
 
@@ -356,7 +356,9 @@ def held_out_difference(y: Floats, told: Floats, fitted: Floats, seed: int) -> D
         operator = Convolution(tensor, shape, boundary, margin=[max(8, n // 8) for n in shape])
         sizes = [n + sum(pads) for n, pads in zip(shape, object_pads(operator, shape), strict=True)]
         solver = solver_for("tv-chambolle-pock", Request(part, operator, sizes))
-        state, _ = run(solver, part, operator, seed=seed)
+        state, status = run(solver, part, operator, seed=seed)
+        if status == Status.CANCELLED:
+            raise KeyboardInterrupt
         assert isinstance(state, SelfTunedState)
         assert state.chosen is not None
         chosen.append(state.chosen)

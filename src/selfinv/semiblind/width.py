@@ -18,10 +18,10 @@ from selfinv.types import Array, spatial_index
 Floats = npt.NDArray[np.float64]
 
 CLEARLY = 0.9  # of the told width: the interval ends below it
-LARGEST = 512  # samples a side of the part that is looked at
+LARGEST, MOST = 512, 4  # samples a side of the part that is looked at, and planes
 
 
-def narrower(y: Floats, kernel: Array, *, seed: int = 0) -> tuple[float, float] | None:
+def narrower(y: Floats, kernel: Array) -> tuple[float, float] | None:
     """By what factors (95 %) a PSF must be scaled to fit, if it is clearly too wide; else None.
 
     Parameters
@@ -30,19 +30,30 @@ def narrower(y: Floats, kernel: Array, *, seed: int = 0) -> tuple[float, float] 
         ``batch channel y x``, NaN where nothing was measured; noise is taken to be independent.
     kernel
         The PSF as told, ``y x``.
-    seed
-        Of the values that are hidden.
+
+    Raises
+    ------
+    InputError
+        If the kernel is none (`selfinv.psf.check_psf`).
     """
     middle = tuple(
         slice(max(0, (n - LARGEST) // 2), max(0, (n - LARGEST) // 2) + LARGEST) for n in y.shape[2:]
     )
-    part, family = y[spatial_index(middle)], scaled_family(kernel)
-    measured = part[np.isfinite(part)]
-    if not measured.size or np.ptp(measured) == 0.0:
+    parts = y[spatial_index(middle)].reshape(-1, 1, *y[spatial_index(middle)].shape[2:])
+    planes = [scaled for part in parts[:MOST] if (scaled := _from_0_to_1(part)) is not None]
+    if not planes:
         return None
-    fitted = fit_psf(part, family, axes="tcyx", mask_nan=True, guard=False)
+    family = scaled_family(kernel)
+    fitted = fit_psf(np.stack(planes), family, axes="tcyx", mask_nan=True, guard=False)
     low, high = fitted.intervals[0]
     if high >= CLEARLY:
         return None
-    compared = held_out_difference(part, family.at(family.start), family.at((high,)), seed)
+    compared = held_out_difference(np.stack(planes), family.at(family.start), family.at((high,)), seed=0)
     return (low, high) if compared.significant and compared.mean < 0 else None
+
+
+def _from_0_to_1(part: Floats) -> Floats | None:
+    """In units of its range; None if nothing varies."""
+    measured = part[np.isfinite(part)]
+    range_ = float(np.ptp(measured)) if measured.size else 0.0
+    return (part - measured.min()) / range_ if range_ > 0.0 else None
