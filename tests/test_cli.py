@@ -897,3 +897,4 @@ def test_a_reader_that_has_gone_ends_no_run(monkeypatch):
         for _ in range(3):
             say("still at work")
         monkeypatch.undo()
+        assert os.fstat(stream.fileno()).st_rdev == os.stat(os.devnull).st_rdev  # where the rest goes

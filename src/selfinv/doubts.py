@@ -11,15 +11,15 @@ from torch import Tensor
 
 from selfinv.independence import SHARED, SMOOTH, NoiseCorrelation, noise_correlation
 from selfinv.learning.capacity import spectra
+from selfinv.learning.own_values import has_many_gaps
 from selfinv.noise import noise_level
 from selfinv.operators import Convolution
 from selfinv.semiblind.width import narrower
 from selfinv.solvers.base import Forward
-from selfinv.types import InputError, spatial_index
+from selfinv.types import InputError, middle_of, spatial_index
 
 INSIDE, FEWEST_INSIDE = 0.8, 20  # of the values between two at the highest, at it too: what makes a plateau
 SAMPLES = 64  # of a transfer function along each axis
-GAPS = 0.15  # of the values
 FAINT = 2e-3  # of the image's deviation: what matters little, whatever it is
 DRAWN, LEVELS = 0.05, 16  # of the others, in plateaus, too; other values: else it is no image with noise
 
@@ -42,8 +42,7 @@ def shared_noise(y: Tensor, forward: Forward) -> NoiseCorrelation | None:
     if float((transfer / total)[..., fine].square().mean().sqrt()) > 0.1:
         return None
     side = {1: 300_000, 2: 512}.get(len(space), 64)  # enough to see any correlation that matters
-    middle = (slice(max(0, (n - side) // 2), max(0, (n - side) // 2) + side) for n in y.shape[2:])
-    part = y[spatial_index(middle)][:4]
+    part = y[spatial_index(middle_of(y.shape[2:], [side] * len(space)))][:4]
     try:
         found = noise_correlation(part.cpu().numpy())
     except InputError:
@@ -62,11 +61,11 @@ def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None) -> str
     Of an image that does not saturate, ``noise`` is what `shared_noise` found: correlated it would tell of
     another PSF.
     """
-    if noise is not None and (noise.correlated or (noise.unknown and noise.unknown != SMOOTH)):
+    if noise is not None and not (noise.independent or noise.unknown == SMOOTH):
         return ""
     if not isinstance(forward, Convolution) or len(forward.out_shape) != 2:
         return ""
-    if float(torch.isnan(y).double().mean()) > GAPS:
+    if has_many_gaps(torch.isnan(y)):
         return ""  # what is filled in has a spectrum of its own
     values, kernels = y.cpu().double().numpy(), forward.psf.cpu().double().numpy()
     each = kernels.ndim == 3 and len(kernels) > 1

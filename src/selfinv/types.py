@@ -76,6 +76,18 @@ def spatial_index(slices: Iterable[slice]) -> tuple[Any, ...]:
     return (..., *slices)
 
 
+def middle_of(shape: Sequence[int], most: Sequence[int]) -> tuple[slice, ...]:
+    """The middle of an array, no longer than ``most`` along each axis.
+
+    Examples
+    --------
+    >>> middle_of((10, 3), (4, 4))
+    (slice(3, 7, None), slice(0, 4, None))
+    """
+    starts = [max(0, (n - m) // 2) for n, m in zip(shape, most, strict=True)]
+    return tuple(slice(start, start + m) for start, m in zip(starts, most, strict=True))
+
+
 def parse_axes(axes: str, ndim: int) -> AxisLayout:
     """Check an axis string against an array's number of axes.
 

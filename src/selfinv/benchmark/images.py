@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from selfinv import io, noise, psf
-from selfinv.types import Array, InputError
+from selfinv.types import Array, InputError, middle_of
 
 SMALLEST = 32  # pixels along an axis: the benchmark's PSF is 17 wide, and frequencies need room
 SUFFIXES = (".png", ".tif", ".tiff", ".npy")
@@ -262,7 +262,7 @@ def _load_volume(source: Source) -> Loaded:
 def _central(array: Array, size: int) -> Array:
     if not size:
         return array
-    return array[tuple(slice(max(0, (n - size) // 2), max(0, (n - size) // 2) + size) for n in array.shape)]
+    return array[middle_of(array.shape, [size] * array.ndim)]
 
 
 def _around_centre(kernel: Array, shape: tuple[int, ...]) -> Array:

@@ -240,8 +240,8 @@ def psf_fit(
     io.check_output(output, inputs=[input, psf] if psf else [input], dtype="float32")
     image = io.read(input, axes=axes)
     widths = [] if sigma is None else numbers("--sigma", sigma, "3,1.5")
-    shape_told = read_psf(psf, image) if psf and family == "scaled" else None
-    ndim = len(widths) + 1 if family == "gaussian" else 2 if shape_told is None else shape_told.ndim
+    kernel_told = read_psf(psf, image) if psf and family == "scaled" else None
+    ndim = len(widths) + 1 if family == "gaussian" else 2 if kernel_told is None else kernel_told.ndim
     sizes = None if shape is None else shape_of(shape, ndim)
     pixels = None if pixel_size is None else per_axis("--pixel-size", pixel_size, ndim, "0.3,0.1,0.1")
     given = {
@@ -269,10 +269,10 @@ def psf_fit(
             spread=semiblind.WIDTH_SPREAD if spread is None else spread,
         )
     elif family == "scaled":
-        if shape_told is None:
+        if kernel_told is None:
             raise InputError("--family scaled needs --psf, a PSF of the right shape")
         told = semiblind.scaled_family(
-            shape_told, spread=semiblind.WIDTH_SPREAD if spread is None else spread
+            kernel_told, spread=semiblind.WIDTH_SPREAD if spread is None else spread
         )
         if pixels is None and all(a in image.voxel_size for a in "zyx"[-ndim:]):
             pixels = [image.voxel_size[a] for a in "zyx"[-ndim:]]

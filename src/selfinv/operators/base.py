@@ -356,11 +356,13 @@ def norm(
     return estimate * (1.0 + margin)
 
 
-def dot_test(operator: LinearOperator, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> float:
+def dot_test(
+    operator: LinearOperator, *, dtype: torch.dtype = torch.float64, seed: int = 0, channels: int = 1
+) -> float:
     r"""The relative mismatch between :math:`\langle Ax, y\rangle` and :math:`\langle x, A^\top y\rangle`.
 
     Rounding alone gives less than 1e-10 in float64 and 1e-5 in float32; more means that `adjoint` is not the
-    adjoint of `forward`.
+    adjoint of `forward`. ``channels`` are those that the operator takes, if they are not any.
 
     Raises
     ------
@@ -368,8 +370,8 @@ def dot_test(operator: LinearOperator, *, dtype: torch.dtype = torch.float64, se
         If it is no `LinearOperator`.
     """
     check_linear(operator)
-    x = random_like(operator, (1, 1, *operator.in_shape), dtype, seed)
-    y = random_like(operator, (1, 1, *operator.out_shape), dtype, seed + 1)
+    x = random_like(operator, (1, channels, *operator.in_shape), dtype, seed)
+    y = random_like(operator, (1, channels, *operator.out_shape), dtype, seed + 1)
     with torch.no_grad():
         ax, ahy = operator(x), operator.adjoint(y)
     left, right = float((ax * y).sum()), float((x * ahy).sum())

@@ -30,7 +30,7 @@ from selfinv.semiblind.families import POINTS, PSFFamily
 from selfinv.semiblind.spectrum import Spectrum, first_guess, misfit, unlike
 from selfinv.solvers.base import Status, run
 from selfinv.trials import Difference, difference
-from selfinv.types import InputError, check_contrast, check_image, guess_axes, parse_axes
+from selfinv.types import InputError, check_contrast, check_image, guess_axes, middle_of, parse_axes
 
 Floats = npt.NDArray[np.float64]
 
@@ -343,10 +343,7 @@ def held_out_difference(y: Floats, told: Floats, fitted: Floats, seed: int) -> D
     Of the middle of the first plane, or volume, of ``batch channel *space``, NaN where nothing is measured.
     """
     space = y.shape[2:]
-    middle = tuple(
-        slice(max(0, (n - most) // 2), max(0, (n - most) // 2) + most)
-        for n, most in zip(space, GUARDED[len(space)], strict=True)
-    )
+    middle = middle_of(space, GUARDED[len(space)])
     part = torch.from_numpy(np.ascontiguousarray(y[(slice(0, 1), slice(0, 1), *middle)])).float()
     chosen = []
     for kernel in (told, fitted):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from selfinv.semiblind.families import scaled_family
 from selfinv.semiblind.fit import fit_psf, held_out_difference
-from selfinv.types import Array, spatial_index
+from selfinv.types import Array, middle_of, spatial_index
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,19 +36,18 @@ def narrower(y: Floats, kernel: Array) -> tuple[float, float] | None:
     InputError
         If the kernel is none (`selfinv.psf.check_psf`).
     """
-    middle = tuple(
-        slice(max(0, (n - LARGEST) // 2), max(0, (n - LARGEST) // 2) + LARGEST) for n in y.shape[2:]
-    )
-    parts = y[spatial_index(middle)].reshape(-1, 1, *y[spatial_index(middle)].shape[2:])
-    planes = [scaled for part in parts[:MOST] if (scaled := _from_0_to_1(part)) is not None]
-    if not planes:
+    part = y[spatial_index(middle_of(y.shape[2:], [LARGEST] * 2))]
+    each = (_from_0_to_1(plane) for plane in part.reshape(-1, 1, *part.shape[2:])[:MOST])
+    varied = [plane for plane in each if plane is not None]
+    if not varied:
         return None
+    planes = np.stack(varied)
     family = scaled_family(kernel)
-    fitted = fit_psf(np.stack(planes), family, axes="tcyx", mask_nan=True, guard=False)
+    fitted = fit_psf(planes, family, axes="tcyx", mask_nan=True, guard=False)
     low, high = fitted.intervals[0]
     if high >= CLEARLY:
         return None
-    compared = held_out_difference(np.stack(planes), family.at(family.start), family.at((high,)), seed=0)
+    compared = held_out_difference(planes, family.at(family.start), family.at((high,)), seed=0)
     return (low, high) if compared.significant and compared.mean < 0 else None
 
 
