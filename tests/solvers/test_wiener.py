@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import runpy
 from dataclasses import replace
 from pathlib import Path
@@ -330,6 +331,58 @@ def test_intensity_units_do_not_matter(scale):
     one = Wiener().estimate(run(Wiener(), y, operator)[0])
     scaled = Wiener().estimate(run(Wiener(), scale * y, operator)[0])
     assert torch.allclose(scaled, scale * one, rtol=1e-3)
+
+
+# ---- starting from where another run ended ----
+
+
+def counted(operator):
+    """The same operator, and a list that gets longer by one each time it is applied."""
+    calls, forward = [], operator.forward
+    operator.forward = lambda x: (calls.append(1), forward(x))[1]
+    return operator, calls
+
+
+STARTED = {
+    "blur, some missing": (lambda: Convolution(asymmetric_kernel((5, 4)), (24, 20), "unknown"), 0.2),
+    "no filter": (lambda: EveryOther((24, 20)), 0.2),
+    "not pixels": (lambda: Mixing((12, 10), 90), 0.0),
+}
+
+
+@pytest.mark.parametrize("name", STARTED)
+def test_another_balance_from_where_one_ended_is_the_same_answer_with_less_work(name):
+    made, missing = STARTED[name]
+    y = noisy(measurement(made(), missing=missing), 0.5, seed=3)
+    solver, near = Wiener(), Wiener(balance=1.5)
+    operator, calls = counted(made())
+    again, status = run(solver, y, operator)
+    assert status == Status.CONVERGED
+    work = len(calls)
+    first, _ = run(near, y, operator)
+    kept = near.estimate(first)
+    calls.clear()
+    state = solver.init(y, operator, start=first)
+    while solver.status(state) == Status.RUNNING:
+        state = solver.step(state)
+    torch.testing.assert_close(solver.estimate(state), solver.estimate(again), rtol=5e-3, atol=0.1)
+    assert len(calls) < 0.7 * work
+    assert torch.equal(near.estimate(first), kept)  # the run it came from is left alone
+
+
+def test_with_other_values_missing_spectra_are_told_anew():
+    operator = Convolution(asymmetric_kernel((5, 4)), (24, 20), "unknown")
+    y = measurement(operator, dtype=torch.float64)
+    shown = y.clone()
+    shown[..., 3::7, 1::4] = math.nan
+    solver = Wiener(rtol=1e-7, max_steps=500)
+    first, _ = run(solver, shown, operator)
+    state = solver.init(y, operator, start=first)
+    while solver.status(state) == Status.RUNNING:
+        state = solver.step(state)
+    again, _ = run(solver, y, operator)
+    assert torch.equal(state.penalty, again.penalty)
+    torch.testing.assert_close(solver.estimate(state), solver.estimate(again), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0])

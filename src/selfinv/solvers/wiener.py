@@ -56,7 +56,10 @@ class WienerState:
 
     operator: LinearOperator
     modes: Modes
+    power: Tensor
+    values: Tensor
     measured: Tensor
+    noise_to_signal: Tensor
     penalty: Tensor
     inverse: Tensor
     residual: Tensor
@@ -75,6 +78,10 @@ class WienerState:
         rough = self.modes.dot(self.penalty * coefficients, coefficients).sum()
         misfit = self.residual.detach().square().sum()
         return 0.5 * float(misfit + rough) / max(1.0, float(self.measured.sum()))
+
+    def is_of(self, values: Tensor, measured: Tensor) -> bool:
+        """Whether it is of this measurement."""
+        return torch.equal(self.values, values) and torch.equal(self.measured, measured)
 
 
 @dataclass(frozen=True)
@@ -124,23 +131,34 @@ class Wiener:
         """The largest number of passes."""
         return self.max_steps
 
-    def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> WienerState:
-        """Estimate the spectra and start from the constant object that explains the measurement best.
+    def init(
+        self, y: Tensor, operator: Forward, *, seed: int = 0, start: WienerState | None = None
+    ) -> WienerState:
+        """Estimate the spectra and begin with the constant object that explains the measurement best.
 
         Nothing here depends on ``seed``.
+
+        Parameters
+        ----------
+        start
+            Begin where another run on the same operator stood. The spectra are the same if only the balance
+            is another, and so is the change at which a run has converged.
         """
         A = linear(operator, y)
         values, measured = observed(y)
         share = measured.flatten(2).mean(-1)
         x, predicted, _ = constant_object(A, values, measured)
         residual = values - predicted
-        modes = Modes(A.in_shape, wraps(A), values)
+        modes = start.modes if start else Modes(A.in_shape, wraps(A), values)
         flat, slope = modes.analyse(x), modes.analyse(A.adjoint(residual))
         filtered = power_transfer(A, modes)
-        power = probed_power(A, modes, y.shape[1]) if filtered is None else filtered
+        if start is not None:
+            power = start.power
+        else:
+            power = probed_power(A, modes, y.shape[1]) if filtered is None else filtered
         seen = spread(share, flat) * power
 
-        def start(penalty: Tensor) -> WienerState:
+        def begin(penalty: Tensor) -> WienerState:
             least = LEAST_PENALTY * seen.amax(dim=modes.dims, keepdim=True)
             penalty = torch.where(
                 penalty > 0.0, torch.maximum(penalty, least), penalty
@@ -153,7 +171,10 @@ class Wiener:
             return WienerState(
                 operator=A,
                 modes=modes,
+                power=power,
+                values=values,
                 measured=measured,
+                noise_to_signal=penalty,
                 penalty=penalty,
                 inverse=inverse,
                 residual=residual,
@@ -165,12 +186,14 @@ class Wiener:
             )
 
         def rough(penalty: Tensor) -> WienerState:
-            state = start(penalty)
+            state = begin(penalty)
             for _ in range(ROUGH_STEPS):
                 state = self.step(state)
             return state
 
-        if filtered is None:
+        if start is not None and start.is_of(values, measured):
+            noise_to_signal = start.noise_to_signal
+        elif filtered is None:
             smooth = modes.frequency.square()
             noise_to_signal = smooth * (FIRST_RATIO * seen.mean(dim=modes.dims, keepdim=True) / smooth.mean())
             for _ in range(UPDATES):
@@ -181,7 +204,8 @@ class Wiener:
                 prediction = A(self.estimate(rough(noise_to_signal)) - x)
                 filled = torch.where(measured > 0.0, residual, prediction)
                 noise_to_signal = likeliest_ratio(A, modes, filled, share)
-        return start(self.balance * noise_to_signal)
+        state = replace(begin(self.balance * noise_to_signal), noise_to_signal=noise_to_signal)
+        return state if start is None else _moved(state, start.coefficients)
 
     def step(self, state: WienerState) -> WienerState:
         """One pass of the filter over what the estimate leaves unexplained."""
@@ -215,6 +239,22 @@ class Wiener:
     def estimate(self, state: WienerState) -> Tensor:
         """The object, ``batch channel *in_shape``."""
         return state.modes.synthesise(state.coefficients)
+
+
+def _moved(state: WienerState, coefficients: Tensor) -> WienerState:
+    """The same objective, begun elsewhere."""
+    A, modes = state.operator, state.modes
+    residual = state.values - A(modes.synthesise(coefficients)) * state.measured
+    slope = modes.analyse(A.adjoint(residual)) - state.penalty * coefficients
+    direction = state.inverse * slope
+    return replace(
+        state,
+        residual=residual,
+        coefficients=coefficients,
+        slope=slope,
+        direction=direction,
+        energy=modes.dot(slope, direction),
+    )
 
 
 def likeliest_ratio(A: LinearOperator, modes: Modes, y: Tensor, share: Tensor) -> Tensor:
