@@ -9,7 +9,7 @@ import yaml
 
 from selfinv import cli, io, psf
 from selfinv.cli import tasks
-from selfinv.recipe import Recipe
+from selfinv.recipe import Recipe, beside
 
 TV = {"method": "tv-chambolle-pock", "weight": 5}
 
@@ -96,11 +96,11 @@ def test_results_can_go_elsewhere(folder, run):
     assert run(recipe, "--output-folder", "else/where", "-q") == (0, [], [])
     assert files(folder / "else/where", "") == [
         "a.png",
-        "a.recipe.yaml",
         "a.tif",
+        "a.tif.recipe.yaml",
         "b.png",
-        "b.recipe.yaml",
         "b.tif",
+        "b.tif.recipe.yaml",
     ]
     assert not (folder / "out").exists()
 
@@ -123,7 +123,7 @@ def test_each_input_may_have_its_own_mask(folder, run):
         io.write(f"masks/{name}.tif", (waves(9) > 250).astype(np.uint8))
     recipe = {"command": "inpaint", "inputs": "data/*.tif", "output": "out/{stem}.tif"}
     assert run(recipe | {"options": TV | {"mask": "masks/{stem}.tif"}})[0] == 0
-    assert set(Recipe.load("out/b.recipe.yaml").read) == {"../data/b.tif", "../masks/b.tif"}
+    assert set(Recipe.load("out/b.tif.recipe.yaml").read) == {"../data/b.tif", "../masks/b.tif"}
     os.remove("masks/b.tif")
     code, _, told = run(None)
     assert (code, len(told)) == (2, 1)
@@ -136,9 +136,9 @@ def test_an_extension_of_a_fits_file_is_found_again(folder, run, capsys):
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(waves(0), name="SCI"), bad]).writeto("m.fits")
     recipe = {"command": "inpaint", "inputs": "m.fits[SCI]", "output": "out/{stem}.tif"}
     assert run(recipe | {"options": TV | {"mask": "m.fits[DQ]"}})[0] == 0
-    assert set(Recipe.load("out/m.recipe.yaml").read) == {"../m.fits[SCI]", "../m.fits[DQ]"}
+    assert set(Recipe.load("out/m.tif.recipe.yaml").read) == {"../m.fits[SCI]", "../m.fits[DQ]"}
     with pytest.raises(SystemExit) as ended:
-        cli.main(["batch", "out/m.recipe.yaml"])
+        cli.main(["batch", "out/m.tif.recipe.yaml"])
     assert ended.value.code == 0
     assert "byte for byte" in capsys.readouterr().err
     code, _, told = run(recipe | {"output": "m.fits", "options": TV | {"mask": "m.fits[DQ]"}})
@@ -203,12 +203,12 @@ def test_an_output_folder_that_is_a_file(folder, run):
 
 def test_the_recipe_itself_is_not_replaced(folder, run):
     os.makedirs("out")
-    with open("out/a.recipe.yaml", "w") as stream:
+    with open("out/a.tif.recipe.yaml", "w") as stream:
         yaml.safe_dump({"command": "denoise", "inputs": "../data/*.tif", "output": "{stem}.tif"}, stream)
     with pytest.raises(SystemExit) as ended:
-        cli.main(["batch", "out/a.recipe.yaml"])
+        cli.main(["batch", "out/a.tif.recipe.yaml"])
     assert ended.value.code == 2
-    assert files(folder / "out", "") == ["a.recipe.yaml"]
+    assert files(folder / "out", "") == ["a.tif.recipe.yaml"]
 
 
 # ---- going on ----
@@ -226,7 +226,7 @@ def test_resume_does_nothing_twice_and_redoes_what_changed(folder, run):
 
     io.write("data/b.tif", waves(8))  # another input
     outputs[2].write_bytes(b"spoilt")  # another output
-    os.remove(outputs[3].with_suffix(".recipe.yaml"))  # nobody knows how it was made
+    os.remove(beside(outputs[3]))  # nobody knows how it was made
     assert outcomes(run(recipe, "--resume")[1]) == ["kept", "made", "made", "made"]
     recipe["options"] = TV | {"weight": 6}
     assert outcomes(run(recipe, "--resume")[1]) == ["made"] * 4
@@ -300,7 +300,7 @@ def test_the_best_so_far_is_kept_but_not_taken_for_the_whole(folder, run, monkey
     code, table, _ = run(recipe)
     assert (code, outcomes(table)) == (130, ["interrupted"])
     assert files(folder / "out") == ["a.tif"]
-    assert Recipe.load("out/a.recipe.yaml").ended == "interrupted"
+    assert Recipe.load("out/a.tif.recipe.yaml").ended == "interrupted"
     assert "kept" not in outcomes(run(recipe, "--resume")[1])
 
 
@@ -322,7 +322,7 @@ def test_one_network_is_trained_and_applied_to_the_rest(folder, run):
     assert files(folder, ".safetensors") == ["out/data/a.safetensors"]
     commands = [Recipe.load(folder / "out" / name).command for name in files(folder / "out", ".recipe.yaml")]
     assert commands == ["restore", "apply", "apply", "apply"]
-    rest = Recipe.load("out/data/b.recipe.yaml")
+    rest = Recipe.load("out/data/b.tif.recipe.yaml")
     assert rest.options == {"model": "a.safetensors"}
     model = io.read("out/data/b.tif").data
     cli_arguments = ["apply", "out/data/a.safetensors", "data/b.tif", "b.tif", "-q"]
@@ -343,8 +343,8 @@ def test_where_the_first_cannot_be_restored_the_next_one_trains(folder, run):
     code, table, _ = run(FIRST | {"options": LEARNED | {"save-model": "model.safetensors"}})
     assert (code, outcomes(table)) == (1, ["failed", "made", "made", "made"])
     assert files(folder, ".safetensors") == ["model.safetensors"]
-    assert Recipe.load("out/data/b.recipe.yaml").command == "restore"
-    assert Recipe.load("out/data/day/a.recipe.yaml").command == "apply"
+    assert Recipe.load("out/data/b.tif.recipe.yaml").command == "restore"
+    assert Recipe.load("out/data/day/a.tif.recipe.yaml").command == "apply"
 
 
 def test_a_network_for_a_finer_grid_is_used_again(folder, run):
@@ -354,7 +354,7 @@ def test_a_network_for_a_finer_grid_is_used_again(folder, run):
     if outcomes(table)[0] == "failed":
         pytest.skip("three steps were too few for its own checks")
     assert (code, outcomes(table)) == (0, ["made", "made"]), told
-    assert Recipe.load("out/b.recipe.yaml").options["model"] == "a.safetensors"
+    assert Recipe.load("out/b.tif.recipe.yaml").options["model"] == "a.safetensors"
     assert io.read("out/b.tif").data.shape == (64, 64)
 
 

@@ -203,10 +203,10 @@ def test_from_an_image_and_a_psf_to_a_restored_image(tmp_path):
     np.testing.assert_array_equal(io.read(tmp_path / "b.tif").data, restored.data)
     assert io.read(tmp_path / "b.tif").voxel_size == pytest.approx(PIXEL)
     assert sorted(os.listdir(tmp_path)) == [
-        "a.recipe.yaml",
         "a.tif",
-        "b.recipe.yaml",
+        "a.tif.recipe.yaml",
         "b.tif",
+        "b.tif.recipe.yaml",
         "cells.tif",
         "m.safetensors",
         "p.png",
@@ -770,7 +770,7 @@ def test_values_that_do_not_fit_are_refused_but_the_result_is_kept(tmp_path, com
     outside = int((np.rint(kept) > 255).sum() + (np.rint(kept) < 0).sum())
     assert f"warning: {outside} of 1024 values lay outside uint8 and were clipped" in done.err
     np.testing.assert_array_equal(io.read(out).data, np.clip(np.rint(kept), 0, 255))
-    assert sorted(os.listdir(tmp_path)) == ["a.recipe.yaml", "a.tif", "bright.tif"]
+    assert sorted(os.listdir(tmp_path)) == ["a.tif", "a.tif.recipe.yaml", "bright.tif"]
 
 
 @pytest.mark.parametrize("what", ["restore", "simulate", "psf"])
@@ -838,8 +838,8 @@ def test_an_interrupted_run_writes_the_best_so_far(tmp_path, folder, number):
     restored = io.read(out)
     assert restored.data.shape == (40, 36)
     assert np.isfinite(restored.data).all()
-    assert sorted(os.listdir(tmp_path)) == ["a.recipe.yaml", "a.tif"]
-    assert "ended: interrupted" in (tmp_path / "a.recipe.yaml").read_text()
+    assert sorted(os.listdir(tmp_path)) == ["a.tif", "a.tif.recipe.yaml"]
+    assert "ended: interrupted" in (tmp_path / "a.tif.recipe.yaml").read_text()
 
 
 @pytest.fixture

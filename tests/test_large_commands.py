@@ -55,7 +55,7 @@ def test_train_then_apply_to_the_rest(folder, capsys):
     one, _ = run(capsys, "apply", "m.safetensors", "frames.tif", "out.tif", "-q")
     assert one == 0
     assert np.abs(values("out.zarr") - tifffile.imread("out.tif")).max() < 0.5
-    assert (folder / "out.recipe.yaml").exists()
+    assert (folder / "out.zarr.recipe.yaml").exists()
 
 
 def test_restore_to_zarr_trains_and_keeps_its_network(folder, capsys):
@@ -76,7 +76,7 @@ def test_denoising_to_zarr_takes_the_same_options(folder, capsys):
     for _ in range(2):
         code, told = run(capsys, *arguments, "--method", "ssi-network", "--overwrite")
         assert code == 0, told
-    assert (folder / "out.recipe.yaml").exists()
+    assert (folder / "out.zarr.recipe.yaml").exists()
     assert values("out.zarr").shape == tifffile.imread("frames.tif").shape
 
 
@@ -110,7 +110,7 @@ def test_killed_at_any_moment_and_gone_on_with(folder, capsys):
     done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.search(rf"24 tiles of .*, {len(before)} of them earlier", done.stderr)  # nothing twice
-    assert not list(folder.glob("out.zarr.*"))
+    assert [path.name for path in folder.glob("out.zarr.*")] == ["out.zarr.recipe.yaml"]
     assert np.array_equal(values("out.zarr"), values("whole.zarr"))
 
 
@@ -139,7 +139,7 @@ def test_a_zarr_is_made_again_from_its_recipe(folder, capsys):
     assert run(capsys, "restore", "frames.tif", "one.zarr", *common)[0] == 0
     assert run(capsys, "restore", "one.zarr", "two.zarr", *common)[0] == 0
     before = values("two.zarr")
-    code, told = run(capsys, "batch", "two.recipe.yaml")
+    code, told = run(capsys, "batch", "two.zarr.recipe.yaml")
     assert code == 0, told
     assert np.array_equal(values("two.zarr"), before)
 

@@ -59,7 +59,7 @@ def test_a_result_is_made_again_bit_for_bit(folder, run, arguments):
     os.mkdir("out")
     code, told = run(*arguments)
     assert code in (0, 1), told  # three steps may fail by its own checks
-    recipe = Recipe.load("out/a.recipe.yaml")
+    recipe = Recipe.load("out/a.tif.recipe.yaml")
     assert recipe.command == arguments[0]
     assert (recipe.inputs, recipe.output) == (("../noisy.tif",), "a.tif")
     assert set(recipe.options) >= {"method", "seed"}
@@ -67,30 +67,30 @@ def test_a_result_is_made_again_bit_for_bit(folder, run, arguments):
     assert len(recipe.read) == 1 + any(str(a) in ("--psf", "--mask", "--angles") for a in arguments)
     first = io.read("out/a.tif").data
     os.remove("out/a.tif")
-    assert run("batch", "out/a.recipe.yaml", "-q")[0] == code
+    assert run("batch", "out/a.tif.recipe.yaml", "-q")[0] == code
     np.testing.assert_array_equal(io.read("out/a.tif").data, first)
-    assert Recipe.load("out/a.recipe.yaml") == recipe
+    assert Recipe.load("out/a.tif.recipe.yaml") == recipe
     if code == 0:
-        assert "the same file as before, byte for byte" in run("batch", "out/a.recipe.yaml")[1]
+        assert "the same file as before, byte for byte" in run("batch", "out/a.tif.recipe.yaml")[1]
 
 
 def test_a_model_that_is_kept_is_made_again_and_so_is_what_it_makes(folder, run):
     assert run("restore", "noisy.tif", "a.tif", "--save-model", "m.safetensors", *FEW)[0] in (0, 1)
     assert run("apply", "m.safetensors", "noisy.tif", "b.tif", "-q")[0] == 0
-    made, applied = Recipe.load("a.recipe.yaml"), Recipe.load("b.recipe.yaml")
+    made, applied = Recipe.load("a.tif.recipe.yaml"), Recipe.load("b.tif.recipe.yaml")
     assert set(made.wrote) == {"a.tif", "m.safetensors"}
     assert applied.options == {"model": "m.safetensors"}
     assert applied.read["m.safetensors"] == made.wrote["m.safetensors"]
     first = io.read("b.tif").data
-    assert run("batch", "b.recipe.yaml", "-q")[0] == 0
+    assert run("batch", "b.tif.recipe.yaml", "-q")[0] == 0
     np.testing.assert_array_equal(io.read("b.tif").data, first)
 
 
 def test_the_file_is_for_people(folder, run):
     run("denoise", "noisy.tif", "restored.ome.tif", *TV)
-    words = (folder / "restored.recipe.yaml").read_text()
+    words = (folder / "restored.ome.tif.recipe.yaml").read_text()
     assert words.startswith(
-        "# How restored.ome.tif was made. To make it again: selfinv batch restored.recipe."
+        "# How restored.ome.tif was made. To make it again: selfinv batch restored.ome.tif.recipe."
     )
     assert list(yaml.safe_load(words)) == [
         "command",
@@ -111,11 +111,17 @@ def test_no_recipe_is_written_if_none_is_wanted_or_nothing_was_made(folder, run)
     assert not list(folder.glob("*.yaml"))
 
 
+def test_results_that_differ_in_their_format_alone_have_a_recipe_each(folder, run):
+    for name, weight in (("a.tif", 0.1), ("a.npy", 0.2)):
+        assert run("denoise", "noisy.tif", name, *TV[:2], "--weight", weight)[0] == 0
+    assert [Recipe.load(f"a.{end}.recipe.yaml").options["weight"] for end in ("tif", "npy")] == [0.1, 0.2]
+
+
 def test_a_file_that_is_no_runs_recipe_is_not_replaced(folder, run):
-    (folder / "a.recipe.yaml").write_text("command: denoise\ninputs: '*.tif'\noutput: '{stem}.npy'\n")
+    (folder / "a.tif.recipe.yaml").write_text("command: denoise\ninputs: '*.tif'\noutput: '{stem}.npy'\n")
     code, told = run("denoise", "noisy.tif", "a.tif", *TV)
     assert code == 2
-    assert "a.recipe.yaml is where the recipe of a.tif belongs" in told
+    assert "a.tif.recipe.yaml is where the recipe of a.tif belongs" in told
     assert not (folder / "a.tif").exists()
 
 
@@ -123,16 +129,16 @@ def test_braces_in_names_are_braces(folder, run):
     os.rename("psf.tif", "{stem}.tif")
     assert run("restore", "noisy.tif", "{a}.tif", "--psf", "{stem}.tif", *TV)[0] == 0
     os.remove("{a}.tif")
-    assert run("batch", "{a}.recipe.yaml", "-q")[0] == 0
+    assert run("batch", "{a}.tif.recipe.yaml", "-q")[0] == 0
     assert (folder / "{a}.tif").exists()
 
 
 def test_what_differs_from_then_is_said(folder, run):
     run("denoise", "noisy.tif", "a.tif", *TV)
-    words = (folder / "a.recipe.yaml").read_text()
-    (folder / "a.recipe.yaml").write_text(words.replace("python: ", "python: 1."))
+    words = (folder / "a.tif.recipe.yaml").read_text()
+    (folder / "a.tif.recipe.yaml").write_text(words.replace("python: ", "python: 1."))
     io.write("noisy.tif", waves(32, 32, seed=1))
-    code, told = run("batch", "a.recipe.yaml", "-q")
+    code, told = run("batch", "a.tif.recipe.yaml", "-q")
     assert code == 0
     lines = told.splitlines()
     assert len(lines) == 3
@@ -144,7 +150,7 @@ def test_what_differs_from_then_is_said(folder, run):
 def test_a_run_that_failed_says_so(folder, run):
     io.write("noisy.tif", waves(32, 32) * np.float64(1e300))
     assert run("denoise", "noisy.tif", "a.tif", "--method", "ssi-network", "--steps", 1, "-q")[0] == 1
-    assert Recipe.load("a.recipe.yaml").ended == "failed"
+    assert Recipe.load("a.tif.recipe.yaml").ended == "failed"
 
 
 # ---- the file itself ----
@@ -172,7 +178,7 @@ def test_paths_are_seen_from_the_folder_itself(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
     name = relative(tmp_path / "a.tif", tmp_path / "link")
     assert name == "../../a.tif"
-    assert relative(beside(tmp_path / "link" / "b.tif"), tmp_path / "link") == "b.recipe.yaml"
+    assert relative(beside(tmp_path / "link" / "b.tif"), tmp_path / "link") == "b.tif.recipe.yaml"
 
 
 GOOD = {"command": "denoise", "inputs": "noisy.tif", "output": "out/{stem}.tif"}

@@ -139,7 +139,7 @@ def test_what_is_left_over_is_noise_and_can_be_written(folder, capsys):
     options = {"method": TV[1], "weight": 0.02, "mask_nan": True, "spacing": (0.2, 0.2)}
     same = selfinv.restore(io.read("blurred.tif").data, io.read("psf.tif").data, **options)
     np.testing.assert_allclose(left.data, image - same.predicted, atol=1e-5)
-    assert "left.tif" in Recipe.load("out.recipe.yaml").wrote
+    assert "left.tif" in Recipe.load("out.tif.recipe.yaml").wrote
     refused = {
         "out.tif": "output's own name",
         "psf.tif": "same file as the input",

@@ -133,9 +133,9 @@ def beside(output: Path) -> Path:
     Examples
     --------
     >>> str(beside(Path("restored.ome.tif")))
-    'restored.recipe.yaml'
+    'restored.ome.tif.recipe.yaml'
     """
-    return output.parent / (stem(output) + SUFFIX)
+    return output.parent / (output.name + SUFFIX)
 
 
 def stem(path: Path) -> str:
