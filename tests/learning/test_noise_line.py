@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 from skimage import data
 
-from selfinv.learning.noise_line import local_mean, of_counts, of_finest_detail, of_residuals
+from selfinv.learning.noise_line import local_mean, of_counts, of_finest_detail, of_residuals, surplus
 from selfinv.learning.own_values import find_noise
 
 
@@ -38,6 +38,56 @@ def test_the_finest_detail_is_nearer_to_the_noise_than_what_neighbours_leave(nam
     )
     assert 0.9 * 0.02**2 < detail < residuals
     assert float(find_noise(y, blind, missing)[0].variance(level)) == detail
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 96, 96), (1, 1, 16, 48, 48)])
+def test_noise_that_is_larger_in_some_places_and_frames_is_seen(shape):
+    """Telling it by intensity alone took it for detail, which was then kept."""
+    deviation = torch.full(shape, 0.05)
+    deviation[..., shape[-1] // 2 :] *= 3.0
+    deviation[-1] *= 2.0
+    y = deviation * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    found = surplus(y, nothing_missing(y), torch.full(shape, 0.05**2))
+    inside = [found[..., :16], found[..., -16:]]  # not where both are within sight
+    for frame in range(shape[0]):
+        expected = 4.0 if frame == shape[0] - 1 else 1.0
+        assert float(inside[0][frame].mean()) == pytest.approx(expected, rel=0.2)
+        assert float(inside[1][frame].mean()) == pytest.approx(9.0 * expected, rel=0.2)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 6000), (2, 3, 256, 256), (1, 1, 32, 64, 64)])
+def test_noise_as_it_is_told_has_no_surplus(shape):
+    y = 0.3 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    assert float(surplus(y, nothing_missing(y), torch.full(shape, 0.09)).mean()) < 1.01
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 40), (1, 1, 3, 3), (1, 1, 2, 9, 9), (1, 1, 1, 5, 5), (1, 1, 40, 40, 1)]
+)
+def test_of_a_line_or_few_values_nothing_more_is_told(shape):
+    y = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    found = surplus(y, nothing_missing(y), torch.ones(shape))
+    assert found.shape == shape
+    assert bool((torch.isfinite(found) & (found >= 1.0)).all())
+
+
+@pytest.mark.parametrize("name", ["grass", "gravel", "brick", "coins", "page"])
+def test_texture_is_no_noise(name):
+    truth = getattr(data, name)()[:256, :256] / 255.0
+    (y,) = tensors(truth + np.random.default_rng(0).normal(0, 0.01, truth.shape))
+    found = surplus(y, nothing_missing(y), torch.full_like(y, 0.01**2))
+    texture = float(y.diff(n=2, dim=-1).square().mean()) / 6.0 / 0.01**2
+    assert float((found - 1.0).mean()) < 0.05 * texture
+
+
+def test_what_is_missing_does_not_count_as_detail():
+    y = torch.randn((1, 1, 96, 96), generator=torch.Generator().manual_seed(1))
+    missing = nothing_missing(y)
+    missing[..., 40:60, 30:50] = True
+    found = [surplus(y.masked_fill(missing, junk), missing, torch.ones_like(y)) for junk in (0.0, 1e6)]
+    assert torch.equal(*found)
+    assert float(found[0].max()) < 1.5
+    assert torch.equal(surplus(y, ~nothing_missing(y), torch.ones_like(y)), torch.ones_like(y))
 
 
 def test_what_is_missing_has_no_say():

@@ -94,6 +94,24 @@ def test_a_plain_image_under_much_noise_is_not_made_worse():
     assert with_ > without - 0.1
 
 
+@pytest.mark.parametrize("kind", ["mosaic", "frames"])
+def test_noise_that_is_larger_in_some_places_is_not_taken_for_detail(kind):
+    """The result was no better than the measurement there: noise was told by the quietest places alone."""
+    truth = data.camera()[100:196, 200:296] / 255.0
+    deviation = np.full((1, 96, 96), 0.03)
+    if kind == "mosaic":
+        deviation[..., 48:] = 0.15
+    else:
+        deviation = np.repeat(deviation, 3, 0)
+        deviation[2] = 0.15
+    noise = deviation * np.random.default_rng(0).normal(size=deviation.shape)
+    result = selfinv.restore(truth + noise, axes="tyx", method="ssi-network", max_steps=80)
+    loud, quiet = deviation > 0.1, deviation < 0.1
+    error = result.image - truth
+    assert np.sqrt(np.mean(error[loud] ** 2)) < 0.55 * 0.15
+    assert np.sqrt(np.mean(error[quiet] ** 2)) < 1.1 * 0.03
+
+
 def test_photon_counts():
     truth = data.coins()[64:192, 64:192] / 255.0
     counts = np.random.default_rng(0).poisson(200 * truth) / 200.0

@@ -42,6 +42,7 @@ from selfinv.learning.noise_line import (
     local_mean,
     of_finest_detail,
     of_residuals,
+    surplus,
     variance_of,
 )
 from selfinv.solvers.conjugate_gradient import linear_conjugate_gradients
@@ -117,7 +118,7 @@ class OwnValues:
         )
         found = cls(lines, low=low, high=high, response=response)
         told = ~missing & ~found._cut(level)
-        variance, squares = found._left_by_noise(level), (y - predicted).square()
+        variance, squares = found._left_by_noise(y, level, missing), (y - predicted).square()
         local = local_mean(squares, missing)
         # Darkness may have less noise than the line has at least: how much less says nothing of errors.
         beyond = (local / variance - 1.0).double().clamp_min(-LESS)
@@ -129,9 +130,11 @@ class OwnValues:
         excess, share = zip(*each, strict=True)
         return replace(found, excess=excess, share=share)
 
-    def _left_by_noise(self, level: Tensor) -> Tensor:
+    def _left_by_noise(self, y: Tensor, level: Tensor, missing: Tensor) -> Tensor:
         """The mean square by which a prediction without error differs from what is measured."""
         variance = variance_of(self.noise, level)
+        if not has_many_gaps(missing):
+            variance = variance * surplus(y, missing, variance)
         return variance if self.response is None else variance * (1.0 - _of_channels(self.response, level))
 
     def _cut(self, level: Tensor) -> Tensor:
@@ -153,7 +156,7 @@ class OwnValues:
     def _error_and_noise(self, y: Tensor, predicted: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
         r""":math:`v`, 0 where a value is missing, and :math:`\sigma^2`, or what of it an answer leaves."""
         level = local_mean(predicted, missing)
-        noise = self._left_by_noise(level)
+        noise = self._left_by_noise(y, level, missing)
         beyond = local_mean((y - predicted).square(), missing) / noise - 1.0
         excess, share = (_of_channels(numbers, y) for numbers in (self.excess, self.share))
         error = noise * (excess + share * (beyond - excess))
