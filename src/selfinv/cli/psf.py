@@ -315,11 +315,11 @@ def psf_fit(
     if sizes is None:
         layout = parse_axes(image.axes or guess_axes(image.data.shape, kernel.ndim), image.data.ndim)
         kernel = _within(kernel, layout.spatial_shape(image.data.shape))
-    _write_psf(output, kernel, pixels)
+    for line in fitted.explain(profile=not quiet).splitlines():  # what was asked for, also if quiet
+        say(line)
     for words in fitted.warnings():
         say(f"warning: {words}")
-    for line in fitted.explain().splitlines():  # what was asked for, also where nothing else is told
-        say(line)
+    _write_psf(output, kernel, pixels)
 
 
 def _within(kernel: Array, shape: Shape) -> Array:

@@ -98,9 +98,13 @@ class FittedPSF:
         keys = ("value", "told", "error", "interval", "identifiable")
         return {name: dict(zip(keys, row, strict=True)) for name, row in zip(self.names, rows, strict=True)}
 
-    def explain(self) -> str:
-        """One sentence for each parameter and the guard, then each value's likelihood (one parameter)."""
+    def explain(self, *, profile: bool = True) -> str:
+        """One sentence for each parameter and the guard; before them, each value's likelihood (of one)."""
         lines = []
+        if profile and len(self.names) == 1:
+            lines = [
+                f"{self.names[0]} {x[0]:.4g}: log-likelihood {score:+.2f}" for x, score in self.profile or ()
+            ]
         for i, name in enumerate(self.names):
             low, high = self.intervals[i]
             if self.identifiable[i]:
@@ -120,11 +124,6 @@ class FittedPSF:
                 f"held-out score less the told PSF's: {self.guard.mean:+.2g} ± {self.guard.error:.1g}, "
                 f"{verdict}"
             )
-        if len(self.names) == 1 and self.profile:
-            name = self.names[0]
-            lines += [
-                f"{name} {values[0]:.4g}: log-likelihood {score:+.2f}" for values, score in self.profile
-            ]
         return "\n".join(lines)
 
 
