@@ -710,6 +710,29 @@ def test_a_frame_of_which_nothing_was_measured_is_warned_of():
         restore(series, axes="tyx", mask_nan=True, method="wiener")
 
 
+UNITS = [(1e-17, 0.0), (1e-30, 0.0), (1e20, 0.0), (1.0, 3e4)]
+
+
+@pytest.mark.parametrize(("unit", "level"), UNITS, ids=["1e-17", "1e-30", "1e20", "on a level"])
+def test_intensities_of_any_size(unit, level):
+    """W/m² were refused, and a level of a million left nothing of what stands on it."""
+    truth = data.camera()[100:164, 200:264] / 255.0
+    kernel = psf.gaussian(1.0, (7, 7))
+    blurred = ndimage.gaussian_filter(truth, 1.0, mode="reflect")
+    noisy = blurred + 0.03 * np.random.default_rng(0).normal(size=truth.shape)
+    image = noisy * unit + level
+    result = restore(image, kernel, max_steps=40)
+    assert np.sqrt(np.mean((result.image - level - truth * unit) ** 2)) < 0.05 * unit
+    assert np.sqrt(np.mean((result.predicted - level - blurred * unit) ** 2)) < 0.02 * unit
+    assert np.array_equal(result.model.apply(image), result.image)
+
+
+def test_a_level_beside_which_the_result_has_no_digits_is_warned_of():
+    image = np.random.default_rng(0).random((32, 32)) + 1e7
+    with pytest.warns(SelfinvWarning, match="take a level off first"):
+        restore(image, method="wiener", weight=1.0)
+
+
 @pytest.mark.parametrize("method", ["ssi-network", "ssi"])
 def test_a_dark_channel_is_restored_as_well_as_a_bright_one(method, tmp_path):
     """It was lost: beside a channel a hundred times brighter its errors were next to nothing."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from selfinv.arrangement import Arrangement, as_measured, is_on_grid, space_of
-from selfinv.doubts import nothing_measured, saturated, stray_values
+from selfinv.doubts import beside_a_level, nothing_measured, saturated, stray_values
 from selfinv.instrument import choose_device, psf_operator
 from selfinv.learning.inverse_filters import point_spread
 from selfinv.learning.measurement import Pads, field_of_view, object_pads
@@ -101,6 +101,7 @@ class Acquisition:
         y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
         y = y.masked_fill(~torch.isfinite(y), torch.nan)
         _warn(nothing_measured(y))
+        _warn(beside_a_level(y))
         plateau = "" if arrangement else saturated(y)
         _warn(plateau)
         forward = operator if operator is not None else psf_operator(kernel, shape, layout, boundary, y)
@@ -171,11 +172,11 @@ def _warn(words: str) -> None:
 
 
 def _common_units(y: Tensor, forward: Any, operator: Any) -> ChannelUnits | None:
-    """Those that channels of very different ranges are brought to; None: left alone.
+    """Those that channels of very different ranges, or values of any size, are brought to; None: left alone.
 
     Where an operator does the same to each channel. Levels are taken off where it keeps constants.
     """
-    if y.shape[1] < 2 or not isinstance(forward, LinearOperator) or forward.object_channels:
+    if not isinstance(forward, LinearOperator) or forward.object_channels:
         return None
     if operator is not None and not is_on_grid(operator):
         return None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,8 @@ from selfinv.semiblind.width import narrower
 from selfinv.solvers.base import Forward
 from selfinv.types import InputError, middle_of, spatial_index
 
+EPSILON = float(np.finfo(np.float32).eps)
+STEP = 0.01  # of the range, between two numbers of the result: it would be seen
 INSIDE, FEWEST_INSIDE = 0.8, 20  # of the values between two at the highest, at it too: what makes a plateau
 SAMPLES = 64  # of a transfer function along each axis
 FAINT = 2e-3  # of the image's deviation: what matters little, whatever it is
@@ -121,6 +124,18 @@ def nothing_measured(y: Tensor) -> str:
     return (
         f"nothing is measured in frame {', '.join(map(str, empty))} (counted from 0); what comes back there "
         f"is made up"
+    )
+
+
+def beside_a_level(y: Tensor) -> str:
+    """The warning of values on a level so large that the result's single precision tells few steps apart."""
+    lowest, highest = (float(v) for v in y[torch.isfinite(y)].aminmax())
+    step = EPSILON * max(abs(lowest), abs(highest))
+    if not step > STEP * (highest - lowest):
+        return ""
+    return (
+        f"the values lie between {lowest:.9g} and {highest:.9g}: the result is in single precision, which "
+        f"has steps of {step:.2g} there; take a level off first, and put it back in double precision"
     )
 
 

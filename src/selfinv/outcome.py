@@ -88,6 +88,7 @@ def trained_model(
         filters=entrance.filters,
         outliers=entrance.outliers,
         own_values=state.own_values if alone else None,
+        light=state.light,
         looks=entrance.looks,
         boundary=forward.boundary if isinstance(forward, Convolution) else "unknown",
         noise=noise_level((y if units is None else units.undo(y)).cpu().numpy()),

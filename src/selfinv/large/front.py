@@ -408,7 +408,9 @@ def _digest(restorer: Restorer) -> str:
                 [dataclasses.asdict(restorer.model.normalisation), restorer.symmetries, restorer.halo]
             ).encode()
         )
-        digest.update(repr((restorer.model.own_values, restorer.model.boundary)).encode())
+        digest.update(
+            repr((restorer.model.own_values, restorer.model.light, restorer.model.boundary)).encode()
+        )
     elif isinstance(restorer, ClassicalRestorer):
         digest.update(repr((restorer.solver, restorer.halo, restorer.seed)).encode())
         digest.update(b"" if restorer.psf is None else restorer.psf.numpy().tobytes())

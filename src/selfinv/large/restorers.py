@@ -19,6 +19,7 @@ from selfinv.learning.model import TrainedModel
 from selfinv.learning.noise_line import smoothing_reach
 from selfinv.learning.outliers import REACH as OUTLIER_REACH
 from selfinv.learning.own_values import OwnValues
+from selfinv.learning.photometry import brightened
 from selfinv.learning.random import generator_for
 from selfinv.operators import Convolution, Identity, LinearOperator
 from selfinv.operators.boundary import reflect
@@ -149,7 +150,7 @@ class NetworkRestorer:
             beyond=tuple((a - c, b - d) for (a, b), (c, d) in around),
         )
         x = x[field_of_view(model.pads, y.shape[2:])]
-        return model.object_normalisation.undo(x)[0].cpu().numpy()
+        return model.object_normalisation.undo(brightened(x, model.light))[0].cpu().numpy()
 
     @torch.no_grad()
     def score(self, block: Array) -> float | None:

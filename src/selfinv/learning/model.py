@@ -27,6 +27,7 @@ from selfinv.learning.noise_line import NoiseLine
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.own_values import OwnValues
+from selfinv.learning.photometry import brightened
 from selfinv.learning.stray_values import find_stray
 from selfinv.learning.symmetry import Symmetry
 from selfinv.learning.unet import UNetSettings
@@ -69,6 +70,8 @@ class TrainedModel:
         What is filled in before the network sees it, if anything is.
     own_values
         The noise and the network's error, where each value is asked what it adds in the end.
+    light
+        What each channel of the object is multiplied by in the end; empty: nothing.
     looks
         What is hidden of a measurement whose values are not pixels.
     boundary
@@ -92,6 +95,7 @@ class TrainedModel:
     filters: InverseFilters | None = None
     outliers: OutlierTest | None = None
     own_values: OwnValues | None = None
+    light: tuple[float, ...] = ()
     looks: Looks | None = None
     boundary: Boundary = "unknown"
     noise: float = 0.0
@@ -111,7 +115,9 @@ class TrainedModel:
         else:
             assert self.psf is not None
             operator = Convolution(self.psf, shape, self.boundary, margin=[max(pad) for pad in self.pads])
-        return ForwardModel(operator, self.normalisation, self.object_normalisation)
+        # In the units that channels have in common: beside a large level, single precision tells little.
+        both = (replace(n, channels=None) for n in (self.normalisation, self.object_normalisation))
+        return ForwardModel(operator, *both)
 
     def apply(
         self,
@@ -195,7 +201,7 @@ class TrainedModel:
             self.forward_model(y.shape[2:]),
             most=symmetries,
         )
-        x = self.object_normalisation.undo(x)
+        x = self.object_normalisation.undo(brightened(x, self.light))
         if arrangement is None:
             x = x[field_of_view(self.pads, y.shape[2:])]
         else:
@@ -258,6 +264,7 @@ class TrainedModel:
             "crude": self.crude.settings() if self.crude is not None else None,
             "outliers": asdict(self.outliers) if self.outliers else None,
             "own_values": asdict(self.own_values) if self.own_values else None,
+            "light": self.light,
             "looks": asdict(self.looks) if self.looks else None,
             "boundary": self.boundary,
             "noise": self.noise,
@@ -351,6 +358,7 @@ class TrainedModel:
             filters=InverseFilters(tensors["filters"]) if "filters" in tensors else None,
             outliers=OutlierTest(**test) if (test := description.get("outliers")) else None,
             own_values=_own_values(description["own_values"]),
+            light=tuple(description.get("light", ())),
             looks=Looks(**looks) if (looks := description["looks"]) else None,
             boundary=description["boundary"],
             noise=float(description.get("noise", 0.0)),

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from selfinv.types import InputError, check_contrast
 
+UNITS = (1e-12, 1e12)  # between which squares are safe in single precision
+HELD = (1e-36, 1e36)  # between which single precision has all its digits
+LEVEL = 1e4  # of the range: so large a level leaves single precision three digits of what stands on it
 ALIKE = 2.0  # the largest range over the smallest, of channels that are left as they are
 
 
@@ -33,12 +36,20 @@ class ChannelUnits:
         """What brings channels of very different ranges to the same; None where they are alike.
 
         To a loss, a score and a network a channel ten times darker than another would be next to nothing.
+        Also where single precision could not take the values, or tell them apart beside their level.
 
         Parameters
         ----------
         levels
             Whether their levels may be taken off: not where an operator makes other constants of these.
         """
+        seen = y[torch.isfinite(y)]
+        low, high = (float(v) for v in seen.aminmax()) if seen.numel() else (0.0, 1.0)
+        largest = max(abs(low), abs(high))
+        far = not UNITS[0] < largest < UNITS[1] and HELD[0] < largest < HELD[1]
+        extreme = far or (levels and largest > LEVEL * (high - low))
+        if y.shape[1] < 2 and not extreme:
+            return None
         found: list[Normalisation | None] = []
         for channel in y.split(1, dim=1):
             try:
@@ -46,7 +57,7 @@ class ChannelUnits:
             except InputError:  # of one value only, beside others
                 found.append(None)
         ranges = [n.scale for n in found if n is not None]
-        if len(ranges) < 2 or max(ranges) <= ALIKE * min(ranges):
+        if not ranges or not (extreme or max(ranges) > ALIKE * min(ranges)):
             return None
         each = [n or Normalisation(0.0, max(ranges)) for n in found]
         return cls(tuple(n.offset if levels else 0.0 for n in each), tuple(n.scale for n in each))

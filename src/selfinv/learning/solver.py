@@ -40,6 +40,7 @@ from selfinv.learning.masks import widths_needed
 from selfinv.learning.measurement import Measurement, Window, draw_window
 from selfinv.learning.optimiser import WeightAverage, optimiser_and_schedule
 from selfinv.learning.own_values import OwnValues
+from selfinv.learning.photometry import brightened, light_factors
 from selfinv.learning.preparation import draw_hidden, normalised, prepare, share_of
 from selfinv.learning.random import generator_for
 from selfinv.learning.settings import Hiding, Training, Windows
@@ -76,6 +77,7 @@ class SSIState:
     failure: Status | None = None
     cached: tuple[int, Tensor] | None = None
     own_values: OwnValues | None = None
+    light: tuple[float, ...] = ()
     likelihood: NoiseLikelihood | None = None
     lessons: ScaleLessons | None = None
     lesson: Tensor | None = None
@@ -129,7 +131,8 @@ class SSI:
         noise is cut off or has outliers; of photon counts such values are left out.
     own_values
         Ask each value itself in the end what it adds, where that can be told
-        (`selfinv.learning.own_values`).
+        (`selfinv.learning.own_values`), and all together for how much light there is
+        (`selfinv.learning.photometry`).
     adapt
         Take a narrower network where the measurement tells less (`selfinv.learning.capacity`).
     """
@@ -271,6 +274,9 @@ class SSI:
                 state.loss_function,
                 asked=self.own_values and not any(self.hiding.blind_spot),
             )
+            if self.own_values:
+                state.light = light_factors(x, data, state.loss_function)
+            x = brightened(x, state.light)
             x = for_operator(data.operator, data.object_normalisation.undo(x))
             if isinstance(data.operator, WithinDomain):
                 x = data.operator.within(x)
