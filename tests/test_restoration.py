@@ -750,3 +750,9 @@ def test_a_dark_channel_is_restored_as_well_as_a_bright_one(method, tmp_path):
         result.model.save(tmp_path / "model.safetensors")
         again = selfinv.load_model(tmp_path / "model.safetensors").apply(noisy)
         assert np.allclose(again, result.image, rtol=1e-4, atol=1e-2)
+
+
+def test_a_tensor_that_is_differentiated_is_an_image_too():
+    tensor = torch.tensor(IMAGE, requires_grad=True)
+    expected = restore(method="wiener", weight=1.0).image
+    assert np.array_equal(restore(tensor, method="wiener", weight=1.0).image, expected)

@@ -226,6 +226,9 @@ def test_tomography_beats_filtered_back_projection(folder, capsys):
         metrics.psnr(phantom, tifffile.imread("slice.tif"))
         > metrics.psnr(phantom, iradon(noisy.T, angles)) + 0.5
     )
+    np.save("angles.npy", angles)
+    assert run(capsys, "tomography", "sinogram.tif", "again.tif", "--angles", "angles.npy", *TV, "-q")[0] == 0
+    assert np.array_equal(tifffile.imread("again.tif"), tifffile.imread("slice.tif"))
     tifffile.imwrite("stack.tif", np.stack([noisy, 0.5 * noisy]).astype("f4"))
     arguments = ("tomography", "stack.tif", "slices.tif", "--angles", "angles.txt", "--method", "ssi-network")
     assert run(capsys, *arguments, "--steps", 5, "-q")[0] == 0

@@ -28,6 +28,7 @@ from selfinv.types import (
     InputError,
     SelfinvWarning,
     Shape,
+    as_array,
     check_contrast,
     check_image,
     guess_axes,
@@ -117,7 +118,7 @@ class Acquisition:
                     y = y.masked_fill(~forward.measured, torch.nan)
                 for words in forward.doubts(y):
                     _warn(words)
-        pairs = bool(np.iscomplexobj(image)) and y.shape[-1] == 2
+        pairs = np.iscomplexobj(as_array(image)) and y.shape[-1] == 2
         return cls(y, forward, layout, arrangement, shape, pads, place, pairs, plateau=bool(plateau))
 
     def for_method(self, method: Any, operator: Any) -> Acquisition:

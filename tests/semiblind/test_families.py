@@ -79,6 +79,7 @@ def test_only_a_kernel_with_a_direction_is_looked_at_in_sectors():
 def test_mistakes_are_told_in_one_line():
     for mistake, words in [
         (lambda: gaussian_family(0.0), "positive"),
+        (lambda: gaussian_family("wide"), "sigma='wide' is no width"),
         (lambda: gaussian_family(2.0, spread=1.0), "above 1"),
         (lambda: scaled_family(np.ones((5, 5)), spread=0.5), "above 1"),
         (lambda: scaled_family(-np.ones((5, 5))), "negative"),

@@ -281,7 +281,10 @@ def psf_fit(
         if pixels is None and "x" in image.voxel_size:
             pixels = [image.voxel_size["x"]] * 2
         if about is None or na is None or wavelength is None or pixels is None:
-            first = {"gibson-lanni": "--defocus (about how far out of focus)", "zernike": "--terms"}[family]
+            first = {
+                "gibson-lanni": "--defocus (about how far out of focus, as 1 for a micrometre; it is fitted)",
+                "zernike": "--terms",
+            }[family]
             raise InputError(
                 f"--family {family} needs {first}, --na, --wavelength and, "
                 f"where the file does not tell it, --pixel-size, all lengths in µm"

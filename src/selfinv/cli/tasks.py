@@ -239,7 +239,7 @@ def tomography(
         Path, typer.Argument(metavar="INPUT", help="A sinogram: one row per angle; or a stack of them.")
     ],
     output: Output,
-    angles: Annotated[Path, typer.Option(help="Text file with the angle of every row, in degrees.")],
+    angles: Annotated[Path, typer.Option(help="Text or NPY file with the angle of every row, in degrees.")],
     method: Method = "ssi",
     device: Device = "auto",
     seed: Seed = 0,
@@ -306,6 +306,21 @@ def _enlarged(data: Array, factors: list[float], fine: tuple[int, ...]) -> Array
 
 
 def _angles(path: Path, rows: int) -> Array:
+    degrees = _listed(path)
+    if degrees.shape != (rows,):
+        found = f"{len(degrees)} angles" if degrees.ndim == 1 else f"the shape {degrees.shape}"
+        raise InputError(f"{path} has {found} but the sinogram {rows} rows; give one for each")
+    if not np.isfinite(degrees).all():
+        raise InputError(f"{path} has angles that are not finite numbers")
+    return degrees
+
+
+def _listed(path: Path) -> Array:
+    """The numbers of a text file, or of an NPY file."""
+    if path.suffix.lower() == ".npy":
+        from selfinv import io
+
+        return io.read(path).data.astype(float)
     try:
         lines = [line.partition("#")[0] for line in path.read_text().splitlines()]  # as NumPy writes headers
         words = " ".join(lines).replace(",", " ").split()
@@ -314,14 +329,9 @@ def _angles(path: Path, rows: int) -> Array:
     except UnicodeDecodeError:
         raise InputError(f"{path} is no text file; expected one number per row, in degrees") from None
     try:
-        degrees = np.array([float(word) for word in words])
+        return np.array([float(word) for word in words])
     except ValueError as error:
         wrong = str(error).rpartition(": ")[2]
         raise InputError(
             f"{path} is no list of angles: {wrong} is no number; expected one per row, in degrees"
         ) from None
-    if len(degrees) != rows:
-        raise InputError(f"{path} has {len(degrees)} angles but the sinogram {rows} rows; give one for each")
-    if not np.isfinite(degrees).all():
-        raise InputError(f"{path} has angles that are not finite numbers")
-    return degrees

@@ -144,7 +144,12 @@ def gaussian_family(
     >>> gaussian_family((3.0, 1.5)).names
     ('sigma_z', 'sigma')
     """
-    told = [float(s) for s in np.atleast_1d(np.asarray(sigma, dtype=float))]
+    try:
+        told = [float(s) for s in np.atleast_1d(np.asarray(sigma, dtype=float))]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"sigma={sigma!r} is no width; pass one, or for a volume two, (z, lateral)"
+        ) from None
     if len(told) > 2:
         raise InputError(f"sigma has {len(told)} values; pass one, or for a volume two, (z, lateral)")
     names = ("sigma_z", "sigma")[-len(told) :]
