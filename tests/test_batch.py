@@ -76,6 +76,12 @@ def test_patterns_find_files_and_name_results(folder, run):
     assert told[-1].startswith("selfinv: 4 made of 4 in ")
 
 
+def test_a_pattern_does_not_find_the_recipes_beside_images(folder, run):
+    recipe = {"inputs": "data/*.tif*", "output": "data/{stem}.out.tif"}
+    assert outcomes(run(recipe)[1]) == ["made"] * 2
+    assert outcomes(run(recipe | {"inputs": "data/[ab].tif*", "output": "x/{stem}.tif"})[1]) == ["made"] * 2
+
+
 def test_a_file_that_two_patterns_find_is_done_once_and_the_lists_order_is_kept(folder, run):
     recipe = {"inputs": ["data/b.tif", "data/*.tif"], "output": "out/{name}"}
     code, table, _ = run(recipe)

@@ -727,6 +727,15 @@ def test_intensities_of_any_size(unit, level):
     assert np.array_equal(result.model.apply(image), result.image)
 
 
+def test_channels_on_different_levels_are_both_restored():
+    truth = data.camera()[100:164, 200:264] / 255.0
+    noisy = truth[..., None] + 0.03 * np.random.default_rng(0).normal(size=(64, 64, 2))
+    levels = np.array([0.0, 300.0])
+    result = restore(noisy + levels, kernel=None, axes="yxc", max_steps=40)
+    error = np.sqrt(np.mean((result.image - levels - truth[..., None]) ** 2, axis=(0, 1)))
+    assert error.max() < 0.03
+
+
 def test_a_level_beside_which_the_result_has_no_digits_is_warned_of():
     image = np.random.default_rng(0).random((32, 32)) + 1e7
     with pytest.warns(SelfinvWarning, match="take a level off first"):

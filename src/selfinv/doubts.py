@@ -129,14 +129,17 @@ def nothing_measured(y: Tensor) -> str:
 
 def beside_a_level(y: Tensor) -> str:
     """The warning of values on a level so large that the result's single precision tells few steps apart."""
-    lowest, highest = (float(v) for v in y[torch.isfinite(y)].aminmax())
-    step = EPSILON * max(abs(lowest), abs(highest))
-    if not step > STEP * (highest - lowest):
-        return ""
-    return (
-        f"the values lie between {lowest:.9g} and {highest:.9g}: the result is in single precision, which "
-        f"has steps of {step:.2g} there; take a level off first, and put it back in double precision"
-    )
+    for channel in y.unbind(1):
+        seen = channel[torch.isfinite(channel)]
+        lowest, highest = (float(v) for v in seen.aminmax()) if seen.numel() else (0.0, 0.0)
+        step = EPSILON * max(abs(lowest), abs(highest))
+        if step > STEP * (highest - lowest) > 0.0:
+            return (
+                f"the values lie between {lowest:.9g} and {highest:.9g}: the result is in single precision, "
+                f"which has steps of {step:.2g} there; take a level off first, and put it back in double "
+                f"precision"
+            )
+    return ""
 
 
 def saturated(y: Tensor) -> str:

@@ -88,7 +88,7 @@ def trained_model(
         filters=entrance.filters,
         outliers=entrance.outliers,
         own_values=state.own_values if alone else None,
-        light=state.light,
+        light=state.light if alone else (),  # of the answer updated by values
         looks=entrance.looks,
         boundary=forward.boundary if isinstance(forward, Convolution) else "unknown",
         noise=noise_level((y if units is None else units.undo(y)).cpu().numpy()),

@@ -73,6 +73,22 @@ def test_a_network_sees_of_a_tile_what_it_would_see_of_the_whole(shape, psf, cor
     assert np.abs(tiled - whole).max() < 1e-4 * np.ptp(image)
 
 
+def test_where_noise_is_uneven_and_values_are_missing_tiles_are_the_whole_too():
+    image = scene(1, 280, 400)
+    image[:, 140:] += RNG(3).normal(0, 6.0, (1, 140, 400)).astype(np.float32)
+    image[:, :, :60][RNG(4).random((1, 280, 60)) < 0.35] = np.nan
+    preset = ssi(image.shape[1:], 1, steps=2)
+    preset = replace(preset, network=replace(preset.network, precision="single"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SelfinvWarning)
+        model = selfinv.restore(image, method=preset, axes="cyx", mask_nan=True).model
+    assert model.own_values.uneven
+    whole = model.apply(image, axes="cyx", mask_nan=True)
+    for halo in (None, 8):
+        tiled = tile_by_tile(NetworkRestorer(model, halo=halo), image, (96, 96))
+        assert np.sqrt(np.mean((tiled - whole) ** 2)) < (1e-5 if halo is None else 1e-2) * np.ptp(whole)
+
+
 def test_the_receptive_radius_is_what_the_gradient_says():
     settings = replace(ssi((256, 256), 1).network, precision="single")
     (radius, _) = settings.receptive_radius()

@@ -55,23 +55,29 @@ def test_noise_that_is_larger_in_some_places_and_frames_is_seen(shape):
         assert float(inside[1][frame].mean()) == pytest.approx(9.0 * expected, rel=0.2)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 6000), (2, 3, 256, 256), (1, 1, 32, 64, 64)])
+@pytest.mark.parametrize("shape", [(2, 3, 256, 256), (1, 1, 32, 64, 64)])
 def test_noise_as_it_is_told_has_no_surplus(shape):
     y = 0.3 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
     assert float(surplus(y, nothing_missing(y), torch.full(shape, 0.09)).mean()) < 1.01
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 1, 1, 40), (1, 1, 3, 3), (1, 1, 2, 9, 9), (1, 1, 1, 5, 5), (1, 1, 40, 40, 1)]
+    "shape", [(1, 1, 6000), (1, 1, 1, 2000), (1, 1, 3, 3), (1, 1, 2, 9, 9), (1, 1, 25, 25)]
 )
 def test_of_a_line_or_few_values_nothing_more_is_told(shape):
-    y = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    y = 3.0 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(surplus(y, nothing_missing(y), torch.ones(shape)), torch.ones(shape))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 41, 39), (1, 2, 40, 40, 1), (2, 1, 1, 40, 40), (1, 1, 2, 33, 35)])
+def test_any_other_shape_will_do(shape):
+    y = 3.0 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
     found = surplus(y, nothing_missing(y), torch.ones(shape))
     assert found.shape == shape
-    assert bool((torch.isfinite(found) & (found >= 1.0)).all())
+    assert float(found.mean()) == pytest.approx(9.0, rel=0.2)
 
 
-@pytest.mark.parametrize("name", ["grass", "gravel", "brick", "coins", "page"])
+@pytest.mark.parametrize("name", ["grass", "gravel", "coins", "page"])
 def test_texture_is_no_noise(name):
     truth = getattr(data, name)()[:256, :256] / 255.0
     (y,) = tensors(truth + np.random.default_rng(0).normal(0, 0.01, truth.shape))

@@ -61,10 +61,21 @@ def test_channels_of_very_different_ranges_are_brought_to_the_same_and_back():
     assert Normalisation.from_dict(json.loads(json.dumps(asdict(both)))) == both
 
 
+def test_channels_on_different_levels_are_brought_to_the_same():
+    y = torch.rand((1, 2, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert ChannelUnits.of(y) is None
+    for levels in ([0.0, 300.0], [3e4, 3e4], [0.0, 1e7]):
+        there = y + torch.tensor(levels, dtype=torch.float64)[:, None, None]
+        units = ChannelUnits.of(there)
+        assert float((units.apply(there) - y).abs().max()) < 0.4
+        assert float((units.undo(units.apply(there)) - there).abs().max()) < 1e-6
+        assert ChannelUnits.of(there, levels=False) is None
+
+
 def test_levels_stay_where_an_operator_does_not_keep_them_and_channels_alike_are_left_alone():
     y = two_channels()
     assert ChannelUnits.of(y, levels=False).offsets == (0.0, 0.0)
-    assert ChannelUnits.of(two_channels(dark=0.7)) is None
+    assert ChannelUnits.of(two_channels(dark=0.7, level=0.5)) is None
     assert ChannelUnits.of(y[:, :1]) is None
     for nothing in (0.0, torch.nan):
         assert ChannelUnits.of(torch.cat([y, torch.full_like(y[:, :1], nothing)], dim=1)) is not None

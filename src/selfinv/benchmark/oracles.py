@@ -95,7 +95,7 @@ def _along_weights(
     state, value = None, first
     for _ in range(24):
         solver = solver_for(value)
-        if state is not None and isinstance(solver, ChambollePock):
+        if state is not None and isinstance(solver, ChambollePock | Wiener):
             state = solver.init(y, A, start=state)
         else:
             state = solver.init(y, A)

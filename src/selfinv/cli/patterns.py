@@ -9,7 +9,7 @@ import string
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-from selfinv.recipe import kept_file, stem
+from selfinv.recipe import SUFFIX, kept_file, stem
 from selfinv.types import InputError
 
 PLACEHOLDERS = "use {stem}, {name} or {parent}, and {{ for a brace"
@@ -31,7 +31,7 @@ def matching(patterns: Iterable[str], folder: Path) -> list[str]:
         names = [pattern]
         if kept_file(path) is None:  # a file whose name looks like a pattern is meant itself
             names = sorted(glob.glob(pattern, root_dir=folder, recursive=True))
-            names = [name for name in names if kept_file(folder / name) is not None]
+            names = [n for n in names if kept_file(folder / n) is not None and not n.endswith(SUFFIX)]
         if not names:
             kind = "matches no file" if glob.has_magic(pattern) else "does not exist"
             raise InputError(f"inputs: {path} {kind}; paths are relative to the recipe's folder")

@@ -16,7 +16,7 @@ from selfinv.learning.answer import answer
 from selfinv.learning.inverter import invert
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.model import TrainedModel
-from selfinv.learning.noise_line import smoothing_reach
+from selfinv.learning.noise_line import smoothing_reach, surplus_reach
 from selfinv.learning.outliers import REACH as OUTLIER_REACH
 from selfinv.learning.own_values import OwnValues
 from selfinv.learning.photometry import brightened
@@ -98,9 +98,13 @@ class NetworkRestorer:
         blurred = [0] * ndim  # what values say of an object behind a PSF: further than that it is little
         if self._own_values and self.model.psf is not None:
             blurred = [smoothing_reach(ndim) + 2 * (k // 2) for k in self.model.psf.shape[-ndim:]]
+        least = surplus_reach(ndim) if self._own_values and self._own_values.uneven else 0
         return [
             Reach(
-                min(radius + sources, self.halo or radius + sources) + max(pads) + beyond + more,
+                max(
+                    min(radius + sources, self.halo or radius + sources) + max(pads) + beyond + more,
+                    least,
+                ),
                 multiple,
                 *pads,
             )
@@ -129,9 +133,10 @@ class NetworkRestorer:
 
     def restore(self, block: Array, seen: Region, space: Shape) -> Array:
         model = self.model
-        y = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))[None].to(self.device)
+        y = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float64))[None]
         missing = ~torch.isfinite(y)
-        y = model.normalisation.apply(y).masked_fill(missing, 0.0)
+        y = model.normalisation.apply(y).masked_fill(missing, 0.0).to(self.device, torch.float32)
+        missing = missing.to(self.device)
         pads = tuple(
             (a if part.start == 0 else 0, b if part.stop == n else 0)
             for part, n, (a, b) in zip(seen, space, model.pads, strict=True)

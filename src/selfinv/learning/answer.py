@@ -168,7 +168,11 @@ def _find_own_values(
         spectrum.levels_off() for spectrum in spectra(data.y, data.missing)
     ):
         predicted, response = answered, _response(model, data, variance_of(noise, blind))
-    found = OwnValues.of(data.y, predicted, data.missing, noise, limits=limits, response=response)
+    # Behind a blur it is the hidden values that say whether the noise was told right.
+    uneven = forward is None and not has_many_gaps(data.missing)
+    found = OwnValues.of(
+        data.y, predicted, data.missing, noise, limits=limits, response=response, uneven=uneven
+    )
     if float(found.weights(data.y, predicted, data.missing)[~data.missing].mean()) < LEAST_WEIGHT:
         return None
     if forward is None:

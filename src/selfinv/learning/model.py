@@ -218,7 +218,8 @@ class TrainedModel:
         if 1 / OTHER_RANGE <= found.scale / trained.scale <= OTHER_RANGE and found.meets(trained, BRIGHTER):
             return False
         spans = [f"{n.offset:.4g} to {n.offset + n.scale:.4g}" for n in (found, trained)]
-        units = "" if trained.channels is None else ", in units that channels have in common"
+        several = trained.channels is not None and len(trained.channels.scales) > 1
+        units = "" if not several else ", in units that channels have in common"
         warnings.warn(
             f"this image's values span about {spans[0]}, which is far from the {spans[1]} of the one that "
             f"the model was trained on{units}; give it in the same units, or train a model on one like it",

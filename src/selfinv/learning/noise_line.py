@@ -45,7 +45,7 @@ WHOLE = 0.05  # how far from whole numbers rounding may take counts
 WIDER = 2.0  # distances over which it is asked where noise is larger than told
 WHITE = (0.75, 0.9)  # finest detail over fine detail; of 31 images hardly any has 0.8 anywhere without noise
 ENOUGH_PLACES = 1000  # in an image, or chance is larger than that
-SURE = (1.3, 1.6)  # times what is told: four deviations of chance and more
+SURE = (1.3, 1.6)  # times what is told: three deviations of chance and more
 CLEAR = 3.0  # deviations from where noise is cut off
 # Second differences of noise are alike: of so many times as many along an axis a mean is worth the same.
 ALIKE = 1.0 + 2.0 * ((4.0 / 6.0) ** 2 + (1.0 / 6.0) ** 2)
@@ -216,6 +216,11 @@ def smoothing_width(ndim: int) -> float:
 def smoothing_reach(ndim: int) -> int:
     """How many samples away a value still counts in a local mean."""
     return smoothing_radius(smoothing_width(ndim))
+
+
+def surplus_reach(ndim: int) -> int:
+    """The same for a `surplus`, which is taken in pairs, from second differences."""
+    return 2 * smoothing_radius(0.5 * WIDER * smoothing_width(ndim)) + 3
 
 
 def _line(

@@ -15,7 +15,9 @@ from selfinv.types import InputError, check_contrast
 UNITS = (1e-12, 1e12)  # between which squares are safe in single precision
 HELD = (1e-36, 1e36)  # between which single precision has all its digits
 LEVEL = 1e4  # of the range: so large a level leaves single precision three digits of what stands on it
-ALIKE = 2.0  # the largest range over the smallest, of channels that are left as they are
+ALIKE = (
+    2.0  # the largest range, or difference of levels, over the smallest range: channels are left as they are
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class ChannelUnits:
 
     @classmethod
     def of(cls, y: Tensor, *, levels: bool = True) -> ChannelUnits | None:
-        """What brings channels of very different ranges to the same; None where they are alike.
+        """What brings channels of very different ranges or levels to the same; None where they are alike.
 
         To a loss, a score and a network a channel ten times darker than another would be next to nothing.
         Also where single precision could not take the values, or tell them apart beside their level.
@@ -46,9 +48,8 @@ class ChannelUnits:
         seen = y[torch.isfinite(y)]
         low, high = (float(v) for v in seen.aminmax()) if seen.numel() else (0.0, 1.0)
         largest = max(abs(low), abs(high))
-        far = not UNITS[0] < largest < UNITS[1] and HELD[0] < largest < HELD[1]
-        extreme = far or (levels and largest > LEVEL * (high - low))
-        if y.shape[1] < 2 and not extreme:
+        extreme = not UNITS[0] < largest < UNITS[1] and HELD[0] < largest < HELD[1]
+        if y.shape[1] < 2 and not extreme and not (levels and largest > LEVEL * (high - low)):
             return None
         found: list[Normalisation | None] = []
         for channel in y.split(1, dim=1):
@@ -56,8 +57,15 @@ class ChannelUnits:
                 found.append(Normalisation.of(channel) if torch.isfinite(channel).any() else None)
             except InputError:  # of one value only, beside others
                 found.append(None)
-        ranges = [n.scale for n in found if n is not None]
-        if not ranges or not (extreme or max(ranges) > ALIKE * min(ranges)):
+        known = [n for n in found if n is not None]
+        ranges = [n.scale for n in known]
+        if not known:
+            return None
+        if levels:
+            offsets = [n.offset for n in known]
+            extreme |= max(offsets) - min(offsets) > ALIKE * min(ranges)
+            extreme |= any(abs(n.offset) > LEVEL * n.scale for n in known)
+        if not extreme and max(ranges) <= ALIKE * min(ranges):
             return None
         each = [n or Normalisation(0.0, max(ranges)) for n in found]
         return cls(tuple(n.offset if levels else 0.0 for n in each), tuple(n.scale for n in each))

@@ -78,6 +78,8 @@ class OwnValues:
     darkest
         Behind an operator no update goes below this, or where the answer is lower, below that: it would be
         ringing beside what is bright.
+    uneven
+        Whether the noise may be larger in some places than the line says (`surplus`).
     """
 
     noise: tuple[NoiseLine, ...]
@@ -88,6 +90,7 @@ class OwnValues:
     high: float | None = None
     response: tuple[float, ...] | None = None
     darkest: float | None = None
+    uneven: bool = False
 
     @classmethod
     @torch.no_grad()
@@ -100,6 +103,7 @@ class OwnValues:
         *,
         limits: Limits = (None, None),
         response: tuple[float, ...] | None = None,
+        uneven: bool = False,
     ) -> OwnValues:
         """From measured values and what was predicted of them, ``batch channel *space``.
 
@@ -109,6 +113,8 @@ class OwnValues:
             Blind, or with a ``response`` the network's answer.
         limits
             Where noise is cut off.
+        uneven
+            See there.
         """
         low, high = limits
         level = local_mean(predicted, missing)
@@ -116,7 +122,7 @@ class OwnValues:
             line.floored(LEAST_NOISE, here[seen]) if seen.any() else line
             for line, here, seen in zip(noise, level.unbind(1), (~missing).unbind(1), strict=True)
         )
-        found = cls(lines, low=low, high=high, response=response)
+        found = cls(lines, low=low, high=high, response=response, uneven=uneven)
         told = ~missing & ~found._cut(level)
         variance, squares = found._left_by_noise(y, level, missing), (y - predicted).square()
         local = local_mean(squares, missing)
@@ -133,7 +139,7 @@ class OwnValues:
     def _left_by_noise(self, y: Tensor, level: Tensor, missing: Tensor) -> Tensor:
         """The mean square by which a prediction without error differs from what is measured."""
         variance = variance_of(self.noise, level)
-        if not has_many_gaps(missing):
+        if self.uneven:
             variance = variance * surplus(y, missing, variance)
         return variance if self.response is None else variance * (1.0 - _of_channels(self.response, level))
 

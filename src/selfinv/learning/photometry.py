@@ -24,8 +24,9 @@ MOST = 1.25  # or one over that: more is no lack of light, but a failure
 def light_factors(x: Tensor, data: Measurement, loss: MaskedLoss) -> tuple[float, ...]:
     """By what each channel of an answer is multiplied for as much to be measured of it as was.
 
-    1 where the difference may be chance, where noise is cut off or has outliers, as an L1 loss says, so that
-    it does not add up to 0, and where an operator does more than add up light.
+    1 where the difference is within a standard error, as of independent noise; where noise is cut off or has
+    outliers, as an L1 loss says, so that it does not add up to 0; and where an operator does more than add up
+    light, or has object channels of its own.
 
     Parameters
     ----------
@@ -39,6 +40,9 @@ def light_factors(x: Tensor, data: Measurement, loss: MaskedLoss) -> tuple[float
     factors = []
     for c in range(x.shape[1]):
         seen = ~data.missing[:, c]
+        if not seen.any():
+            factors.append(1.0)
+            continue
         lacks = (data.y - predicted)[:, c][seen].double()
         light = float((predicted - dark)[:, c][seen].sum(dtype=torch.float64))
         chance = float(lacks.std(correction=0)) * math.sqrt(lacks.numel())

@@ -268,13 +268,11 @@ class SSI:
             self._check(state)  # cancelled before the first look
         if state.cached is None or state.cached[0] != state.best_step:
             data = state.data
+            asked = self.own_values and not any(self.hiding.blind_spot)
             x, state.own_values = answer_to_own(
-                self.best_model(state),
-                data,
-                state.loss_function,
-                asked=self.own_values and not any(self.hiding.blind_spot),
+                self.best_model(state), data, state.loss_function, asked=asked
             )
-            if self.own_values:
+            if asked:
                 state.light = light_factors(x, data, state.loss_function)
             x = brightened(x, state.light)
             x = for_operator(data.operator, data.object_normalisation.undo(x))

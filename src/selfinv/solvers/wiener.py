@@ -158,7 +158,8 @@ class Wiener:
             power = probed_power(A, modes, y.shape[1]) if filtered is None else filtered
         seen = spread(share, flat) * power
 
-        def begin(penalty: Tensor) -> WienerState:
+        def begin(noise_to_signal: Tensor, balance: float = 1.0) -> WienerState:
+            penalty = balance * noise_to_signal
             least = LEAST_PENALTY * seen.amax(dim=modes.dims, keepdim=True)
             penalty = torch.where(
                 penalty > 0.0, torch.maximum(penalty, least), penalty
@@ -174,7 +175,7 @@ class Wiener:
                 power=power,
                 values=values,
                 measured=measured,
-                noise_to_signal=penalty,
+                noise_to_signal=noise_to_signal,
                 penalty=penalty,
                 inverse=inverse,
                 residual=residual,
@@ -185,8 +186,8 @@ class Wiener:
                 start_energy=energy,
             )
 
-        def rough(penalty: Tensor) -> WienerState:
-            state = begin(penalty)
+        def rough(noise_to_signal: Tensor) -> WienerState:
+            state = begin(noise_to_signal)
             for _ in range(ROUGH_STEPS):
                 state = self.step(state)
             return state
@@ -204,8 +205,10 @@ class Wiener:
                 prediction = A(self.estimate(rough(noise_to_signal)) - x)
                 filled = torch.where(measured > 0.0, residual, prediction)
                 noise_to_signal = likeliest_ratio(A, modes, filled, share)
-        state = replace(begin(self.balance * noise_to_signal), noise_to_signal=noise_to_signal)
-        return state if start is None else _moved(state, start.coefficients)
+        state = begin(noise_to_signal, self.balance)
+        if start is None or not math.isfinite(start.loss):
+            return state
+        return _moved(state, start.coefficients)
 
     def step(self, state: WienerState) -> WienerState:
         """One pass of the filter over what the estimate leaves unexplained."""
