@@ -765,3 +765,16 @@ def test_a_tensor_that_is_differentiated_is_an_image_too():
     tensor = torch.tensor(IMAGE, requires_grad=True)
     expected = restore(method="wiener", weight=1.0).image
     assert np.array_equal(restore(tensor, method="wiener", weight=1.0).image, expected)
+
+
+def test_sparse_spots_under_little_noise_keep_their_light():
+    """Denoised, they were seventeen times further from the truth than before, and a quarter of them lost."""
+    rng = np.random.default_rng(3)
+    light = np.zeros((96, 96))
+    light[rng.integers(96, size=80), rng.integers(96, size=80)] = 10 ** rng.uniform(2, 4, 80)
+    truth = ndimage.gaussian_filter(light, 0.6)
+    noisy = truth + 50.0 + rng.normal(0, 5.0, truth.shape)
+    for method in ("ssi", "tv-chambolle-pock"):
+        result = selfinv.restore(noisy, method=method).image - 50.0
+        assert result.sum() == pytest.approx(truth.sum(), rel=0.02)
+        assert np.sqrt(np.mean((result - truth) ** 2)) < 2.5 * 5.0

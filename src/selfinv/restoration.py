@@ -68,7 +68,7 @@ class Result:
           score, steps of all that was tried, ``table``: the same in Markdown with reasons, ``skipped``: what
           could not be tried; ``weight``, ``balance``, ``fidelity``: settings;
         - ``held_out_score``, and that ``of_a_constant``, in the image's units (squared, if ``loss`` is
-          ``"l2"``): what hidden values are off by, their noise included;
+          ``"l2"``; in ``channel_units`` if there are any): what hidden values are off by, noise included;
         - of a network ``steps``, ``best_step`` (whose weights were kept), ``parameters``, ``symmetries``,
           ``history``: step, training loss (where noise is learned, minus a log-likelihood), held-out score;
         - ``noise``: whether it is independent, in words; ``stray_values``: how many were left out; ``psf``:

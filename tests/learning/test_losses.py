@@ -119,6 +119,25 @@ def test_outliers_are_seen_among_sharp_edges(name):
     assert choose_loss(torch.from_numpy(y)[None, None]).kind == "l1"
 
 
+def spots(width, shape=(128, 128), count=120):
+    """Beads or stars of many brightnesses, nearly as small as a pixel, on a background."""
+    rng = np.random.default_rng(3)
+    light = np.zeros(shape)
+    light[tuple(rng.integers(n, size=count) for n in shape)] = 10 ** rng.uniform(2, 4, count)
+    return ndimage.gaussian_filter(light, width) + 50.0
+
+
+@pytest.mark.parametrize("width", [0.6, 0.8, 1.5])
+@pytest.mark.parametrize("noise", [3.0, 20.0, 60.0])
+def test_spots_are_no_outliers_but_single_values_among_them_are(width, noise):
+    """A quarter of their light was lost: what stands out was taken for salt."""
+    rng = np.random.default_rng(0)
+    y = torch.from_numpy(spots(width) + rng.normal(0, noise, (128, 128)))[None, None]
+    assert choose_loss(y).kind == "l2"
+    salted = torch.where(torch.from_numpy(rng.random(y.shape) < 0.02), 8000.0, y)
+    assert choose_loss(salted).kind == "l1"
+
+
 def test_weight_penalty_counts_convolutions_only():
     model = UNet(UNetSettings(widths=(2, 2), kernels=(3,)))
     weights = [p.detach() for p in model.parameters() if p.ndim > 1]

@@ -17,6 +17,7 @@ from selfinv.noise import noise_level
 from selfinv.types import Array, InputError
 
 OUTLIERS = 5e-4  # of the values: fewer are left to least squares
+ALONE = 0.1  # of how far a value stands out, its neighbours: a Gaussian of 0.47 pixels has that
 BEYOND_NOISE = 4.0  # deviations, of an outlier
 CUT, BY_CHANCE = 5e-3, 0.5  # of the values, at a limit beside others; of these, with others on both sides
 FEWEST = 200  # values of which a deviation is taken
@@ -148,7 +149,7 @@ def _alone(sample: Array, limit: float) -> float:
 
 def has_outliers(y: Tensor) -> bool:
     """Whether some values leave the range of their 24 to 26 neighbours by more than its width, and are
-    further from their mean than noise is anywhere.
+    further from their mean than noise is anywhere; and whether these stand alone, as no star does.
 
     Of Gaussian noise those are less than one in 10 000; blurred structure never does it. In the dark a single
     photon does, beside read noise; but where there is more light, photon noise is as large as it. ``y`` as
@@ -170,7 +171,14 @@ def has_outliers(y: Tensor) -> bool:
         return False
     mean = (ndimage.uniform_filter(filled, around) * neighbours.size - filled) / (neighbours.size - 1)
     wild = beyond & (np.abs(filled - mean) > BEYOND_NOISE * _largest_noise(filled, mean))
-    return bool(wild.sum() > OUTLIERS * finite.sum())
+    return bool(wild.sum() > OUTLIERS * finite.sum()) and _stand_alone(filled, mean, wild)
+
+
+def _stand_alone(image: Array, mean: Array, wild: Array) -> bool:
+    """Whether values that stand out do so alone: a star or a bead raises its neighbours along every axis."""
+    axes = [axis for axis in range(2, image.ndim) if image.shape[axis] > 1]
+    beside = np.min([ndimage.correlate1d(image, (0.5, 0.0, 0.5), axis) for axis in axes], axis=0)
+    return bool(np.median((beside - mean)[wild] / (image - mean)[wild]) < ALONE)
 
 
 def _sample(y: Tensor) -> Array:
