@@ -15,9 +15,7 @@ from selfinv.types import InputError, check_contrast
 UNITS = (1e-12, 1e12)  # between which squares are safe in single precision
 HELD = (1e-36, 1e36)  # between which single precision has all its digits
 LEVEL = 1e4  # of the range: so large a level leaves single precision three digits of what stands on it
-ALIKE = (
-    2.0  # the largest range, or difference of levels, over the smallest range: channels are left as they are
-)
+ALIKE = 2.0  # the largest range, or difference of levels, over the smallest range of channels left alone
 
 
 @dataclass(frozen=True)

@@ -102,9 +102,7 @@ class FittedPSF:
         """One sentence for each parameter and the guard; before them, each value's likelihood (of one)."""
         lines = []
         if profile and len(self.names) == 1:
-            lines = [
-                f"{self.names[0]} {x[0]:.4g}: log-likelihood {score:+.2f}" for x, score in self.profile or ()
-            ]
+            lines = [f"{self.names[0]} {x[0]:.4g}: log-likelihood {score:+.2f}" for x, score in self.profile]
         for i, name in enumerate(self.names):
             low, high = self.intervals[i]
             if self.identifiable[i]:
