@@ -43,14 +43,16 @@ def tile_by_tile(restorer, image, core):
     return whole
 
 
-def trained(image, psf, axes, recipe=ssi, **changes):
+def trained(image, psf, axes, recipe=ssi, *, mask_nan=False, **changes):
     preset = recipe(image.shape[1:], image.shape[0], steps=2)
     # Single precision here: in half precision equality is up to its rounding.
     preset = replace(preset, network=replace(preset.network, precision="single", **changes))
     with warnings.catch_warnings():  # after two steps it is no good, but it is a network
         warnings.simplefilter("ignore", SelfinvWarning)
         boundary = "auto" if psf is None else "unknown"
-        return selfinv.restore(image, psf, method=preset, axes=axes, boundary=boundary).model
+        return selfinv.restore(
+            image, psf, method=preset, axes=axes, boundary=boundary, mask_nan=mask_nan
+        ).model
 
 
 @pytest.mark.parametrize(
@@ -77,11 +79,7 @@ def test_where_noise_is_uneven_and_values_are_missing_tiles_are_the_whole_too():
     image = scene(1, 280, 400)
     image[:, 140:] += RNG(3).normal(0, 6.0, (1, 140, 400)).astype(np.float32)
     image[:, :, :60][RNG(4).random((1, 280, 60)) < 0.35] = np.nan
-    preset = ssi(image.shape[1:], 1, steps=2)
-    preset = replace(preset, network=replace(preset.network, precision="single"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SelfinvWarning)
-        model = selfinv.restore(image, method=preset, axes="cyx", mask_nan=True).model
+    model = trained(image, None, "cyx", mask_nan=True)
     assert model.own_values.uneven
     whole = model.apply(image, axes="cyx", mask_nan=True)
     for halo in (None, 8):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,14 +71,15 @@ class ChannelUnits:
 
     def apply(self, y: Tensor) -> Tensor:
         """To common units."""
-        return (y - _along(self.offsets, y)) / _along(self.scales, y)
+        return (y - of_channels(self.offsets, y)) / of_channels(self.scales, y)
 
     def undo(self, x: Tensor) -> Tensor:
         """Back to each channel's own."""
-        return x * _along(self.scales, x) + _along(self.offsets, x)
+        return x * of_channels(self.scales, x) + of_channels(self.offsets, x)
 
 
-def _along(numbers: tuple[float, ...], y: Tensor) -> Tensor:
+def of_channels(numbers: Sequence[float], y: Tensor) -> Tensor:
+    """One number for each channel of ``batch channel *space``, to be combined with it."""
     return torch.tensor(numbers, dtype=y.dtype, device=y.device).reshape(1, -1, *(1,) * (y.ndim - 2))
 
 

@@ -45,6 +45,7 @@ from selfinv.learning.noise_line import (
     surplus,
     variance_of,
 )
+from selfinv.learning.normalisation import of_channels
 from selfinv.solvers.conjugate_gradient import linear_conjugate_gradients
 
 WILD, PLAIN, FEW = 4.0, 0.25, 2e-4  # deviations, in this part of an image, and how many are chance
@@ -141,7 +142,7 @@ class OwnValues:
         variance = variance_of(self.noise, level)
         if self.uneven:
             variance = variance * surplus(y, missing, variance)
-        return variance if self.response is None else variance * (1.0 - _of_channels(self.response, level))
+        return variance if self.response is None else variance * (1.0 - of_channels(self.response, level))
 
     def _cut(self, level: Tensor) -> Tensor:
         """Where the noise about these intensities is cut off."""
@@ -164,7 +165,7 @@ class OwnValues:
         level = local_mean(predicted, missing)
         noise = self._left_by_noise(y, level, missing)
         beyond = local_mean((y - predicted).square(), missing) / noise - 1.0
-        excess, share = (_of_channels(numbers, y) for numbers in (self.excess, self.share))
+        excess, share = (of_channels(numbers, y) for numbers in (self.excess, self.share))
         error = noise * (excess + share * (beyond - excess))
         return error.clamp_min(0.0).masked_fill(missing | self._cut(level), 0.0), noise
 
@@ -189,7 +190,7 @@ class OwnValues:
         least = DARK * near.adjoint(torch.ones_like(y)).amax(space, keepdim=True)
         error = error / near.sensitivity(x).square()
         covariance = near.adjoint(error) / torch.maximum(near.adjoint(seen), least)
-        covariance = _by_brightness(covariance.clamp_min(0.0), x) / _of_channels(self.power, x)
+        covariance = _by_brightness(covariance.clamp_min(0.0), x) / of_channels(self.power, x)
         whiten = seen / noise.sqrt()
 
         def updated(x: Tensor, covariance: Tensor) -> Tensor:
@@ -207,11 +208,6 @@ class OwnValues:
         if bool((best < darkest).any()):  # others take up what is left: light is neither made nor lost
             best = updated(torch.lerp(darkest, x, free), covariance * free)
         return torch.maximum(best, darkest)
-
-
-def _of_channels(numbers: tuple[float, ...], like: Tensor) -> Tensor:
-    """One for each channel of ``batch channel *space``."""
-    return like.new_tensor(numbers).reshape(1, -1, *(1,) * (like.ndim - 2))
 
 
 def _excess_and_share(beyond: Tensor, scatter: Tensor) -> tuple[float, float]:

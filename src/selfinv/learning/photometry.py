@@ -15,6 +15,7 @@ from torch import Tensor
 
 from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.measurement import Measurement
+from selfinv.learning.normalisation import of_channels
 
 SURE = 1.0  # standard errors
 MOST = 1.25  # or one over that: more is no lack of light, but a failure
@@ -56,4 +57,4 @@ def brightened(x: Tensor, factors: Sequence[float]) -> Tensor:
     """The object times a factor for each channel; none are none to be multiplied by."""
     if all(factor == 1.0 for factor in factors):
         return x
-    return x * x.new_tensor(factors).reshape(1, -1, *(1,) * (x.ndim - 2))
+    return x * of_channels(factors, x)
