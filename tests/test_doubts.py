@@ -32,6 +32,16 @@ def words_of(image, psf=PSF):
     return [str(w.message) for w in caught if issubclass(w.category, SelfinvWarning)]
 
 
+@pytest.mark.parametrize("method", ["tv-chambolle-pock", "tv-conjugate-gradient", "wiener"])
+def test_a_weight_that_smooths_everything_away_is_told_of(method):
+    image = photons()
+    with pytest.warns(SelfinvWarning, match="the weight of 1.* leaves next to nothing"):
+        selfinv.restore(image, PSF, method=method, weight=1e6 if method == "wiener" else 1e4)
+    selfinv.restore(image, PSF, method=method, weight=1.0)
+    noise = np.random.default_rng(0).normal(100.0, 1.0, (64, 64))
+    selfinv.restore(noise, method=method, weight=1e4)  # there is nothing to be left
+
+
 def test_a_constant_that_predicts_as_well_is_told_of():
     def scores(of_a_method):
         return {"held_out_score": of_a_method, "held_out_score_of_a_constant": 1.0}

@@ -425,6 +425,25 @@ def test_cosmic_rays_are_told_of_left_out_and_do_no_harm():
     np.testing.assert_allclose(model.apply(other), model.apply(clean), rtol=0.2, atol=0.02 * clean.max())
 
 
+def test_hot_pixels_are_left_out_without_a_psf_too():
+    """A single one of 65535 cost four decibels."""
+    rng = np.random.default_rng(0)
+    truth = ndimage.zoom(data.camera()[128:192, 160:224].astype(float), 1.5, order=1)
+    noisy = truth + rng.normal(0.0, 10.0, truth.shape)
+    hot = noisy.copy()
+    hot[rng.integers(96, size=9), rng.integers(96, size=9)] = 65535.0
+    expected = restore(noisy, None, max_steps=60)
+    with pytest.warns(SelfinvWarning, match=r"9 values .* stand out far and each alone"):
+        result = restore(hot, None, max_steps=60)
+    assert result.stats["stray_values"] == 9
+
+    def error(image):
+        return float(np.sqrt(np.square(image - truth).mean()))
+
+    assert error(result.image) < 1.1 * error(expected.image) < 8.0
+    assert error(result.model.apply(hot)) < 1.1 * error(expected.image)
+
+
 # ---- mistakes ----
 
 

@@ -70,6 +70,18 @@ def test_what_inpainting_does_not_fill_in_is_said(folder, capsys):
     assert "no measured value depends on 400 of the object's 4096 pixels" in told
 
 
+def test_inpainting_takes_nan_for_what_is_to_be_filled_in(folder, capsys):
+    holes = tifffile.imread("noisy.tif")
+    code, told = run(capsys, "inpaint", "noisy.tif", "out.tif", *TV, "--steps", 5, "-q")
+    assert code == 2
+    assert "noisy.tif has no NaN, and neither --mask nor --saturation" in told
+    holes[20:24, 20:24] = np.nan
+    tifffile.imwrite("holes.tif", holes)
+    weighted = (*TV, "--weight", 0.05, "--steps", 20, "-q")
+    assert run(capsys, "inpaint", "holes.tif", "out.tif", *weighted) == (0, "")
+    assert np.isfinite(tifffile.imread("out.tif")).all()
+
+
 @pytest.mark.parametrize("command", ["restore", "denoise", "superres"])
 @pytest.mark.parametrize("marked", ["mask", "saturation"])
 def test_bad_pixels_are_taken_as_missing(folder, capsys, command, marked):
@@ -115,6 +127,10 @@ def test_what_a_mask_or_a_level_cannot_mean_is_told(folder, capsys):
     code, told = run(capsys, "denoise", "noisy.tif", "o.tif", "--saturation", 9, *weighted)
     assert code == 0
     assert "no value reaches --saturation 9 (the highest is 1." in told
+    code, told = run(capsys, "denoise", "noisy.tif", "o.tif", "--saturation", 0.1, *weighted)
+    assert code == 0
+    assert "% of the values (the highest is 1." in told
+    assert "is it where pixels saturate?" in told
     code, told = run(capsys, "denoise", "noisy.tif", "o.tif", "--saturation", -9)
     assert code == 2
     assert "--saturation -9 is reached by all of the image's values" in told

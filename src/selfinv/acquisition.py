@@ -14,6 +14,7 @@ from torch import Tensor
 from selfinv.arrangement import Arrangement, as_measured, is_on_grid, space_of
 from selfinv.doubts import beside_a_level, nothing_measured, saturated, stray_values
 from selfinv.instrument import choose_device, psf_operator
+from selfinv.learning.answer import is_sharp
 from selfinv.learning.inverse_filters import point_spread
 from selfinv.learning.measurement import Pads, field_of_view, object_pads
 from selfinv.learning.normalisation import ChannelUnits
@@ -129,11 +130,11 @@ class Acquisition:
         if not isinstance(method, str) or method in AS_PUBLISHED:
             return self
         y, stray, psf = self.y, 0, point_spread(self.forward)
-        if psf is not None:
+        if psf is not None or is_sharp(self.forward):
             found = find_stray(psf, y)
             y, stray = y.masked_fill(found, torch.nan), int(found.sum())
         if stray:
-            _warn(stray_values(stray, y.numel()))
+            _warn(stray_values(stray, y.numel(), blurred=psf is not None))
         units = _common_units(y, self.forward, operator) if method in OURS else None
         return replace(self, y=y if units is None else units.apply(y), stray=stray, units=units)
 

@@ -20,6 +20,7 @@ from selfinv.solvers.base import Forward
 from selfinv.types import InputError, middle_of, spatial_index
 
 EPSILON = float(np.finfo(np.float32).eps)
+FLAT = 0.02  # of the variance of what is seen in the image
 STEP = 0.01  # of the range, between two numbers of the result: it would be seen
 INSIDE, FEWEST_INSIDE = 0.8, 20  # of the values between two at the highest, at it too: what makes a plateau
 SAMPLES = 64  # of a transfer function along each axis
@@ -102,6 +103,22 @@ def left_as_it_is(y: Tensor, x: Tensor) -> bool:
     return float(change.square().mean().sqrt()) < 0.05 * noise_level(y.cpu().numpy())
 
 
+def smoothed_away(y: Tensor, x: Tensor, weight: float) -> str:
+    """The warning of a weight given that leaves next to nothing of the image; "" if it does not.
+
+    ``x`` is what would be measured of the result.
+    """
+    seen = torch.isfinite(y)
+    noise = noise_level(y.cpu().numpy()) ** 2
+    there = float(y[seen].double().var(correction=0)) - noise
+    if there < noise or float(x.to(y)[seen].double().var(correction=0)) > FLAT * there:
+        return ""
+    return (
+        f"the weight of {weight:g} leaves next to nothing of what there is in the image; leave it out, to "
+        f"be set by hidden values, or give a smaller one (of total variation it is in the image's units)"
+    )
+
+
 def unchanged(name: str) -> str:
     """The warning of an image that a method has `left_as_it_is`."""
     if name == "richardson-lucy":
@@ -175,12 +192,17 @@ def saturated(y: Tensor) -> str:
     )
 
 
-def stray_values(count: int, of: int) -> str:
-    """The warning of values that neither the blur nor the noise can have made."""
-    return (
-        f"{count} values ({count / of:.2g} of all) stand out as neither the blur nor the noise can make them "
-        f"(cosmic rays, hot pixels; or the PSF is wider than the instrument's): they are taken as missing"
-    )
+def stray_values(count: int, of: int, *, blurred: bool) -> str:
+    """The warning of values that neither the blur nor the noise can have made.
+
+    ``blurred``: whether there is a PSF to tell by.
+    """
+    if blurred:
+        how = "as neither the blur nor the noise can make them (cosmic rays, hot pixels; or the PSF is wider "
+        how += "than the instrument's)"
+    else:
+        how = "far and each alone, as nothing does that optics show (cosmic rays, hot pixels)"
+    return f"{count} values ({count / of:.2g} of all) stand out {how}: they are taken as missing"
 
 
 def nothing_explained(stats: Mapping[str, Any]) -> bool:

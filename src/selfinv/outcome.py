@@ -84,6 +84,7 @@ def trained_model(
         fill=solver.hiding.fill,
         axes=layout.axes,
         psf=psf,
+        sharp=is_sharp(forward),
         crude=entrance.crude,
         filters=entrance.filters,
         outliers=entrance.outliers,

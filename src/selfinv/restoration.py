@@ -20,6 +20,7 @@ from selfinv.doubts import (
     left_as_it_is,
     nothing_explained,
     shared_noise,
+    smoothed_away,
     too_wide,
     unchanged,
 )
@@ -143,9 +144,9 @@ def restore(
         fades at its edges as only an empty surrounding makes it (`choose_boundary`), else ``"unknown"``.
         An operator has its own.
     mask_nan
-        Treat NaN and infinite values as missing instead of refusing them. Behind a PSF a few values that
-        neither blur nor noise can make (cosmic rays) are taken for missing in any case, with a warning
-        (``stats["stray_values"]``).
+        Treat NaN and infinite values as missing instead of refusing them. A few values that neither blur nor
+        noise can make (cosmic rays, hot pixels; without a PSF those that stand out far and each alone) are
+        taken for missing in any case, with a warning (``stats["stray_values"]``).
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
     seed
@@ -240,6 +241,9 @@ def restore(
     sharp = (Identity, Downsample) if name == "richardson-lucy" else Identity
     if tells and isinstance(forward, sharp) and left_as_it_is(y, measured):
         warnings.warn(unchanged(name), SelfinvWarning, stacklevel=2)
+    on_grid = acquired.arrangement is None
+    if weight is not None and on_grid and (words := smoothed_away(y, measured, weight)):
+        warnings.warn(words, SelfinvWarning, stacklevel=2)
     if isinstance(state, SelfTunedState) and not status.failed and nothing_explained(stats):
         other = "" if name.startswith("ssi") else ", or use ssi"
         warnings.warn(f"{NOTHING_EXPLAINED}{other}", SelfinvWarning, stacklevel=2)

@@ -1,10 +1,12 @@
-"""Cosmic rays are found among stars; stars, single photons, sharp edges and gratings are left alone."""
+"""Cosmic rays are found among stars, hot pixels anywhere; stars, photons, edges, gratings are left alone."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.signal import fftconvolve
+from scipy.special import ndtr
 from skimage import data
+from skimage.draw import line
 
 from selfinv.learning.stray_values import find_stray
 from selfinv.psf import gaussian
@@ -41,7 +43,8 @@ def hit(image, count, seed=1):
 
 
 def found(image, psf=PSF):
-    return find_stray(torch.as_tensor(psf), torch.from_numpy(image)[None, None])[0, 0].numpy()
+    kernel = None if psf is None else torch.as_tensor(psf)
+    return find_stray(kernel, torch.from_numpy(image)[None, None])[0, 0].numpy()
 
 
 @pytest.mark.parametrize("count", [3, 20, 200])
@@ -127,3 +130,80 @@ def test_a_volume_s_too():
     where = tuple(rng.integers(2, n - 2, 10) for n in scene.shape)
     image[where] += 5000.0
     assert found(image, psf)[where].mean() > 0.8
+
+
+# ---- without a PSF ----
+
+
+def alone(image):
+    return found(image, None)
+
+
+def test_hot_pixels_are_found_without_a_psf():
+    rng = np.random.default_rng(6)
+    for scene in (data.camera()[128:288, 160:320], data.brick()[:160, :160], data.coins()[:160, :160]):
+        image = scene + rng.normal(0.0, 5.0, SHAPE)
+        assert not alone(image).any()
+        where = np.zeros(SHAPE, dtype=bool)
+        where.flat[rng.choice(where.size, 60, replace=False)] = True
+        where[20, 30:32] = True  # two that touch
+        where[0, 0] = where[-1, 50] = True
+        image[where] += rng.uniform(2000.0, 60000.0, where.sum())
+        np.testing.assert_array_equal(alone(image), where)
+
+
+def test_one_hot_pixel_is_enough_without_a_psf():
+    image = data.camera()[128:288, 160:320] + np.random.default_rng(6).normal(0.0, 5.0, SHAPE)
+    image[80, 90] = 65535.0
+    assert np.argwhere(alone(image)).tolist() == [[80, 90]]
+
+
+@pytest.mark.parametrize("width", [0.4, 0.5, 0.8])
+def test_stars_nearly_as_small_as_a_pixel_are_none(width):
+    """Gaussians collected by square pixels, wherever in a pixel they are."""
+    rng = np.random.default_rng(7)
+    image = rng.normal(50.0, 4.0, SHAPE)
+    places = np.arange(160.0)
+    for row, column in rng.uniform(5, 155, (60, 2)):
+        along, across = (
+            np.diff(ndtr((np.append(places, 160.0) - 0.5 - centre) / width)) for centre in (row, column)
+        )
+        image += 10 ** rng.uniform(3.0, 5.0) * np.outer(along, across)
+    assert not alone(image).any()
+
+
+@pytest.mark.parametrize("photons", [0.03, 0.3, 3.0, 100.0, 10000.0])
+def test_single_photons_are_none_without_a_psf(photons):
+    rng = np.random.default_rng(3)
+    for scene in (blurred(stars(4)), data.camera()[128:288, 160:320].astype(float)):
+        assert not alone(rng.poisson(scene / scene.max() * photons).astype(float)).any()
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1.0, 20.0])
+def test_drawn_lines_and_steps_of_rounding_are_none(sigma):
+    rng = np.random.default_rng(8)
+    drawing = np.zeros(SHAPE)
+    for ends in rng.integers(4, 156, (25, 4)):
+        drawing[line(*ends)] = rng.uniform(100.0, 3000.0)
+    scenes = (drawing, data.page()[:160, :160], data.clock()[:160, :160] // 16 * 16)
+    for scene in scenes:
+        assert not alone(scene + sigma * rng.standard_normal(SHAPE)).any()
+
+
+def test_pixels_that_are_hot_in_every_plane_of_a_volume():
+    rng = np.random.default_rng(9)
+    z, y, x = np.indices((12, 48, 48)) - np.array([6, 24, 24])[:, None, None, None]
+    ball = 200.0 * np.exp(-(y**2 + x**2 + 4 * z**2) / 200.0)
+    volume = ball + rng.normal(100.0, 5.0, ball.shape)
+    assert not alone(volume).any()
+    rows, columns = rng.integers(2, 46, (2, 6))
+    volume[:, rows, columns] = 4000.0
+    hot = alone(volume)
+    assert hot[:, rows, columns].all()
+    assert hot.sum() == 12 * len(set(zip(rows, columns, strict=True)))
+
+
+def test_a_line_of_a_spectrum_is_none():
+    spectrum = torch.zeros(1, 1, 300)
+    spectrum[..., 100] = 1e4
+    assert not find_stray(None, spectrum + torch.rand(1, 1, 300)).any()

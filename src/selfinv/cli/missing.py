@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from selfinv.io import Image
 
 
+MANY = 0.5  # of the values: so many are hardly saturated
+
+
 def without(image: Image, mask: Path | None, saturation: float | None, mask_nan: bool) -> tuple[Array, bool]:
     """The image's values, NaN where they are not to be used; and whether NaN means that.
 
@@ -64,6 +67,12 @@ def _saturated(data: Array, level: float) -> Array:
         say(
             f"warning: no value reaches --saturation {level:g} (the highest is {np.nanmax(data):g}), "
             f"so none is taken as missing"
+        )
+    share = np.count_nonzero(reached) / reached.size
+    if share > MANY:
+        say(
+            f"warning: --saturation {level:g} is reached by {share:.0%} of the values (the highest is "
+            f"{np.nanmax(data):g}), and all of these are taken as missing; is it where pixels saturate?"
         )
     return reached
 

@@ -31,11 +31,13 @@ Axes = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of every random draw.")]
 MaskNan = Annotated[bool, typer.Option("--mask-nan", help="Treat NaN and infinite values as missing pixels.")]
-MASK = (
-    "An image of INPUT's size, or of one frame of it, e.g. bad.tif or a.fits\\[DQ]: not 0 where a pixel is "
-    "not to be used; it is filled in from around."
-)
-Mask = Annotated[Path | None, typer.Option(help=MASK)]
+Mask = Annotated[
+    Path | None,
+    typer.Option(
+        help="An image of INPUT's size, or of one frame of it, e.g. bad.tif or a.fits\\[DQ]: not 0 where a "
+        "pixel is not to be used; it is filled in from around."
+    ),
+]
 Saturation = Annotated[
     float | None,
     typer.Option(

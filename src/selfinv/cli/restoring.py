@@ -58,7 +58,11 @@ def restore(
     input: TiledInput,
     output: TiledOutput,
     psf: Annotated[
-        Path | None, typer.Option(help="The point spread function's file; without it, only noise is removed.")
+        Path | None,
+        typer.Option(
+            help="The point spread function's file (with one axis more in front, one for each channel); "
+            "without it, only noise is removed."
+        ),
     ] = None,
     method: Annotated[
         str,

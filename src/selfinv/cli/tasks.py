@@ -13,7 +13,6 @@ import typer
 from selfinv.cli.images import check_beside, open_image, read_psf
 from selfinv.cli.missing import without
 from selfinv.cli.options import (
-    MASK,
     Axes,
     Clip,
     Device,
@@ -110,7 +109,7 @@ def denoise(
 def inpaint(
     input: Input,
     output: Output,
-    mask: Annotated[Path, typer.Option(help=MASK)],
+    mask: Mask = None,
     saturation: Saturation = None,
     psf: PSF = None,
     method: Method = "ssi",
@@ -127,9 +126,14 @@ def inpaint(
     quiet: Quiet = False,
     no_recipe: NoRecipe = False,
 ) -> None:
-    """Fill in missing, bad or saturated pixels (NaN too); remove the noise, and with a PSF the blur."""
+    """Fill in pixels that are NaN, bad (--mask) or saturated; remove the noise, and with a PSF the blur."""
     image, dtype, clip = open_image(input, output, axes, dtype, clip, others=[mask, psf], preview=preview)
     data, _ = without(image, mask, saturation, mask_nan=True)
+    if mask is None and saturation is None and np.isfinite(data).all():
+        raise InputError(
+            f"{input} has no NaN, and neither --mask nor --saturation says which other pixels are to be "
+            f"filled in; give one of them"
+        )
     kernel = None if psf is None else read_psf(psf, image)
     check_model(save_model, method, [input, mask, psf], output)
     carry_out(

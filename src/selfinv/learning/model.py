@@ -36,7 +36,7 @@ from selfinv.operators import Boundary, Convolution, LinearOperator
 from selfinv.types import Array, InputError, SelfinvWarning, check_image, parse_axes, same_layout
 
 FORMAT = "selfinv-model"
-FORMAT_VERSION = 8  # raised whenever the same weights would no longer make the same image
+FORMAT_VERSION = 9  # raised whenever the same weights would no longer make the same image
 OTHER_RANGE = 4.0  # times that of training, or a part of it, at which an image is called unlike it
 BRIGHTER = 2.0  # times, or a part of it, that the next frame may be
 OTHER_NOISE = 2.0  # times that of training, or a part of it, at which an image is called unlike it
@@ -62,6 +62,8 @@ class TrainedModel:
         Axes of the image it was trained on.
     psf
         The point spread function it inverts, or None for another operator.
+    sharp
+        Whether nothing is blurred: the operator measures the object itself, or a part of it.
     crude
         The first guess, where measured values are not pixels; it holds the operator.
     filters
@@ -91,6 +93,7 @@ class TrainedModel:
     fill: str
     axes: str
     psf: Tensor | None = field(default=None, repr=False)
+    sharp: bool = False
     crude: CrudeInverse | None = field(default=None, repr=False)
     filters: InverseFilters | None = None
     outliers: OutlierTest | None = None
@@ -180,7 +183,7 @@ class TrainedModel:
                 f"train a model on an image like it"
             )
         y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
-        if self.psf is not None:
+        if self.psf is not None or self.sharp:
             y = y.masked_fill(find_stray(self.psf, y), torch.nan)
         if self.crude is None and not self._has_another_range(y):
             self._compare_noise(y)
@@ -262,6 +265,7 @@ class TrainedModel:
             "symmetries": [asdict(s) for s in self.symmetries],
             "fill": self.fill,
             "axes": self.axes,
+            "sharp": self.sharp,
             "crude": self.crude.settings() if self.crude is not None else None,
             "outliers": asdict(self.outliers) if self.outliers else None,
             "own_values": asdict(self.own_values) if self.own_values else None,
@@ -355,6 +359,7 @@ class TrainedModel:
             fill=description["fill"],
             axes=description["axes"],
             psf=tensors.get("psf"),
+            sharp=bool(description["sharp"]),
             crude=None if operator is None else CrudeInverse.with_settings(operator, kept),
             filters=InverseFilters(tensors["filters"]) if "filters" in tensors else None,
             outliers=OutlierTest(**test) if (test := description.get("outliers")) else None,

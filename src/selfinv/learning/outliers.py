@@ -101,11 +101,15 @@ def as_points_stand_out(y: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
     return mean, BEYOND_POINTS * sharpness * _light(mean, wide)
 
 
+def mean_around(y: Tensor) -> Tensor:
+    """The mean of the others around each value."""
+    own = smoothing_taps(NEAR)[smoothing_radius(NEAR)] ** (y.ndim - 2)
+    return (smooth(y, NEAR) - own * y) / (_inside(y, NEAR) - own)
+
+
 def _around(y: Tensor) -> tuple[Tensor, Tensor]:
     """The mean of the others around each value, and a wider one."""
-    own = smoothing_taps(NEAR)[smoothing_radius(NEAR)] ** (y.ndim - 2)
-    mean = (smooth(y, NEAR) - own * y) / (_inside(y, NEAR) - own)
-    return mean, smooth(y, WIDE) / _inside(y, WIDE)
+    return mean_around(y), smooth(y, WIDE) / _inside(y, WIDE)
 
 
 def _light(mean: Tensor, wide: Tensor) -> Tensor:

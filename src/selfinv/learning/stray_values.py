@@ -11,80 +11,155 @@ That is tried again without those found, for they hide what stands beside them, 
 are believed only if most are far beyond (30 deviations): a photon in the dark is not, however few there are,
 nor is a star's peak behind a PSF that is told too wide. Where no noise can be told (single photons), nothing
 is found.
+
+Where no PSF is told, there still is one: what the finest optics show of a point falls on more than one pixel.
+A value stands out alone that does so ten times as far as any beside it, as nothing does that is wider than
+0.9 pixels (full width at half maximum, its light collected by square pixels). Where there are such, it is
+enough for others to stand out five times as far as all but one beside them, for two of them may touch. Planes
+of a volume are looked at one by one: a camera's hot pixels are hot in all of them.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from selfinv.learning.losses import BEYOND_NOISE
 from selfinv.learning.masks import neighbour_fill
-from selfinv.learning.noise_line import of_residuals
-from selfinv.learning.outliers import as_points_stand_out, sharpness_of
+from selfinv.learning.noise_line import NoiseLine, of_finest_detail, of_residuals
+from selfinv.learning.outliers import as_points_stand_out, mean_around, sharpness_of
 from selfinv.learning.random import generator_for
 
 FAR = 30.0  # deviations of the noise
 TWICE = 2.0  # as far as points go
+ALONE = 5.0  # times as far as those beside it
 MOST_FAR, FEWEST = 0.5, 3  # of those found, to believe them
 MOST = 0.05  # of all values: more are not strays
 ROUNDS = 10
 
 
 @torch.no_grad()
-def find_stray(psf: Tensor, y: Tensor) -> Tensor:
+def find_stray(psf: Tensor | None, y: Tensor) -> Tensor:
     """Where values are stray, boolean, ``batch channel *space``; each channel of each frame by itself.
 
     Parameters
     ----------
     psf
-        What blurs, ``(..., *kernel)``.
+        What blurs, ``(..., *kernel)``; None: nothing that is known.
     y
         The measurement, ``batch channel *space``, in any units, NaN where missing.
     """
     stray = torch.zeros(y.shape, dtype=torch.bool, device=y.device)
-    sharpness = sharpness_of(psf, y.ndim - 2)
+    if psf is None and y.ndim < 4:
+        return stray  # a line of a spectrum may be as narrow
+    if psf is None:
+        test = StrayTest(_beside_others, of_finest_detail, FAR, 1)
+    else:
+        points = partial(_beside_points, sharpness=sharpness_of(psf, y.ndim - 2))
+        test = StrayTest(points, of_residuals, BEYOND_NOISE, FEWEST)
     for frame in range(y.shape[0]):
         for channel in range(y.shape[1]):
-            one = (slice(frame, frame + 1), slice(channel, channel + 1))
-            stray[one] = _of_one(sharpness, y[one])
+            one = y[frame : frame + 1, channel : channel + 1]
+            planes = one[0].transpose(0, 1) if psf is None and y.ndim == 5 else one
+            stray[frame, channel] = test.stray(planes).reshape(y.shape[2:])
     return stray
 
 
-def _of_one(sharpness: float, y: Tensor) -> Tensor:
-    missing = ~torch.isfinite(y)
-    nothing = torch.zeros_like(missing)
-    if missing.all():
-        return nothing
-    low, high = y[~missing].aminmax()
-    if not high > low:
-        return nothing
-    y = ((y - low) / (high - low)).masked_fill(missing, 0.0).float()
-    found, line = missing.clone(), None
-    for _ in range(ROUNDS):
-        shown = neighbour_fill(y, found, generator_for(0)) if found.any() else y
-        mean, of_points = as_points_stand_out(shown, sharpness)
-        apart = (shown - mean).abs()
-        beyond = (apart > of_points) & ~found
-        if line is None:  # most images have nothing like it, which is quick to see
-            more = beyond & (apart > FAR * apart.median())
-            if int(more.sum()) < FEWEST:
-                return nothing
-            found |= more
-            line = of_residuals(y, mean, found)
-            continue
-        line = of_residuals(y, mean, found)
-        if line is None:
+@dataclass(frozen=True)
+class StrayTest:
+    """What makes a value stray.
+
+    Parameters
+    ----------
+    points
+        Of an image with those found so far filled in, and of the image itself, the mean of the others around
+        each value, by how much a point may stand out of it, and by how much none does.
+    noise
+        Of an image, those means and where something is missing, what the noise is; None: it cannot be told.
+    deviations
+        Of the noise, beyond which values are found.
+    fewest
+        How many there must be, to believe them.
+    """
+
+    points: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+    noise: Callable[[Tensor, Tensor, Tensor], NoiseLine | None]
+    deviations: float
+    fewest: int
+
+    def stray(self, y: Tensor) -> Tensor:
+        """Where values are stray, of images with one noise, ``batch 1 *space``."""
+        missing = ~torch.isfinite(y)
+        nothing = torch.zeros_like(missing)
+        if missing.all():
             return nothing
-        more = beyond & (apart > BEYOND_NOISE * line.variance(torch.maximum(shown, mean)).sqrt())
-        if not more.any():
-            break
-        found |= more
-    assert line is not None
-    deviations = (y - mean).abs() / line.variance(torch.maximum(y, mean)).sqrt()
-    stray = found & ~missing & (deviations > BEYOND_NOISE)
-    count = int(stray.sum())
-    if not FEWEST <= count <= MOST * int((~missing).sum()):
-        return nothing
-    far = stray & (deviations > FAR) & ((y - mean).abs() > TWICE * of_points)
-    return stray if int(far.sum()) >= max(FEWEST, MOST_FAR * count) else nothing
+        low, high = y[~missing].aminmax()
+        if not high > low:
+            return nothing
+        y = ((y - low) / (high - low)).masked_fill(missing, 0.0).float()
+        y = neighbour_fill(y, missing, generator_for(0)) if missing.any() else y
+        mean, of_points, _ = self.points(y, y)
+        apart = (y - mean).abs()
+        found = ~missing & (apart > of_points) & (apart > FAR * apart.median())
+        if int(found.sum()) < self.fewest:  # most images have nothing like it, which is quick to see
+            return nothing
+        rounding = _rounding(y[~missing])
+        for _ in range(ROUNDS):
+            without = found | missing
+            shown = neighbour_fill(y, without, generator_for(0))
+            mean, of_points, of_none = self.points(shown, y)
+            line = self.noise(y, mean, without)
+            if line is None:
+                return nothing
+            deviations = (shown - mean).abs() / _deviation(line, torch.maximum(shown, mean), rounding)
+            more = ((shown - mean).abs() > of_points) & (deviations > self.deviations) & ~without
+            if not more.any():
+                break
+            found = found | more
+        assert line is not None
+        apart = (y - mean).abs()
+        deviations = apart / _deviation(line, torch.maximum(y, mean), rounding)
+        stray = found & (deviations > self.deviations)
+        count = int(stray.sum())
+        if not self.fewest <= count <= MOST * int((~missing).sum()):
+            return nothing
+        far = stray & (deviations > FAR) & (apart > of_none)
+        return stray if int(far.sum()) >= max(self.fewest, MOST_FAR * count) else nothing
+
+
+def _deviation(line: NoiseLine, level: Tensor, rounding: float) -> Tensor:
+    return (line.variance(level) + rounding).sqrt()
+
+
+def _rounding(values: Tensor) -> float:
+    """The variance of rounding to the finest step that there is between values."""
+    return float(values.unique().diff().min()) ** 2 / 12.0
+
+
+def _beside_points(shown: Tensor, _: Tensor, sharpness: float) -> tuple[Tensor, Tensor, Tensor]:
+    mean, of_points = as_points_stand_out(shown, sharpness)
+    return mean, of_points, TWICE * of_points
+
+
+def _beside_others(shown: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """By those beside each value in its plane: by all but the furthest of them, and by all.
+
+    As they are, or the lines of a drawing would be found from their ends on.
+    """
+    mean = mean_around(shown)
+    wide = F.pad(y, (1, 1, 1, 1), mode="reflect")
+    rows, columns = y.shape[2:]
+    first = second = torch.zeros_like(y)
+    for row, column in itertools.product(range(3), range(3)):
+        if (row, column) == (1, 1):
+            continue
+        apart = (wide[..., row : row + rows, column : column + columns] - mean).abs()
+        second = torch.maximum(second, torch.minimum(first, apart))
+        first = torch.maximum(first, apart)
+    return mean, ALONE * second, TWICE * ALONE * first

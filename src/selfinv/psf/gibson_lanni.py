@@ -215,7 +215,9 @@ def gibson_lanni(
     depths = np.array([float(defocus)])
     if len(sizes) == 3:
         if z_step is None:
-            raise InputError(f"shape={sizes} is a stack; pass z_step, the distance between its planes in µm")
+            raise InputError(
+                f"shape={sizes} is a stack; pass z_step (--z-step), the distance of its planes in µm"
+            )
         depths = depths + (np.arange(sizes[0]) - sizes[0] // 2) * positive("z_step", z_step)
 
     nodes: Floats = np.zeros(1)
