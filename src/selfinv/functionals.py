@@ -134,8 +134,11 @@ class Poisson:
         return -torch.xlogy(y, (1.0 - u).clamp_min(0.0)) - self.background * u
 
     def dual_prox(self, u: Tensor, sigma: float, y: Tensor) -> Tensor:
-        rate = u + sigma * self.background
-        return 0.5 * (1.0 + rate - ((rate - 1.0).square_() + 4.0 * sigma * y).sqrt_())
+        above = u + (sigma * self.background - 1.0)
+        root = (above.square() + 4.0 * sigma * y).sqrt_()
+        # The same, without the difference of large numbers: never above 1, where the conjugate is infinite.
+        below = torch.where(above > 0.0, 2.0 * sigma * y / (root + above), 0.5 * (root - above))
+        return 1.0 - below
 
     def curvature(self, y: Tensor) -> float:
         return 1.0 / max(float(y[torch.isfinite(y)].mean()) + self.background, 1e-12)

@@ -24,11 +24,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from selfinv.operators import Gradient, LinearOperator
+from selfinv.operators import Gradient, LinearOperator, random_like
 from selfinv.solvers.base import Forward, Status, linear, observed
 from selfinv.types import InputError, check_integer
 
 JUMPS = 4  # within one line search
+ROUNDING = 1e3  # times the precision: what an operator shows of a constant beside what it shows of others
 LOOK_BACK = 5  # steps over which the objective's fall is judged
 
 
@@ -261,10 +262,13 @@ def linear_conjugate_gradients(
 def constant_object(A: LinearOperator, values: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The constant object that explains the measured values best, what it predicts of them, and the gain.
 
-    The gain is what the operator makes of a constant of 1, the root of its mean square; 1 where that is 0.
+    The gain is what the operator makes of a constant of 1, the root of its mean square; 1 where that is 0,
+    but for rounding.
     """
     ones = values.new_ones(*values.shape[:2], *A.in_shape)
-    flat = A(ones) * measured
+    flat, uneven = A(ones) * measured, A(random_like(A, ones.shape, values.dtype, seed=0).to(ones)) * measured
+    least = (ROUNDING * torch.finfo(values.dtype).eps) ** 2 * dot(uneven, uneven)
+    flat = flat * spread(dot(flat, flat) > least, flat)
     power = dot(flat, flat)
     level = ratio(dot(flat, values), power)
     gain = torch.where(power > 0.0, ratio(power, dot(measured, measured)).sqrt(), 1.0)
