@@ -6,7 +6,14 @@ import torch
 from scipy import ndimage
 from skimage import data
 
-from selfinv.learning.noise_line import local_mean, of_counts, of_finest_detail, of_residuals, surplus
+from selfinv.learning.noise_line import (
+    local_mean,
+    of_counts,
+    of_finest_detail,
+    of_residuals,
+    standing_out,
+    surplus,
+)
 from selfinv.learning.own_values import find_noise
 
 
@@ -138,6 +145,37 @@ def test_rare_photons_on_nothing_have_the_noise_of_whole_numbers(gain):
     for level in (1.0, 10.0):
         variance = float(found.variance(torch.tensor(level * gain / 500)))
         assert variance == pytest.approx(level * (gain / 500) ** 2, rel=1e-3)
+
+
+def test_photons_on_nothing_are_known_where_predictions_are_poor_but_not_those_that_are_cut_off():
+    light = spots()
+    counts = np.random.default_rng(0).poisson(light).astype(float)
+    y, blind = tensors(counts, 0.5 * light)
+    found = of_counts(y, blind, nothing_missing(y))
+    assert found.exact
+    assert (found.offset, found.slope) == (0.0, 1.0)
+    assert of_counts(y, blind, nothing_missing(y), (0.0, None)) is None
+    threshold = np.where(counts < 3.0, 0.0, counts)
+    assert of_counts(*tensors(threshold, 0.5 * light), nothing_missing(y)) is None
+
+
+def test_a_few_values_that_stand_out_say_nothing_of_the_noise_around_them():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn((1, 1, 128, 128), generator=generator)
+    assert not standing_out(noise, nothing_missing(noise)).any()
+    y = noise.clone()
+    few = torch.rand(noise.shape, generator=generator) < 0.03
+    y[few] += 30.0
+    assert torch.equal(standing_out(y, nothing_missing(y)), few)
+    blind = torch.zeros_like(y)
+    with_all, others = (
+        float(of_residuals(y, blind, nothing_missing(y), sparse=sparse).variance(torch.tensor(0.0)))
+        if sparse
+        else of_residuals(y, blind, nothing_missing(y))
+        for sparse in (False, True)
+    )
+    assert with_all is None  # it is nowhere spread as noise is
+    assert others == pytest.approx(1.0, rel=0.1)
 
 
 def test_a_cameras_whole_numbers_are_not_taken_for_photons():

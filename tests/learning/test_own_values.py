@@ -133,7 +133,7 @@ def test_there_is_no_update_where_values_are_wild():
     truth = data.coins()[64:128, 64:128] / 255.0
     noisy = gaussian(truth, 0.1, 0)
     wild = noisy.copy()
-    wild.flat[::40] = 5.0
+    wild.flat[::40] = 2.0  # not so far that they are left out before
     found = [selfinv.restore(y, method="ssi-network", max_steps=5).model.own_values for y in (noisy, wild)]
     assert found[0] is not None
     assert found[1] is None

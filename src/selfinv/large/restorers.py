@@ -92,13 +92,15 @@ class NetworkRestorer:
     def reaches(self, space: Sequence[int]) -> list[Reach]:
         settings = self.model.inverter.network.settings
         ndim = settings.ndim
-        beyond = smoothing_reach(ndim) if self._own_values else 0
+        asked = self._own_values
+        others = smoothing_reach(ndim) if asked and asked.sparse else 0  # which values are not to be counted
+        beyond = smoothing_reach(ndim) + others if asked else 0
         beyond += OUTLIER_REACH if self.model.outliers else 0
         filtered = self.model.filters.reach if self.model.filters else (0,) * ndim
         blurred = [0] * ndim  # what values say of an object behind a PSF: further than that it is little
-        if self._own_values and self.model.psf is not None:
+        if asked and self.model.psf is not None:
             blurred = [smoothing_reach(ndim) + 2 * (k // 2) for k in self.model.psf.shape[-ndim:]]
-        least = surplus_reach(ndim) if self._own_values and self._own_values.uneven else 0
+        least = surplus_reach(ndim) + others if asked and asked.uneven else 0
         return [
             Reach(
                 max(

@@ -24,6 +24,8 @@ from selfinv.operators import Identity, LinearOperator, Mask
 from selfinv.operators.boundary import reflect
 
 LEAST_WEIGHT = 0.01  # on the mean: where values say less, asking them is not worth the time
+SURE_WEIGHT = 0.9  # unless one says much
+CLEAR_EXCESS = 0.5  # of blind errors over the noise of counted photons
 SMALL = 0.3  # deviations of the noise, by which values are changed to see what that does
 MOST_RESPONSE = 0.9
 # In parts of the noise, behind an operator: errors are not as white as the update takes them for; the larger
@@ -150,10 +152,11 @@ def _find_own_values(
     measured = data.y[~data.missing]
     cut_low, cut_high = cut_off(data.y.masked_fill(data.missing, torch.nan))
     limits = (float(measured.min()) if cut_low else None, float(measured.max()) if cut_high else None)
-    noise = find_noise(data.y, blind, data.missing, data.validated, limits)
-    if noise is None and forward is not None:  # where hidden values confirm it
-        counted = of_counts(data.y, blind, data.missing)
-        noise = None if counted is None else (counted,) * data.y.shape[1]
+    sharp = forward is None
+    sparse = sharp and loss.kind == "l2"  # else noise itself has values that stand out
+    told = find_noise(data.y, blind, data.missing, data.validated, limits, sparse=sparse)
+    counted = of_counts(data.y, blind, data.missing, limits) if sharp or told is None else None
+    noise = told if counted is None else (counted,) * data.y.shape[1]
     if noise is None:
         return None
     predicted, response = blind, None
@@ -169,11 +172,22 @@ def _find_own_values(
     ):
         predicted, response = answered, _response(model, data, variance_of(noise, blind))
     # Behind a blur it is the hidden values that say whether the noise was told right.
-    uneven = forward is None and not has_many_gaps(data.missing)
+    uneven = sharp and not has_many_gaps(data.missing)
     found = OwnValues.of(
-        data.y, predicted, data.missing, noise, limits=limits, response=response, uneven=uneven
+        data.y,
+        predicted,
+        data.missing,
+        noise,
+        limits=limits,
+        response=response,
+        uneven=uneven,
+        sparse=sparse,
     )
-    if float(found.weights(data.y, predicted, data.missing)[~data.missing].mean()) < LEAST_WEIGHT:
+    if sharp and counted is not None and response is None and max(found.excess) < CLEAR_EXCESS:
+        # The answer is better than blind predictions: only what no chance has made is to count.
+        found = replace(found, excess=(0.0,) * len(noise), share=(0.0,) * len(noise))
+    weights = found.weights(data.y, predicted, data.missing)[~data.missing]
+    if float(weights.mean()) < LEAST_WEIGHT and float(weights.max()) < SURE_WEIGHT:
         return None
     if forward is None:
         return found
@@ -201,14 +215,20 @@ def _least_factor(residual: Tensor, variance: Tensor) -> float:
 
 
 def _response(model: Inverter, data: Measurement, noise: Tensor) -> tuple[float, ...]:
-    """By how much each channel's answer changes where a value does, on the mean, by random changes of all."""
+    """By how much each channel's answer changes where a value does, by random changes of all.
+
+    On the mean over values, each counted by its noise's variance, as in Stein's identity.
+    """
     signs = torch.randint(0, 2, data.y.shape, generator=generator_for(0)).to(data.y) * 2.0 - 1.0
     change = SMALL * noise.sqrt()
     given = (data.missing, data.pads, data.symmetries[:1], data.entrance)
     before, after = (invert(model, y, *given) for y in (data.y, data.y + change * signs))
-    follows = (signs * (after - before) / change).double().masked_fill(data.missing, torch.nan)
-    each = follows.transpose(0, 1).flatten(1).nanmean(dim=1).nan_to_num().clamp(0.0, MOST_RESPONSE)
-    return tuple(each.tolist())
+    change = change.masked_fill(data.missing, 0.0)
+    follows, all_of_it = (
+        product.double().transpose(0, 1).flatten(1).sum(dim=1)
+        for product in (signs * change * (after - before), change.square())
+    )
+    return tuple((follows / all_of_it).nan_to_num().clamp(0.0, MOST_RESPONSE).tolist())
 
 
 def is_sharp(operator: object) -> bool:

@@ -39,8 +39,11 @@ ROUNDS = 3
 LEAST_FLOOR = 0.1  # of the mean one: in a dark background without noise no floor is to outweigh all others
 EVEN, ENOUGH_EVEN = (0.7, 1.3), 0.01  # 1 for Gaussian noise; of the places, to tell the noise by
 RARE = (0.3, 10.0)  # photons: rare ones, but not so rare that predictions are off by as much
+ON_NOTHING = 0.5  # of the values, that are no photon
 AS_POISSON = (0.7, 1.5)  # mean square of residuals, in parts of the variance
 ROUNDING = 1e-6  # of the range
+OUT = 5.0  # deviations
+ROOT = 2.0**0.25 * math.gamma(0.75) / math.sqrt(math.pi)  # of a normal number's size, on the mean
 WHOLE = 0.05  # how far from whole numbers rounding may take counts
 WIDER = 2.0  # distances over which it is asked where noise is larger than told
 WHITE = (0.75, 0.9)  # finest detail over fine detail; of 31 images hardly any has 0.8 anywhere without noise
@@ -64,18 +67,21 @@ class NoiseLine:
         its growth.
     least
         The variance where the line is below it.
+    exact
+        Whether it follows from how the values are made; others are told by the plainest places there are.
     """
 
     offset: float
     slope: float
     least: float = 1e-12
+    exact: bool = False
 
     def variance(self, level: Tensor) -> Tensor:
         """Where the image has these intensities."""
         return (self.offset + self.slope * level).clamp_min(self.least)
 
     def times(self, factor: float) -> NoiseLine:
-        return NoiseLine(factor * self.offset, factor * self.slope, factor * self.least)
+        return NoiseLine(factor * self.offset, factor * self.slope, factor * self.least, self.exact)
 
     def floored(self, part: float, level: Tensor) -> NoiseLine:
         """At least this part of the variance at the mean of these intensities."""
@@ -89,7 +95,7 @@ def variance_of(lines: Sequence[NoiseLine], level: Tensor) -> Tensor:
 
 
 def of_residuals(
-    y: Tensor, blind: Tensor, missing: Tensor, limits: Limits = (None, None)
+    y: Tensor, blind: Tensor, missing: Tensor, limits: Limits = (None, None), *, sparse: bool = False
 ) -> NoiseLine | None:
     """From measured values and their blind predictions; None where these say nothing of the noise.
 
@@ -99,19 +105,21 @@ def of_residuals(
         ``batch channel *space``.
     limits
         Where noise is cut off.
+    sparse
+        Whether what stands out of those around it is left out (`standing_out`).
     """
-    return _line(y - blind, blind, y, missing, limits)
+    return _line(y - blind, blind, y, missing, limits, sparse=sparse)
 
 
 def of_finest_detail(
-    y: Tensor, level: Tensor, missing: Tensor, limits: Limits = (None, None)
+    y: Tensor, level: Tensor, missing: Tensor, limits: Limits = (None, None), *, sparse: bool = False
 ) -> NoiseLine | None:
     """From the image itself, whose intensities without noise are about ``level``; as `of_residuals`."""
     axes = _long_axes(y)
     if not axes:
         return None
     detail, gaps = _detail(y, missing, axes)
-    return _line(detail, level, y, gaps, limits, ALIKE)
+    return _line(detail, level, y, gaps, limits, ALIKE, sparse=sparse)
 
 
 def surplus(y: Tensor, missing: Tensor, told: Tensor) -> Tensor:
@@ -174,11 +182,12 @@ def _detail(y: Tensor, missing: Tensor, axes: Sequence[int]) -> tuple[Tensor, Te
     return functional.pad(detail, around), functional.pad(gaps, around, value=True)
 
 
-def of_counts(y: Tensor, blind: Tensor, missing: Tensor) -> NoiseLine | None:
+def of_counts(y: Tensor, blind: Tensor, missing: Tensor, limits: Limits = (None, None)) -> NoiseLine | None:
     """The noise of values that are numbers of photons, single ones among them; None of others.
 
-    They are whole multiples of something above the lowest, and blind predictions of few photons are off by
-    what Poisson's law says; a camera's units are whole numbers, too, but not of photons.
+    They are whole multiples of something above the lowest. A camera's units are whole numbers, too, but not
+    of photons: of these either most are none at all (and no noise is cut off there) and single ones the most
+    frequent of the others, or blind predictions of few are off by what Poisson's law says.
     """
     measured, expected = y[~missing].double(), blind[~missing].double()
     values = measured.unique()
@@ -189,13 +198,33 @@ def of_counts(y: Tensor, blind: Tensor, missing: Tensor) -> NoiseLine | None:
         return None
     photon = range_ / max(1, round(range_ / float(gaps.min())))
     counts, rate = (measured - lowest) / photon, (expected - lowest) / photon
+    if float((counts - counts.round()).abs().max()) > WHOLE:
+        return None
+    found = NoiseLine(-lowest * photon, photon, exact=True)
+    none, single, two = (float((counts.round() == n).double().mean()) for n in range(3))
+    if limits[0] is None and none > ON_NOTHING and single > two > 0.0:
+        return found
     rare = (rate >= RARE[0]) & (rate < RARE[1])
-    if float((counts - counts.round()).abs().max()) > WHOLE or int(rare.sum()) < TOGETHER:
+    if int(rare.sum()) < TOGETHER:
         return None
     ratio = float((counts - rate).square()[rare].sum() / rate[rare].sum())
-    if not AS_POISSON[0] < ratio < AS_POISSON[1]:
-        return None
-    return NoiseLine(-lowest * photon, photon)
+    return found if AS_POISSON[0] < ratio < AS_POISSON[1] else None
+
+
+def is_even(noisy: Tensor, missing: Tensor, local: Tensor, wider: float = 1.0) -> Tensor:
+    """Where values are as evenly spread as Gaussian noise; ``local``: the mean of their squares."""
+    size = local_mean(noisy.abs(), missing, wider)
+    evenness = 0.5 * math.pi * size.square() / local.clamp_min(1e-30)
+    return (evenness > EVEN[0]) & (evenness < EVEN[1])
+
+
+def standing_out(noisy: Tensor, missing: Tensor, wider: float = 1.0) -> Tensor:
+    """Which values are so much larger than those around that they are no noise of theirs.
+
+    Told by the mean of roots, to which a few are little.
+    """
+    typical = (local_mean(noisy.abs().sqrt(), missing, wider) / ROOT).square()
+    return (noisy.abs() > OUT * typical) & ~missing
 
 
 def local_mean(x: Tensor, missing: Tensor, wider: float = 1.0) -> Tensor:
@@ -230,17 +259,19 @@ def _line(
     missing: Tensor,
     limits: Limits,
     wider: float = 1.0,
+    *,
+    sparse: bool = False,
 ) -> NoiseLine | None:
     """Through the lowest local mean squares of ``noisy``; None if it is nowhere as evenly spread as noise."""
+    if sparse:
+        missing = missing | standing_out(noisy, missing, wider)
     seen = ~missing
     if not seen.any():
         return None
     local, levels = local_mean(noisy.square(), missing, wider), local_mean(level, missing, wider)
     # Where photons are rare, or detail is missed here and there, local means say nothing of the noise; nor
     # where all differ by the same (1.57), as the network's background from one of exactly 0.
-    size = local_mean(noisy.abs(), missing, wider)
-    evenness = 0.5 * math.pi * size.square() / local.clamp_min(1e-30)
-    even = seen & (evenness > EVEN[0]) & (evenness < EVEN[1])
+    even = seen & is_even(noisy, missing, local, wider)
     for limit in y[seen].aminmax():  # no noise where all is at its end
         even &= local_mean((y == limit).to(y.dtype), missing, wider) < 0.5
     if float(even.sum()) < ENOUGH_EVEN * float(seen.sum()):

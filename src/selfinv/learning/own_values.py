@@ -18,6 +18,9 @@ by Stein's identity (Stein 1981, doi:10.1214/aos/1176345632), with :math:`h` fro
 of all values does (Ramani et al. 2008, doi:10.1109/TIP.2008.2001404). That needs the noise as it is; where it
 is told too large, blind predictions, which are off by more, are the better guide.
 
+Spots on a background are not alike: those values that stand out of noise and neighbours so far that it is no
+chance are left out of local means, and :math:`v` is for them their own :math:`(y - p)^2 - \sigma^2`.
+
 Behind an operator that only adds up light, :math:`C` is diagonal: at each place of the object the mean of
 :math:`v` over the values that see it, on a scale that gives :math:`A C A^\top` the mean of :math:`v`. The
 brighter a place is among its neighbours in the network's answer, the more of the error is its own: a star
@@ -36,12 +39,15 @@ from torch import Tensor
 from selfinv.learning.forward_model import DARK, ForwardModel
 from selfinv.learning.noise_line import (
     CLEAR,
+    OUT,
     TOGETHER,
     Limits,
     NoiseLine,
+    is_even,
     local_mean,
     of_finest_detail,
     of_residuals,
+    standing_out,
     surplus,
     variance_of,
 )
@@ -51,7 +57,10 @@ from selfinv.solvers.conjugate_gradient import linear_conjugate_gradients
 WILD, PLAIN, FEW = 4.0, 0.25, 2e-4  # deviations, in this part of an image, and how many are chance
 STEPS, ENOUGH = 100, 1e-9  # of conjugate gradients; of the residual, squared
 LESS = 2.0 * math.sqrt(2.0 / TOGETHER)  # than the noise, of local means of squares by chance
+CLEARLY = 2.0  # standard errors
 GAPS = 0.15  # of the values: with 30 % missing, 4 % of the places of an image have all their neighbours
+DIM = 0.1  # of the mean number of photons
+SKEWED = 4.0  # photons, or what else makes noise as skewed
 EVEN, DARKEST = 0.25, 0.01  # of the brightness around, of the range: what errors are shared out by besides
 SOFT = 0.02  # of the range: what is so far below the darkest there is, is held at that
 LEAST_NOISE = 0.01  # of the mean variance: equations must not differ too much in weight
@@ -81,6 +90,8 @@ class OwnValues:
         ringing beside what is bright.
     uneven
         Whether the noise may be larger in some places than the line says (`surplus`).
+    sparse
+        Whether values that stand out of the noise, and of all around, are weighed by themselves.
     """
 
     noise: tuple[NoiseLine, ...]
@@ -92,6 +103,7 @@ class OwnValues:
     response: tuple[float, ...] | None = None
     darkest: float | None = None
     uneven: bool = False
+    sparse: bool = False
 
     @classmethod
     @torch.no_grad()
@@ -105,6 +117,7 @@ class OwnValues:
         limits: Limits = (None, None),
         response: tuple[float, ...] | None = None,
         uneven: bool = False,
+        sparse: bool = False,
     ) -> OwnValues:
         """From measured values and what was predicted of them, ``batch channel *space``.
 
@@ -114,7 +127,7 @@ class OwnValues:
             Blind, or with a ``response`` the network's answer.
         limits
             Where noise is cut off.
-        uneven
+        uneven, sparse
             See there.
         """
         low, high = limits
@@ -123,13 +136,13 @@ class OwnValues:
             line.floored(LEAST_NOISE, here[seen]) if seen.any() else line
             for line, here, seen in zip(noise, level.unbind(1), (~missing).unbind(1), strict=True)
         )
-        found = cls(lines, low=low, high=high, response=response, uneven=uneven)
-        told = ~missing & ~found._cut(level)
-        variance, squares = found._left_by_noise(y, level, missing), (y - predicted).square()
-        local = local_mean(squares, missing)
+        found = cls(lines, low=low, high=high, response=response, uneven=uneven, sparse=sparse)
+        off, local, variance, others = found._parts(y, predicted, missing)
+        told = others & ~found._cut(level) & ~found._dark(variance)
+        squares = off.square()
         # Darkness may have less noise than the line has at least: how much less says nothing of errors.
         beyond = (local / variance - 1.0).double().clamp_min(-LESS)
-        scatter = (local_mean(squares.square(), missing) - local.square()) / variance.square()
+        scatter = (local_mean(squares.square(), ~others) - local.square()) / variance.square()
         each = [
             _excess_and_share(b[there], s[there])
             for b, s, there in zip(beyond.unbind(1), scatter.unbind(1), told.unbind(1), strict=True)
@@ -137,12 +150,40 @@ class OwnValues:
         excess, share = zip(*each, strict=True)
         return replace(found, excess=excess, share=share)
 
+    def _parts(self, y: Tensor, predicted: Tensor, missing: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """How far values are off; of those that do not stand out local mean squares, what noise leaves of it,
+        and which they are.
+        """
+        off, level = y - predicted, local_mean(predicted, missing)
+        others = ~missing
+        if self.sparse:
+            others = others & ~self._sure(off, level, missing)
+        noise = self._left_by_noise(y, level, ~others)
+        return off, local_mean(off.square(), ~others), noise, others
+
+    def _sure(self, off: Tensor, level: Tensor, missing: Tensor) -> Tensor:
+        """Which values stand out of those around so far that it is no chance."""
+        out = standing_out(off, missing)
+        square, cube = (local_mean(off**power, missing | out) for power in (2, 3))
+        deviation = torch.maximum(square, variance_of(self.noise, level)).sqrt()
+        photon = of_channels([line.slope for line in self.noise], off)
+        skewed = torch.maximum(cube.abs() / square.clamp_min(1e-30), photon)
+        exact = of_channels([float(line.exact) for line in self.noise], off) > 0.0
+        told = exact | is_even(off, missing | out, square)
+        return out & told & (off.abs() > OUT * deviation + SKEWED * skewed)
+
     def _left_by_noise(self, y: Tensor, level: Tensor, missing: Tensor) -> Tensor:
         """The mean square by which a prediction without error differs from what is measured."""
         variance = variance_of(self.noise, level)
         if self.uneven:
             variance = variance * surplus(y, missing, variance)
         return variance if self.response is None else variance * (1.0 - of_channels(self.response, level))
+
+    def _dark(self, variance: Tensor) -> Tensor:
+        """Where next to no photons are, so that any error is large beside their noise."""
+        exact = of_channels([float(line.exact) for line in self.noise], variance) > 0.0
+        mean = variance.mean(tuple(range(2, variance.ndim)), keepdim=True)
+        return exact & (variance < DIM * mean)
 
     def _cut(self, level: Tensor) -> Tensor:
         """Where the noise about these intensities is cut off."""
@@ -162,12 +203,14 @@ class OwnValues:
 
     def _error_and_noise(self, y: Tensor, predicted: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
         r""":math:`v`, 0 where a value is missing, and :math:`\sigma^2`, or what of it an answer leaves."""
-        level = local_mean(predicted, missing)
-        noise = self._left_by_noise(y, level, missing)
-        beyond = local_mean((y - predicted).square(), missing) / noise - 1.0
+        off, local, noise, others = self._parts(y, predicted, missing)
         excess, share = (of_channels(numbers, y) for numbers in (self.excess, self.share))
-        error = noise * (excess + share * (beyond - excess))
-        return error.clamp_min(0.0).masked_fill(missing | self._cut(level), 0.0), noise
+        error = noise * (excess + share * (local / noise - 1.0 - excess))
+        own = variance_of(self.noise, torch.maximum(y, predicted))
+        error = torch.where(others, error, off.square() - own)
+        noise = torch.where(others, noise, own)
+        cut = self._cut(local_mean(predicted, missing))
+        return error.clamp_min(0.0).masked_fill(missing | cut, 0.0), noise
 
     @torch.no_grad()
     def update(
@@ -216,7 +259,8 @@ def _excess_and_share(beyond: Tensor, scatter: Tensor) -> tuple[float, float]:
         return 0.0, 0.0
     chance = float(scatter.double().mean()) / TOGETHER
     spread = max(0.0, float(beyond.var(correction=0)) - chance)
-    return max(0.0, float(beyond.mean())), spread / max(spread + chance, 1e-30)
+    excess, error = float(beyond.mean()), math.sqrt(max(0.0, TOGETHER * chance) / beyond.numel())
+    return excess if excess > CLEARLY * error else 0.0, spread / max(spread + chance, 1e-30)
 
 
 def _by_brightness(variance: Tensor, x: Tensor) -> Tensor:
@@ -246,10 +290,13 @@ def find_noise(
     missing: Tensor,
     untrained: Tensor | None = None,
     limits: Limits = (None, None),
+    *,
+    sparse: bool = False,
 ) -> tuple[NoiseLine, ...] | None:
     """Each channel's noise, from measured values and their blind predictions, ``batch channel *space``.
 
     None where these say nothing of that of a channel. ``untrained``: True where a value was never trained on.
+    ``sparse`` as in `of_residuals`.
     """
     lines = []
     for c in range(y.shape[1]):
@@ -258,7 +305,7 @@ def find_noise(
             lines.append(NoiseLine(0.0, 0.0))
             continue
         new = None if untrained is None else untrained[:, one]
-        line = _of_channel(y[:, one], blind[:, one], missing[:, one], new, limits)
+        line = _of_channel(y[:, one], blind[:, one], missing[:, one], new, limits, sparse)
         if line is None:
             return None
         lines.append(line)
@@ -266,9 +313,9 @@ def find_noise(
 
 
 def _of_channel(
-    y: Tensor, blind: Tensor, missing: Tensor, untrained: Tensor | None, limits: Limits
+    y: Tensor, blind: Tensor, missing: Tensor, untrained: Tensor | None, limits: Limits, sparse: bool
 ) -> NoiseLine | None:
-    line = of_residuals(y, blind, missing, limits)
+    line = of_residuals(y, blind, missing, limits, sparse=sparse)
     if line is None:
         return None
     seen = ~missing
@@ -276,7 +323,10 @@ def _of_channel(
         line = line.times(_share_of_noise_learned((y - blind).square(), seen, untrained))
     if has_many_gaps(missing):
         return line
-    other, level = of_finest_detail(y, blind, missing, limits), local_mean(blind, missing)[seen]
+    other, level = (
+        of_finest_detail(y, blind, missing, limits, sparse=sparse),
+        local_mean(blind, missing)[seen],
+    )
     if other is not None and other.variance(level).mean() < line.variance(level).mean():
         return other
     return line
