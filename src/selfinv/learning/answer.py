@@ -153,7 +153,7 @@ def _find_own_values(
     cut_low, cut_high = cut_off(data.y.masked_fill(data.missing, torch.nan))
     limits = (float(measured.min()) if cut_low else None, float(measured.max()) if cut_high else None)
     sharp = forward is None
-    sparse = sharp and loss.kind == "l2"  # else noise itself has values that stand out
+    sparse = loss.kind == "l2"  # else noise itself has values that stand out
     told = find_noise(data.y, blind, data.missing, data.validated, limits, sparse=sparse)
     counted = of_counts(data.y, blind, data.missing, limits) if sharp or told is None else None
     noise = told if counted is None else (counted,) * data.y.shape[1]
@@ -181,7 +181,7 @@ def _find_own_values(
         limits=limits,
         response=response,
         uneven=uneven,
-        sparse=sparse,
+        sparse=sharp and sparse,
     )
     if sharp and counted is not None and response is None and max(found.excess) < CLEAR_EXCESS:
         # The answer is better than blind predictions: only what no chance has made is to count.

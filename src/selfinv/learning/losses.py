@@ -20,6 +20,7 @@ OUTLIERS = 5e-4  # of the values: fewer are left to least squares
 ALONE = 0.1  # of how far a value stands out, its neighbours: a Gaussian of 0.47 pixels has that
 BEYOND_NOISE = 4.0  # deviations, of an outlier
 CUT, BY_CHANCE = 5e-3, 0.5  # of the values, at a limit beside others; of these, with others on both sides
+MOST_NONE, WHOLE = 0.5, 0.05  # of the values; how far from whole numbers rounding may take counts
 FEWEST = 200  # values of which a deviation is taken
 
 
@@ -128,7 +129,27 @@ def _cut_off(sample: Array, noise: float) -> tuple[bool, bool]:
         share > CUT and _alone(sample, limit) > BY_CHANCE * share
         for share, limit in zip(shares, limits, strict=True)
     )
-    return low, high
+    return low and not _on_nothing(sample), high
+
+
+def _on_nothing(sample: Array) -> bool:
+    """Whether these are numbers of photons, most of which are none, and have none around them.
+
+    Noise that is cut off has other values beside the lowest wherever that is.
+    """
+    values, counts = np.unique(sample[np.isfinite(sample)], return_counts=True)
+    if len(values) < 3:
+        return False
+    most = round(float(np.ptp(values) / np.diff(values).min()))
+    steps = (values - values[0]) * (most / np.ptp(values))
+    if np.abs(steps - steps.round()).max() > WHOLE or list(steps[:3].round()) != [0, 1, 2]:
+        return False
+    if counts[0] < MOST_NONE * counts.sum() or counts[1] <= counts[2]:
+        return False
+    filled = np.where(np.isfinite(sample), sample, values[0])
+    around = (1, 1, *(min(5, n) for n in sample.shape[2:]))
+    dark = ndimage.maximum_filter(filled, around) == values[0]
+    return int(np.count_nonzero(dark)) > MOST_NONE * counts[0]
 
 
 def _alone(sample: Array, limit: float) -> float:
