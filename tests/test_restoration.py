@@ -422,7 +422,9 @@ def test_cosmic_rays_are_told_of_left_out_and_do_no_harm():
     other = clean.copy()
     other[40, 50] += 1e5
     other[41:43, 20] += 2e5
-    np.testing.assert_allclose(model.apply(other), model.apply(clean), rtol=0.2, atol=0.02 * clean.max())
+    with pytest.warns(SelfinvWarning, match="stand out"):
+        found = model.apply(other)
+    np.testing.assert_allclose(found, model.apply(clean), rtol=0.2, atol=0.02 * clean.max())
 
 
 def test_hot_pixels_are_left_out_without_a_psf_too():
@@ -441,7 +443,9 @@ def test_hot_pixels_are_left_out_without_a_psf_too():
         return float(np.sqrt(np.square(image - truth).mean()))
 
     assert error(result.image) < 1.1 * error(expected.image) < 8.0
-    assert error(result.model.apply(hot)) < 1.1 * error(expected.image)
+    with pytest.warns(SelfinvWarning, match="9 values"):
+        again = result.model.apply(hot)
+    assert error(again) < 1.1 * error(expected.image)
 
 
 # ---- mistakes ----

@@ -363,6 +363,7 @@ def test_the_tuned_weight_of_denoising_is_as_good_as_the_best():
     assert np.mean(losses) < 0.3
 
 
+@pytest.mark.filterwarnings("ignore:the weight of .* leaves next to nothing")  # the larger ones
 @pytest.mark.parametrize(("photons", "deviation"), [(1.0, 0.0), (0.0, 0.1), (0.0, 0.03)])
 def test_the_tuned_weight_of_denoising_is_right_for_values_that_are_shown(photons, deviation):
     """What predicts hidden values best leaves single photons, and faint noise, in those that are shown."""

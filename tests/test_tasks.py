@@ -133,7 +133,7 @@ def test_what_a_mask_or_a_level_cannot_mean_is_told(folder, capsys):
     assert "is it where pixels saturate?" in told
     code, told = run(capsys, "denoise", "noisy.tif", "o.tif", "--saturation", -9)
     assert code == 2
-    assert "--saturation -9 is reached by all of the image's values" in told
+    assert "--saturation -9 is reached by 100% of the image's values" in told
     code, told = run(capsys, "denoise", "noisy.tif", "o.zarr", "--saturation", 9)
     assert code == 2
     assert "--saturation is not for an OUTPUT that ends in .zarr" in told

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from selfinv.arrangement import Arrangement, as_measured, is_on_grid, space_of
-from selfinv.doubts import beside_a_level, nothing_measured, saturated, stray_values
+from selfinv.doubts import beside_a_level, nothing_measured, saturated
 from selfinv.instrument import choose_device, psf_operator
 from selfinv.learning.answer import is_sharp
 from selfinv.learning.inverse_filters import point_spread
 from selfinv.learning.measurement import Pads, field_of_view, object_pads
 from selfinv.learning.normalisation import ChannelUnits
-from selfinv.learning.stray_values import find_stray
+from selfinv.learning.stray_values import find_stray, told_of
 from selfinv.methods import AS_PUBLISHED, OURS
 from selfinv.operators import Boundary, LinearOperator
 from selfinv.probe import probe
@@ -134,7 +134,7 @@ class Acquisition:
             found = find_stray(psf, y)
             y, stray = y.masked_fill(found, torch.nan), int(found.sum())
         if stray:
-            _warn(stray_values(stray, y.numel(), blurred=psf is not None))
+            _warn(told_of(stray, y.numel(), blurred=psf is not None))
         units = _common_units(y, self.forward, operator) if method in OURS else None
         return replace(self, y=y if units is None else units.apply(y), stray=stray, units=units)
 

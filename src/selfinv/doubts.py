@@ -20,7 +20,8 @@ from selfinv.solvers.base import Forward
 from selfinv.types import InputError, middle_of, spatial_index
 
 EPSILON = float(np.finfo(np.float32).eps)
-FLAT = 0.02  # of the variance of what is seen in the image
+FLAT = 0.15  # of the variance of what is seen in the image
+SEEN = 0.1  # of an image's variance: less may be chance
 STEP = 0.01  # of the range, between two numbers of the result: it would be seen
 INSIDE, FEWEST_INSIDE = 0.8, 20  # of the values between two at the highest, at it too: what makes a plateau
 SAMPLES = 64  # of a transfer function along each axis
@@ -108,10 +109,15 @@ def smoothed_away(y: Tensor, x: Tensor, weight: float) -> str:
 
     ``x`` is what would be measured of the result.
     """
-    seen = torch.isfinite(y)
-    noise = noise_level(y.cpu().numpy()) ** 2
-    there = float(y[seen].double().var(correction=0)) - noise
-    if there < noise or float(x.to(y)[seen].double().var(correction=0)) > FLAT * there:
+    seen, values = torch.isfinite(y), y.double()
+    values = values - values[seen].mean()
+    # What neighbours have in common is no noise.
+    n = y.shape[-1] - 1
+    both = values.narrow(-1, 0, n) * values.narrow(-1, 1, n)
+    there = float(both.nanmean())
+    if there < SEEN * float(values[seen].square().mean()):
+        return ""
+    if float(x.to(y)[seen].double().var(correction=0)) > FLAT * there:
         return ""
     return (
         f"the weight of {weight:g} leaves next to nothing of what there is in the image; leave it out, to "
@@ -190,19 +196,6 @@ def saturated(y: Tensor) -> str:
         f"to have them filled in from around, mark them as missing (NaN, with mask_nan; from the "
         f"shell --saturation {float(highest):g})"
     )
-
-
-def stray_values(count: int, of: int, *, blurred: bool) -> str:
-    """The warning of values that neither the blur nor the noise can have made.
-
-    ``blurred``: whether there is a PSF to tell by.
-    """
-    if blurred:
-        how = "as neither the blur nor the noise can make them (cosmic rays, hot pixels; or the PSF is wider "
-        how += "than the instrument's)"
-    else:
-        how = "far and each alone, as nothing does that optics show (cosmic rays, hot pixels)"
-    return f"{count} values ({count / of:.2g} of all) stand out {how}: they are taken as missing"
 
 
 def nothing_explained(stats: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from selfinv.io import Image
 
 
-MANY = 0.5  # of the values: so many are hardly saturated
+MANY, MOST = 0.5, 0.9  # of the values: so many are hardly saturated, and surely not
 
 
 def without(image: Image, mask: Path | None, saturation: float | None, mask_nan: bool) -> tuple[Array, bool]:
@@ -58,17 +58,17 @@ def _saturated(data: Array, level: float) -> Array:
     if not math.isfinite(level):
         raise InputError(f"--saturation {level:g} is no level; give the value that saturated pixels have")
     reached: Array = data >= level
-    if reached.all():
+    share = np.count_nonzero(reached) / reached.size
+    if share > MOST:
         raise InputError(
-            f"--saturation {level:g} is reached by all of the image's values; give the value that saturated "
-            f"pixels have (the highest value is {np.nanmax(data):g})"
+            f"--saturation {level:g} is reached by {share:.0%} of the image's values; give the value that "
+            f"saturated pixels have (the highest value is {np.nanmax(data):g})"
         )
     if not reached.any():
         say(
             f"warning: no value reaches --saturation {level:g} (the highest is {np.nanmax(data):g}), "
             f"so none is taken as missing"
         )
-    share = np.count_nonzero(reached) / reached.size
     if share > MANY:
         say(
             f"warning: --saturation {level:g} is reached by {share:.0%} of the values (the highest is "

@@ -41,8 +41,8 @@ Mask = Annotated[
 Saturation = Annotated[
     float | None,
     typer.Option(
-        help="Values at or above this level are taken as missing: the light there is filled in from around, "
-        "and is a lower bound.",
+        help="Values at or above this level are taken as missing, and the light there is filled in from "
+        "around: there was at least as much, and often more than what comes back.",
     ),
 ]
 DType = Annotated[

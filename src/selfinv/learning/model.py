@@ -28,7 +28,7 @@ from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.own_values import OwnValues
 from selfinv.learning.photometry import brightened
-from selfinv.learning.stray_values import find_stray
+from selfinv.learning.stray_values import find_stray, told_of
 from selfinv.learning.symmetry import Symmetry
 from selfinv.learning.unet import UNetSettings
 from selfinv.noise import noise_level
@@ -159,8 +159,9 @@ class TrainedModel:
         Warns
         -----
         SelfinvWarning
-            If the values' range is less than a quarter of that it was trained on or more than four times as
-            wide, or elsewhere; or if the noise is less than half, or more than twice as much.
+            If values are taken for missing, as neither blur nor noise makes them; if their range is less than
+            a quarter of that it was trained on or more than four times as wide, or elsewhere; or if the noise
+            is less than half, or more than twice as much.
         """
         if not 1 <= symmetries <= 8:
             raise InputError(f"symmetries={symmetries} is not a number from 1 to 8")
@@ -184,7 +185,11 @@ class TrainedModel:
             )
         y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
         if self.psf is not None or self.sharp:
-            y = y.masked_fill(find_stray(self.psf, y), torch.nan)
+            stray = find_stray(self.psf, y)
+            if count := int(stray.sum()):
+                words = told_of(count, y.numel(), blurred=self.psf is not None)
+                warnings.warn(words, SelfinvWarning, stacklevel=2)
+            y = y.masked_fill(stray, torch.nan)
         if self.crude is None and not self._has_another_range(y):
             self._compare_noise(y)
         missing = ~torch.isfinite(y)

@@ -60,6 +60,8 @@ LESS = 2.0 * math.sqrt(2.0 / TOGETHER)  # than the noise, of local means of squa
 CLEARLY = 2.0  # standard errors
 GAPS = 0.15  # of the values: with 30 % missing, 4 % of the places of an image have all their neighbours
 DIM = 0.1  # of the mean number of photons
+CLEARLY_OFF = 1.0  # times the noise of counted photons, beyond it: no chance
+FURTHER = 3.0  # times as far, where the others are not spread as noise is
 SKEWED = 4.0  # photons, or what else makes noise as skewed
 EVEN, DARKEST = 0.25, 0.01  # of the brightness around, of the range: what errors are shared out by besides
 SOFT = 0.02  # of the range: what is so far below the darkest there is, is held at that
@@ -158,6 +160,8 @@ class OwnValues:
         others = ~missing
         if self.sparse:
             others = others & ~self._sure(off, level, missing)
+        # Where next to nothing was counted there is next to no noise, whatever was predicted.
+        level = torch.where(self._exact(y), local_mean(y, missing), level)
         noise = self._left_by_noise(y, level, ~others)
         return off, local_mean(off.square(), ~others), noise, others
 
@@ -168,9 +172,12 @@ class OwnValues:
         deviation = torch.maximum(square, variance_of(self.noise, level)).sqrt()
         photon = of_channels([line.slope for line in self.noise], off)
         skewed = torch.maximum(cube.abs() / square.clamp_min(1e-30), photon)
-        exact = of_channels([float(line.exact) for line in self.noise], off) > 0.0
-        told = exact | is_even(off, missing | out, square)
-        return out & told & (off.abs() > OUT * deviation + SKEWED * skewed)
+        limit = OUT * deviation + SKEWED * skewed
+        told = self._exact(off) | is_even(off, missing | out, square)
+        return out & (off.abs() > torch.where(told, limit, FURTHER * limit))
+
+    def _exact(self, like: Tensor) -> Tensor:
+        return of_channels([float(line.exact) for line in self.noise], like) > 0.0
 
     def _left_by_noise(self, y: Tensor, level: Tensor, missing: Tensor) -> Tensor:
         """The mean square by which a prediction without error differs from what is measured."""
@@ -181,9 +188,8 @@ class OwnValues:
 
     def _dark(self, variance: Tensor) -> Tensor:
         """Where next to no photons are, so that any error is large beside their noise."""
-        exact = of_channels([float(line.exact) for line in self.noise], variance) > 0.0
         mean = variance.mean(tuple(range(2, variance.ndim)), keepdim=True)
-        return exact & (variance < DIM * mean)
+        return self._exact(variance) & (variance < DIM * mean)
 
     def _cut(self, level: Tensor) -> Tensor:
         """Where the noise about these intensities is cut off."""
@@ -205,7 +211,9 @@ class OwnValues:
         r""":math:`v`, 0 where a value is missing, and :math:`\sigma^2`, or what of it an answer leaves."""
         off, local, noise, others = self._parts(y, predicted, missing)
         excess, share = (of_channels(numbers, y) for numbers in (self.excess, self.share))
-        error = noise * (excess + share * (local / noise - 1.0 - excess))
+        beyond = local / noise - 1.0
+        error = noise * (excess + share * (beyond - excess))
+        error = torch.where(self._exact(y) & (beyond > CLEARLY_OFF), noise * beyond, error)
         own = variance_of(self.noise, torch.maximum(y, predicted))
         error = torch.where(others, error, off.square() - own)
         noise = torch.where(others, noise, own)

@@ -16,7 +16,7 @@ Where no PSF is told, there still is one: what the finest optics show of a point
 A value stands out alone that does so ten times as far as any beside it, as nothing does that is wider than
 0.9 pixels (full width at half maximum, its light collected by square pixels). Where there are such, it is
 enough for others to stand out five times as far as all but one beside them, for two of them may touch. Planes
-of a volume are looked at one by one: a camera's hot pixels are hot in all of them.
+of a volume are looked at one by one, for a camera's hot pixels are hot in all of them.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ from selfinv.learning.noise_line import NoiseLine, of_finest_detail, of_residual
 from selfinv.learning.outliers import as_points_stand_out, mean_around, sharpness_of
 from selfinv.learning.random import generator_for
 
-FAR = 30.0  # deviations of the noise
+FAR, FOUND = 30.0, 15.0  # deviations of the noise
 TWICE = 2.0  # as far as points go
 ALONE = 5.0  # times as far as those beside it
 MOST_FAR, FEWEST = 0.5, 3  # of those found, to believe them
-MOST = 0.05  # of all values: more are not strays
+MOST, MOST_ALONE = 0.05, 0.01  # of all values: more are not strays
+IN_MOST = 0.5  # of a volume's planes: in all of them
 ROUNDS = 10
 
 
@@ -59,16 +60,31 @@ def find_stray(psf: Tensor | None, y: Tensor) -> Tensor:
     if psf is None and y.ndim < 4:
         return stray  # a line of a spectrum may be as narrow
     if psf is None:
-        test = StrayTest(_beside_others, of_finest_detail, FAR, 1)
+        test = StrayTest(_beside_others, of_finest_detail, FOUND, 1, MOST_ALONE, seen=True)
     else:
         points = partial(_beside_points, sharpness=sharpness_of(psf, y.ndim - 2))
-        test = StrayTest(points, of_residuals, BEYOND_NOISE, FEWEST)
+        test = StrayTest(points, of_residuals, BEYOND_NOISE, FEWEST, MOST)
     for frame in range(y.shape[0]):
         for channel in range(y.shape[1]):
             one = y[frame : frame + 1, channel : channel + 1]
             planes = one[0].transpose(0, 1) if psf is None and y.ndim == 5 else one
             stray[frame, channel] = test.stray(planes).reshape(y.shape[2:])
-    return stray
+    if psf is None and y.ndim == 5:
+        stray |= stray.double().mean(2, keepdim=True) > IN_MOST
+    return stray & torch.isfinite(y)
+
+
+def told_of(count: int, of: int, *, blurred: bool) -> str:
+    """The warning of values that neither the blur nor the noise can have made.
+
+    ``blurred``: whether there is a PSF to tell by.
+    """
+    if blurred:
+        how = "as neither the blur nor the noise can make them (cosmic rays, hot pixels; or the PSF is wider "
+        how += "than the instrument's)"
+    else:
+        how = "far and each alone, as nothing does that optics show (cosmic rays, hot pixels)"
+    return f"{count} values ({count / of:.2g} of all) stand out {how}: they are taken as missing"
 
 
 @dataclass(frozen=True)
@@ -86,12 +102,19 @@ class StrayTest:
         Of the noise, beyond which values are found.
     fewest
         How many there must be, to believe them.
+    most
+        The largest part of all values that they can be.
+    seen
+        Whether the noise of others tells that of a value that is brighter than any of them. It would be
+        larger, but in textured images grows by far too much.
     """
 
     points: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
     noise: Callable[[Tensor, Tensor, Tensor], NoiseLine | None]
     deviations: float
     fewest: int
+    most: float
+    seen: bool = False
 
     def stray(self, y: Tensor) -> Tensor:
         """Where values are stray, of images with one noise, ``batch 1 *space``."""
@@ -109,7 +132,7 @@ class StrayTest:
         found = ~missing & (apart > of_points) & (apart > FAR * apart.median())
         if int(found.sum()) < self.fewest:  # most images have nothing like it, which is quick to see
             return nothing
-        rounding = _rounding(y[~missing])
+        rounding, highest = _rounding(y[~missing]), float("inf")
         for _ in range(ROUNDS):
             without = found | missing
             shown = neighbour_fill(y, without, generator_for(0))
@@ -117,17 +140,19 @@ class StrayTest:
             line = self.noise(y, mean, without)
             if line is None:
                 return nothing
-            deviations = (shown - mean).abs() / _deviation(line, torch.maximum(shown, mean), rounding)
+            highest = float(shown[~without].max()) if self.seen else float("inf")
+            level = torch.maximum(shown, mean).clamp_max(highest)
+            deviations = (shown - mean).abs() / _deviation(line, level, rounding)
             more = ((shown - mean).abs() > of_points) & (deviations > self.deviations) & ~without
             if not more.any():
                 break
             found = found | more
         assert line is not None
         apart = (y - mean).abs()
-        deviations = apart / _deviation(line, torch.maximum(y, mean), rounding)
+        deviations = apart / _deviation(line, torch.maximum(y, mean).clamp_max(highest), rounding)
         stray = found & (deviations > self.deviations)
         count = int(stray.sum())
-        if not self.fewest <= count <= MOST * int((~missing).sum()):
+        if not self.fewest <= count <= self.most * int((~missing).sum()):
             return nothing
         far = stray & (deviations > FAR) & (apart > of_none)
         return stray if int(far.sum()) >= max(self.fewest, MOST_FAR * count) else nothing
