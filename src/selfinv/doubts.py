@@ -109,15 +109,15 @@ def smoothed_away(y: Tensor, x: Tensor, weight: float) -> str:
 
     ``x`` is what would be measured of the result.
     """
-    seen, values = torch.isfinite(y), y.double()
+    seen, values = torch.isfinite(y).cpu(), y.cpu().double()
     values = values - values[seen].mean()
     # What neighbours have in common is no noise.
-    n = y.shape[-1] - 1
+    n = values.shape[-1] - 1
     both = values.narrow(-1, 0, n) * values.narrow(-1, 1, n)
     there = float(both.nanmean())
     if there < SEEN * float(values[seen].square().mean()):
         return ""
-    if float(x.to(y)[seen].double().var(correction=0)) > FLAT * there:
+    if float(x.cpu()[seen].double().var(correction=0)) > FLAT * there:
         return ""
     return (
         f"the weight of {weight:g} leaves next to nothing of what there is in the image; leave it out, to "

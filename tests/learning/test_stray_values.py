@@ -204,6 +204,7 @@ def test_pixels_that_are_hot_in_every_plane_of_a_volume():
 
 
 def test_a_line_of_a_spectrum_is_none():
+    assert not find_stray(None, torch.rand(1, 1, 1, 300).index_fill(3, torch.tensor([9]), 1e4)).any()
     spectrum = torch.zeros(1, 1, 300)
     spectrum[..., 100] = 1e4
     assert not find_stray(None, spectrum + torch.rand(1, 1, 300)).any()

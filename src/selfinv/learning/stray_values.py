@@ -57,7 +57,7 @@ def find_stray(psf: Tensor | None, y: Tensor) -> Tensor:
         The measurement, ``batch channel *space``, in any units, NaN where missing.
     """
     stray = torch.zeros(y.shape, dtype=torch.bool, device=y.device)
-    if psf is None and y.ndim < 4:
+    if psf is None and (y.ndim < 4 or min(y.shape[-2:]) < 3):
         return stray  # a line of a spectrum may be as narrow
     if psf is None:
         test = StrayTest(_beside_others, of_finest_detail, FOUND, 1, MOST_ALONE, seen=True)
@@ -70,7 +70,7 @@ def find_stray(psf: Tensor | None, y: Tensor) -> Tensor:
             planes = one[0].transpose(0, 1) if psf is None and y.ndim == 5 else one
             stray[frame, channel] = test.stray(planes).reshape(y.shape[2:])
     if psf is None and y.ndim == 5:
-        stray |= stray.double().mean(2, keepdim=True) > IN_MOST
+        stray |= stray.float().mean(2, keepdim=True) > IN_MOST
     return stray & torch.isfinite(y)
 
 
