@@ -437,6 +437,7 @@ def test_a_model_that_there_is_not_is_told(tmp_path, command, folder):
         assert (tmp_path / f"{name}.tif").exists()
 
 
+@pytest.mark.filterwarnings("ignore:the weight of .* leaves next to nothing")
 def test_the_files_voxel_sizes_are_those_that_total_variation_counts_by(tmp_path, command):
     image = scene(32, 36)
     io.write(tmp_path / "a.tif", io.Image(image, "yx", {"y": 0.5, "x": 0.1}))

@@ -241,8 +241,8 @@ def restore(
     sharp = (Identity, Downsample) if name == "richardson-lucy" else Identity
     if tells and isinstance(forward, sharp) and left_as_it_is(y, measured):
         warnings.warn(unchanged(name), SelfinvWarning, stacklevel=2)
-    on_grid = acquired.arrangement is None
-    if weight is not None and on_grid and (words := smoothed_away(y, measured, weight)):
+    whole = acquired.arrangement is None and max_steps is None  # of pixels, and no quick look
+    if weight is not None and whole and (words := smoothed_away(y, measured, weight)):
         warnings.warn(words, SelfinvWarning, stacklevel=2)
     if isinstance(state, SelfTunedState) and not status.failed and nothing_explained(stats):
         other = "" if name.startswith("ssi") else ", or use ssi"
