@@ -18,7 +18,7 @@ from selfinv.learning.answer import is_sharp
 from selfinv.learning.inverse_filters import point_spread
 from selfinv.learning.measurement import Pads, field_of_view, object_pads
 from selfinv.learning.normalisation import ChannelUnits
-from selfinv.learning.stray_values import find_stray, told_of
+from selfinv.learning.stray_values import without_stray
 from selfinv.methods import AS_PUBLISHED, OURS
 from selfinv.operators import Boundary, LinearOperator
 from selfinv.probe import probe
@@ -131,10 +131,8 @@ class Acquisition:
             return self
         y, stray, psf = self.y, 0, point_spread(self.forward)
         if psf is not None or is_sharp(self.forward):
-            found = find_stray(psf, y)
-            y, stray = y.masked_fill(found, torch.nan), int(found.sum())
-        if stray:
-            _warn(told_of(stray, y.numel(), blurred=psf is not None))
+            y, stray, words = without_stray(psf, y)
+            _warn(words)
         units = _common_units(y, self.forward, operator) if method in OURS else None
         return replace(self, y=y if units is None else units.apply(y), stray=stray, units=units)
 

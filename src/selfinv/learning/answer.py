@@ -154,9 +154,14 @@ def _find_own_values(
     limits = (float(measured.min()) if cut_low else None, float(measured.max()) if cut_high else None)
     sharp = forward is None
     sparse = loss.kind == "l2"  # else noise itself has values that stand out
-    told = find_noise(data.y, blind, data.missing, data.validated, limits, sparse=sparse)
-    counted = of_counts(data.y, blind, data.missing, limits) if sharp or told is None else None
-    noise = told if counted is None else (counted,) * data.y.shape[1]
+    counted = of_counts(data.y, blind, data.missing, limits) if sharp else None
+    noise = None
+    if counted is None:
+        noise = find_noise(data.y, blind, data.missing, data.validated, limits, sparse=sparse)
+    if noise is None and not sharp:  # where hidden values confirm it
+        counted = of_counts(data.y, blind, data.missing, limits)
+    if counted is not None:
+        noise = (counted,) * data.y.shape[1]
     if noise is None:
         return None
     predicted, response = blind, None

@@ -13,6 +13,7 @@ from scipy import ndimage
 from scipy.stats import norm
 from torch import Tensor, nn
 
+from selfinv.learning.photons import as_counts, mostly_none
 from selfinv.noise import noise_level
 from selfinv.types import Array, InputError
 
@@ -20,7 +21,7 @@ OUTLIERS = 5e-4  # of the values: fewer are left to least squares
 ALONE = 0.1  # of how far a value stands out, its neighbours: a Gaussian of 0.47 pixels has that
 BEYOND_NOISE = 4.0  # deviations, of an outlier
 CUT, BY_CHANCE = 5e-3, 0.5  # of the values, at a limit beside others; of these, with others on both sides
-MOST_NONE, WHOLE = 0.5, 0.05  # of the values; how far from whole numbers rounding may take counts
+MOST_DARK = 0.5  # of the values that are no photon, with none around them
 FEWEST = 200  # values of which a deviation is taken
 
 
@@ -137,19 +138,14 @@ def _on_nothing(sample: Array) -> bool:
 
     Noise that is cut off has other values beside the lowest wherever that is.
     """
-    values, counts = np.unique(sample[np.isfinite(sample)], return_counts=True)
-    if len(values) < 3:
+    counted = as_counts(sample[np.isfinite(sample)])
+    if counted is None or not mostly_none(counted[0]):
         return False
-    most = round(float(np.ptp(values) / np.diff(values).min()))
-    steps = (values - values[0]) * (most / np.ptp(values))
-    if np.abs(steps - steps.round()).max() > WHOLE or list(steps[:3].round()) != [0, 1, 2]:
-        return False
-    if counts[0] < MOST_NONE * counts.sum() or counts[1] <= counts[2]:
-        return False
-    filled = np.where(np.isfinite(sample), sample, values[0])
+    lowest = np.nanmin(sample)
+    filled = np.where(np.isfinite(sample), sample, lowest)
     around = (1, 1, *(min(5, n) for n in sample.shape[2:]))
-    dark = ndimage.maximum_filter(filled, around) == values[0]
-    return int(np.count_nonzero(dark)) > MOST_NONE * counts[0]
+    dark = ndimage.maximum_filter(filled, around) == lowest
+    return bool(np.count_nonzero(dark) > MOST_DARK * np.count_nonzero(sample == lowest))
 
 
 def _alone(sample: Array, limit: float) -> float:

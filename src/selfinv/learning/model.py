@@ -28,7 +28,7 @@ from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.own_values import OwnValues
 from selfinv.learning.photometry import brightened
-from selfinv.learning.stray_values import find_stray, told_of
+from selfinv.learning.stray_values import without_stray
 from selfinv.learning.symmetry import Symmetry
 from selfinv.learning.unet import UNetSettings
 from selfinv.noise import noise_level
@@ -185,11 +185,9 @@ class TrainedModel:
             )
         y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
         if self.psf is not None or self.sharp:
-            stray = find_stray(self.psf, y)
-            if count := int(stray.sum()):
-                words = told_of(count, y.numel(), blurred=self.psf is not None)
+            y, count, words = without_stray(self.psf, y)
+            if count:
                 warnings.warn(words, SelfinvWarning, stacklevel=2)
-            y = y.masked_fill(stray, torch.nan)
         if self.crude is None and not self._has_another_range(y):
             self._compare_noise(y)
         missing = ~torch.isfinite(y)

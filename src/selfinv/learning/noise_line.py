@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from selfinv.learning.masks import smooth, smoothing_radius
+from selfinv.learning.photons import as_counts, mostly_none
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,12 +40,9 @@ ROUNDS = 3
 LEAST_FLOOR = 0.1  # of the mean one: in a dark background without noise no floor is to outweigh all others
 EVEN, ENOUGH_EVEN = (0.7, 1.3), 0.01  # 1 for Gaussian noise; of the places, to tell the noise by
 RARE = (0.3, 10.0)  # photons: rare ones, but not so rare that predictions are off by as much
-ON_NOTHING = 0.5  # of the values, that are no photon
 AS_POISSON = (0.7, 1.5)  # mean square of residuals, in parts of the variance
-ROUNDING = 1e-6  # of the range
 OUT = 5.0  # deviations
 ROOT = 2.0**0.25 * math.gamma(0.75) / math.sqrt(math.pi)  # of a normal number's size, on the mean
-WHOLE = 0.05  # how far from whole numbers rounding may take counts
 WIDER = 2.0  # distances over which it is asked where noise is larger than told
 WHITE = (0.75, 0.9)  # finest detail over fine detail; of 31 images hardly any has 0.8 anywhere without noise
 ENOUGH_PLACES = 1000  # in an image, or chance is larger than that
@@ -189,25 +187,20 @@ def of_counts(y: Tensor, blind: Tensor, missing: Tensor, limits: Limits = (None,
     of photons: of these either most are none at all (and no noise is cut off there) and single ones the most
     frequent of the others, or blind predictions of few are off by what Poisson's law says.
     """
-    measured, expected = y[~missing].double(), blind[~missing].double()
-    values = measured.unique()
-    lowest, range_ = float(values[0]), float(values[-1] - values[0])
-    gaps = values.diff()
-    gaps = gaps[gaps > ROUNDING * range_]
-    if not gaps.numel():
+    measured, expected = (values[~missing].double().cpu().numpy() for values in (y, blind))
+    counted = as_counts(measured)
+    if counted is None:
         return None
-    photon = range_ / max(1, round(range_ / float(gaps.min())))
-    counts, rate = (measured - lowest) / photon, (expected - lowest) / photon
-    if float((counts - counts.round()).abs().max()) > WHOLE:
-        return None
+    counts, photon = counted
+    lowest = float(measured.min())
     found = NoiseLine(-lowest * photon, photon, exact=True)
-    none, single, two = (float((counts.round() == n).double().mean()) for n in range(3))
-    if limits[0] is None and none > ON_NOTHING and single > two > 0.0:
+    if limits[0] is None and mostly_none(counts):
         return found
+    rate = (expected - lowest) / photon
     rare = (rate >= RARE[0]) & (rate < RARE[1])
     if int(rare.sum()) < TOGETHER:
         return None
-    ratio = float((counts - rate).square()[rare].sum() / rate[rare].sum())
+    ratio = float(np.square(counts - rate)[rare].sum() / rate[rare].sum())
     return found if AS_POISSON[0] < ratio < AS_POISSON[1] else None
 
 

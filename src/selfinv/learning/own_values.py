@@ -139,7 +139,7 @@ class OwnValues:
             for line, here, seen in zip(noise, level.unbind(1), (~missing).unbind(1), strict=True)
         )
         found = cls(lines, low=low, high=high, response=response, uneven=uneven, sparse=sparse)
-        off, local, variance, others = found._parts(y, predicted, missing)
+        off, local, variance, others = found._parts(y, predicted, missing, level)
         told = others & ~found._cut(level) & ~found._dark(variance)
         squares = off.square()
         # Darkness may have less noise than the line has at least: how much less says nothing of errors.
@@ -152,12 +152,13 @@ class OwnValues:
         excess, share = zip(*each, strict=True)
         return replace(found, excess=excess, share=share)
 
-    def _parts(self, y: Tensor, predicted: Tensor, missing: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _parts(
+        self, y: Tensor, predicted: Tensor, missing: Tensor, level: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """How far values are off; of those that do not stand out local mean squares, what noise leaves of it,
         and which they are.
         """
-        off, level = y - predicted, local_mean(predicted, missing)
-        others = ~missing
+        off, others = y - predicted, ~missing
         if self.sparse:
             others = others & ~self._sure(off, level, missing)
         # Where next to nothing was counted there is next to no noise, whatever was predicted.
@@ -209,7 +210,8 @@ class OwnValues:
 
     def _error_and_noise(self, y: Tensor, predicted: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
         r""":math:`v`, 0 where a value is missing, and :math:`\sigma^2`, or what of it an answer leaves."""
-        off, local, noise, others = self._parts(y, predicted, missing)
+        level = local_mean(predicted, missing)
+        off, local, noise, others = self._parts(y, predicted, missing, level)
         excess, share = (of_channels(numbers, y) for numbers in (self.excess, self.share))
         beyond = local / noise - 1.0
         error = noise * (excess + share * (beyond - excess))
@@ -217,8 +219,7 @@ class OwnValues:
         own = variance_of(self.noise, torch.maximum(y, predicted))
         error = torch.where(others, error, off.square() - own)
         noise = torch.where(others, noise, own)
-        cut = self._cut(local_mean(predicted, missing))
-        return error.clamp_min(0.0).masked_fill(missing | cut, 0.0), noise
+        return error.clamp_min(0.0).masked_fill(missing | self._cut(level), 0.0), noise
 
     @torch.no_grad()
     def update(

@@ -74,11 +74,18 @@ def find_stray(psf: Tensor | None, y: Tensor) -> Tensor:
     return stray & torch.isfinite(y)
 
 
-def told_of(count: int, of: int, *, blurred: bool) -> str:
-    """The warning of values that neither the blur nor the noise can have made.
+def without_stray(psf: Tensor | None, y: Tensor) -> tuple[Tensor, int, str]:
+    """A measurement with its stray values missing (`find_stray`), how many, and the warning of them."""
+    found = find_stray(psf, y)
+    count = int(found.sum())
+    return (
+        y.masked_fill(found, torch.nan),
+        count,
+        _told_of(count, y.numel(), psf is not None) if count else "",
+    )
 
-    ``blurred``: whether there is a PSF to tell by.
-    """
+
+def _told_of(count: int, of: int, blurred: bool) -> str:
     if blurred:
         how = "as neither the blur nor the noise can make them (cosmic rays, hot pixels; or the PSF is wider "
         how += "than the instrument's)"
