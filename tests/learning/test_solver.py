@@ -267,3 +267,34 @@ def test_steps_see_parts_of_a_large_image_first_and_all_of_it_in_the_end():
     assert max(seen[:10]) < 40 * 40
     assert len(set(seen)) > 3
     assert seen[18:] == [y.numel()] * 2
+
+
+@pytest.mark.parametrize(
+    "windows", [None, Windows(24 * 24, 10**6)], ids=["the whole in each step", "parts at first"]
+)
+def test_a_long_run_hides_each_value_no_more_often_than_asked_for(windows):
+    """How much noise a network learns by heart goes by how often it is asked for it."""
+    hidden = []
+
+    class Watched(RandomPixels):
+        def hidden(self, shape, step, seed, device):
+            hidden.append(super().hidden(shape, step, seed, device))
+            return hidden[-1]
+
+    y, operator = blurred((64, 64))
+    times = []
+    for most in (3.0, math.inf):
+        hidden.clear()
+        solver = replace(tiny(max_steps=20), hiding=Hiding(Watched(0.5), most=most), windows=windows)
+        run(solver, y, operator, restarts=0)
+        times.append(sum(float(h.sum()) for h in hidden) / y.numel())
+    assert times[0] == pytest.approx(3, rel=0.1)
+    assert times[1] > 4
+
+
+def test_short_runs_hide_as_much_at_a_time_as_ever():
+    y, operator = blurred((64, 64))
+    for steps, density in ((200, 0.25), (1000, 0.1)):
+        state = (solver := ssi((64, 64), 1, steps=steps)).init(y, operator)
+        assert state.hiding.scheme == RandomPixels(density)
+        assert solver.hiding.scheme == RandomPixels(0.25)

@@ -68,6 +68,11 @@ class Measurement:
         return tuple(n + a + b for n, (a, b) in zip(self.y.shape[2:], self.pads, strict=True))
 
     @property
+    def object_values(self) -> int:
+        """Of the object, in all frames: what windows are parts of."""
+        return self.y.shape[0] * math.prod(self.object_shape)
+
+    @property
     def forward_model(self) -> ForwardModel:
         """The operator between the network's units."""
         return ForwardModel(self.operator, self.normalisation, self.object_normalisation)

@@ -11,8 +11,8 @@ import torch
 def half_precision(device: torch.device) -> bool:
     """Whether bfloat16 convolutions are much faster than single precision here.
 
-    On CPUs that takes instructions for it, AMX (several times as fast) or AVX-512 BF16 (twice as fast); without
-    them bfloat16 is emulated.
+    On CPUs that takes instructions for it: AMX (several times as fast) or AVX-512 BF16 (twice as fast).
+    Without them it is emulated.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -36,6 +36,9 @@ class Hiding:
         where noise is correlated, they would tell of its noise (`selfinv.independence`).
     looks
         At the whole measurement in the end, where its values are not pixels; None: one, at all of them.
+    most
+        How often a run hides each value, on the mean; a longer one hides fewer at a time (`RandomPixels` of
+        one density). How much of the noise a network learns by heart goes by how often it is asked for it.
     """
 
     scheme: MaskScheme | None = field(default_factory=RandomPixels)
@@ -44,12 +47,20 @@ class Hiding:
     validation: float = 0.02
     blind_spot: tuple[int, ...] = ()
     looks: Looks | None = None
+    most: float = math.inf
 
     def __post_init__(self) -> None:
         if self.fill not in FILLS:
             raise InputError(f"fill {self.fill!r} is unknown; use one of {', '.join(FILLS)}")
         if not 0.0 < self.validation < 0.5:
             raise InputError(f"the validation fraction must lie in (0, 0.5), got {self.validation}")
+
+    def spread(self, looks: float) -> Hiding:
+        """The same, for a run that looks so often at each value."""
+        if not isinstance(self.scheme, RandomPixels) or not isinstance(self.scheme.density, float):
+            return self
+        density = min(self.scheme.density, self.most / looks)
+        return replace(self, scheme=replace(self.scheme, density=density))
 
     def concealed(self, scored: Tensor) -> Tensor:
         """What must not be shown where the values ``scored`` are."""

