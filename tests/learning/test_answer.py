@@ -8,8 +8,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import selfinv
+from selfinv.learning import answer
 from selfinv.learning.answer import answer_to_own, predict_blind
 from selfinv.learning.losses import MaskedLoss
+from selfinv.learning.noise_line import NoiseLine
 from selfinv.learning.presets import ssi
 from selfinv.operators import Convolution, Downsample, Identity, Mask, from_scipy
 from selfinv.psf import gaussian
@@ -94,3 +96,36 @@ def test_there_is_no_update_where_hidden_values_are_then_predicted_worse(monkeyp
     worse = lambda self, x, *given: x + 10.0  # noqa: E731
     monkeypatch.setattr("selfinv.learning.own_values.OwnValues.update", worse)
     assert answer_to_own(model, data, MaskedLoss("l2"), asked=True)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("brought", "noise", "quarters", "confirmed"),
+    [(0.6, 0.05, 1, True), (0.6, 0.7, 3, True), (0.6, 3.0, 4, False), (-0.6, 0.05, 1, False)],
+    ids=["clearly better", "not so clearly", "too little to tell", "worse"],
+)
+def test_what_a_quarter_of_the_values_leaves_open_the_next_is_asked(
+    monkeypatch, brought, noise, quarters, confirmed
+):
+    """``brought``: so much of the way from the network's answer to the truth."""
+    model, data = started(BLUR)
+    generator = torch.Generator().manual_seed(1)
+    truth = torch.rand(1, 1, *BLUR.in_shape, generator=generator)
+    error = torch.randn(truth.shape, generator=generator)
+    measured = data.forward_model(truth)
+    data = replace(data, y=measured + noise * torch.randn(measured.shape, generator=generator))
+    asked = []
+
+    def invert(model, y, hidden, *given, **options):
+        asked.append(hidden)
+        return truth + 0.1 * error
+
+    class Update:
+        def update(self, x, *given):
+            return torch.lerp(x, truth, brought)
+
+    monkeypatch.setattr(answer, "invert", invert)
+    given = (MaskedLoss("l2"), data.forward_model, measured, [NoiseLine(noise**2, 0.0)])
+    assert answer._is_confirmed(Update(), model, data, *given) is confirmed
+    assert len(asked) == quarters
+    own = torch.stack(asked).sum(dim=0)[~data.validation]
+    assert float((own > 1).float().mean()) == 0.0  # each time others
