@@ -14,6 +14,7 @@ import selfinv
 from selfinv import io, psf
 from selfinv.cli import app
 from selfinv.semiblind import PSFFamily, fit_psf, gaussian_family, scaled_family
+from selfinv.semiblind.families import POINTS
 from selfinv.types import InputError, SelfinvWarning
 
 
@@ -34,6 +35,15 @@ def test_a_gaussians_width_lies_in_its_interval_and_nearer_than_told(told):
     assert abs(fitted.values[0] - 2.0) < 0.5 * abs(told - 2.0)
     assert fitted.psf.sum() == pytest.approx(1.0)
     assert "sigma: fitted" in fitted.explain()
+
+
+def test_a_coarse_fit_knows_the_interval_to_a_step_of_its_grid():
+    image, _ = blurred(psf.gaussian(2.0, (21, 21)))
+    widths = gaussian_family(2.4, (21, 21))
+    fine, coarse = (fit_psf(image, widths, guard=False, coarse=c).intervals[0] for c in (False, True))
+    step = (widths.upper[0] / widths.lower[0]) ** (1 / (POINTS[1] - 1))
+    for a, b in zip(fine, coarse, strict=True):
+        assert 1 / step < a / b < step
 
 
 @pytest.mark.parametrize("told", [2.6, 3.5, -3.5])
