@@ -63,11 +63,8 @@ def shared_noise(y: Tensor, forward: Forward) -> NoiseCorrelation | None:
 def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None) -> str:
     """The warning of a PSF that the image shows to be clearly wider than what it was blurred by, else "".
 
-    Of an image that does not saturate, ``noise`` is what `shared_noise` found: correlated it would tell of
-    another PSF.
+    Of an image that does not saturate; ``noise`` is what `shared_noise` found.
     """
-    if noise is not None and not (noise.independent or noise.unknown == SMOOTH):
-        return ""
     if not isinstance(forward, Convolution) or len(forward.out_shape) != 2:
         return ""
     if has_many_gaps(torch.isnan(y)):
@@ -76,11 +73,13 @@ def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None) -> str
     each = kernels.ndim == 3 and len(kernels) > 1
     if kernels.ndim > 3 or (each and len(kernels) != y.shape[1]):
         return ""
+    planes = [values[:, c : c + 1] for c in range(len(kernels))] if each else [values]
+    independent = noise is not None and noise.independent
     try:
-        if each:
-            told = [narrower(values[:, c : c + 1], kernel) for c, kernel in enumerate(kernels)]
-        else:
-            told = [narrower(values, kernels.reshape(kernels.shape[-2:]))]
+        told = [
+            narrower(plane, kernel, independent=independent)
+            for plane, kernel in zip(planes, kernels.reshape(-1, *kernels.shape[-2:]), strict=True)
+        ]
     except InputError:  # an operator's kernel need not be a PSF
         return ""
     channel, found = next(((c, one) for c, one in enumerate(told) if one is not None), (0, None))

@@ -15,6 +15,7 @@ from selfinv import io, psf
 from selfinv.cli import app
 from selfinv.semiblind import PSFFamily, fit_psf, gaussian_family, scaled_family
 from selfinv.semiblind.families import POINTS
+from selfinv.semiblind.fit import fit_spectrum
 from selfinv.types import InputError, SelfinvWarning
 
 
@@ -37,10 +38,13 @@ def test_a_gaussians_width_lies_in_its_interval_and_nearer_than_told(told):
     assert "sigma: fitted" in fitted.explain()
 
 
-def test_a_coarse_fit_knows_the_interval_to_a_step_of_its_grid():
+def test_a_first_grid_that_is_enough_knows_the_interval_to_its_step():
     image, _ = blurred(psf.gaussian(2.0, (21, 21)))
     widths = gaussian_family(2.4, (21, 21))
-    fine, coarse = (fit_psf(image, widths, guard=False, coarse=c).intervals[0] for c in (False, True))
+    fine, coarse = (
+        fit_spectrum(image[None, None], widths, lambda _, e=enough: e).intervals[0]
+        for enough in (False, True)
+    )
     step = (widths.upper[0] / widths.lower[0]) ** (1 / (POINTS[1] - 1))
     for a, b in zip(fine, coarse, strict=True):
         assert 1 / step < a / b < step

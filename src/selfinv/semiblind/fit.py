@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,6 +33,7 @@ from selfinv.trials import Difference, difference
 from selfinv.types import InputError, check_contrast, check_image, guess_axes, middle_of, parse_axes
 
 Floats = npt.NDArray[np.float64]
+Interval = tuple[float, float]
 
 TEMPER = 3.0  # with it 70 to 90 % of the intervals hold the truth (docs/experiments.md)
 NARROWED = 0.5  # of the range's deviation: what is known less well is not identifiable
@@ -43,6 +44,8 @@ OF_A_VOLUME = (
     "intervals tell of noise alone: what the object itself is like, soft or spread out along z, may put "
     "widths 20 to 30 % off; compare what is restored with this PSF and with the told one"
 )
+
+LEVELS = 2  # of grids, each finer than the one before
 
 _SECTORS = 6  # of half a turn; in a volume from its planes to the z axis
 
@@ -132,7 +135,6 @@ def fit_psf(
     axes: str | None = None,
     mask_nan: bool = False,
     guard: bool = True,
-    coarse: bool = False,
     seed: int = 0,
 ) -> FittedPSF:
     """Fit a family's parameters from one noisy, blurred image.
@@ -149,8 +151,6 @@ def fit_psf(
     guard
         Whether to restore (a part of) the image with the told and the fitted PSF by self-tuned total
         variation, and not to take the fitted one if it predicts held-out values significantly worse.
-    coarse
-        Leave it at a first grid over the parameters' ranges: intervals are then known to its step.
 
     Raises
     ------
@@ -179,12 +179,10 @@ def fit_psf(
     check_contrast(array)
     y = np.ascontiguousarray(layout.to_batch(array), dtype=np.float64)
     y = np.where(np.isfinite(y), y, np.nan)
-    why = _too_small(y.shape[2:], told.shape)
+    why = too_small(y.shape[2:], told.shape)
     if why:
         return _not_told(family, why)
-    fitted = _fit(
-        Spectrum(y, _SECTORS if family.directional or told.ndim == 3 else 1), family, 1 if coarse else 2
-    )
+    fitted = fit_spectrum(y, family)
     if guard and any(fitted.identifiable):
         compared = held_out_difference(y, told, fitted.psf, seed)
         if compared.mean > 0 and compared.significant:
@@ -197,7 +195,7 @@ def fit_psf(
     return fitted
 
 
-def _too_small(space: Sequence[int], kernel: Sequence[int]) -> str:
+def too_small(space: Sequence[int], kernel: Sequence[int]) -> str:
     """What an image, or a volume, lacks; empty if nothing."""
     if len(space) == 3:
         side = max(SMALLEST, *kernel[1:])
@@ -213,8 +211,19 @@ def _too_small(space: Sequence[int], kernel: Sequence[int]) -> str:
     return f"{what} of {' × '.join(map(str, space))} is too small (at least {least})"
 
 
-def _fit(spectrum: Spectrum, family: PSFFamily, levels: int) -> FittedPSF:
-    """The mean over the range, weighted by the tempered likelihood; on a grid, then on finer ones."""
+def fit_spectrum(
+    y: Floats, family: PSFFamily, enough: Callable[[Sequence[Interval]], bool] = lambda _: False
+) -> FittedPSF:
+    """The fit alone, of ``batch channel *space`` with NaN where nothing is measured; see `fit_psf`.
+
+    Where the parameters' intervals on a first grid, known to its step, are ``enough``, there is no finer one.
+    """
+    ndim = y.ndim - 2
+    return _fit(Spectrum(y, _SECTORS if family.directional or ndim == 3 else 1), family, enough)
+
+
+def _fit(spectrum: Spectrum, family: PSFFamily, enough: Callable[[Sequence[Interval]], bool]) -> FittedPSF:
+    """The mean over the range, weighted by the tempered likelihood; on a grid, then on a finer one."""
     n = len(family.names)
     low, high = np.zeros(n), np.ones(n)
     guess = first_guess(spectrum)
@@ -222,7 +231,7 @@ def _fit(spectrum: Spectrum, family: PSFFamily, levels: int) -> FittedPSF:
     at_bound = [False] * n
     mean = deviation = np.zeros(n)
     marginals: list[tuple[Floats, Floats]] = []
-    for level in range(levels):
+    for level in range(LEVELS):
         sides = [np.linspace(a, b, POINTS[n]) for a, b in zip(low, high, strict=True)]
         misfits, values, spectra, previous = [], [], [], guess
         for unit in itertools.product(*sides):
@@ -250,7 +259,7 @@ def _fit(spectrum: Spectrum, family: PSFFamily, levels: int) -> FittedPSF:
             at_bound = [bool(i in (0, POINTS[n] - 1)) for i in lowest]
         step = (high - low) / (POINTS[n] - 1)
         reach = np.maximum(4 * deviation, 2 * step)
-        if (2 * reach > 0.7 * (high - low)).all():
+        if (2 * reach > 0.7 * (high - low)).all() or enough(_intervals(family, marginals)):
             break
         low, high = np.maximum(mean - reach, 0.0), np.minimum(mean + reach, 1.0)
     why = unlike(spectra[int(np.argmin(misfits))])
@@ -263,7 +272,7 @@ def _fit(spectrum: Spectrum, family: PSFFamily, levels: int) -> FittedPSF:
     if any(identifiable) and not all(identifiable):
         # What the image does not tell is held, and the rest fitted to that.
         held = {name: t for name, t, good in zip(family.names, told, identifiable, strict=True) if not good}
-        rest = _fit(spectrum, family.fix(held), levels)
+        rest = _fit(spectrum, family.fix(held), enough)
         return _merge(
             family, rest, _summary(family, first, mean, deviation, marginals, identifiable, at_bound)
         )
@@ -279,15 +288,13 @@ def _summary(
     identifiable: tuple[bool, ...],
     at_bound: Sequence[bool],
 ) -> FittedPSF:
-    values, errors, intervals, reasons = [], [], [], []
+    values, errors, reasons = [], [], []
+    intervals = _intervals(family, marginals)
     for i, (m, d) in enumerate(zip(mean.tolist(), deviation.tolist(), strict=True)):
-        side, weight = marginals[i]
-        below = weight.cumsum() - weight / 2
-        low, high = (family.place(float(np.interp(q, below, side)), i) for q in (0.025, 0.975))
+        low, high = intervals[i]
         at, around = family.place(m, i), (family.place(m + d, i) - family.place(m - d, i)) / 2
         values.append(at if identifiable[i] else family.start[i])
         errors.append(abs(around))
-        intervals.append((low, high))
         bounds = f"{family.lower[i]:.4g} to {family.upper[i]:.4g}"
         if identifiable[i]:
             reasons.append("")
@@ -301,12 +308,22 @@ def _summary(
         tuple(values),
         family.start,
         tuple(errors),
-        tuple(intervals),
+        intervals,
         identifiable,
         tuple(reasons),
         profile,
         kept=not any(identifiable),
     )
+
+
+def _intervals(family: PSFFamily, marginals: Sequence[tuple[Floats, Floats]]) -> tuple[Interval, ...]:
+    """What holds each parameter with 95 %, of the weights along its axis of the grid."""
+    intervals = []
+    for i, (side, weight) in enumerate(marginals):
+        below = weight.cumsum() - weight / 2
+        low, high = (family.place(float(np.interp(q, below, side)), i) for q in (0.025, 0.975))
+        intervals.append((low, high))
+    return tuple(intervals)
 
 
 def _merge(family: PSFFamily, rest: FittedPSF, whole: FittedPSF) -> FittedPSF:
@@ -339,10 +356,13 @@ def _not_told(family: PSFFamily, why: str) -> FittedPSF:
     )
 
 
-def held_out_difference(y: Floats, told: Floats, fitted: Floats, seed: int) -> Difference:
+def held_out_difference(
+    y: Floats, told: Floats, fitted: Floats, seed: int, blind_spot: tuple[int, ...] = ()
+) -> Difference:
     """The held-out score of self-tuned total variation with the fitted PSF, less that with the told one.
 
     Of the middle of the first plane, or volume, of ``batch channel *space``, NaN where nothing is measured.
+    As many values as ``blind_spot`` says are hidden to each side of a scored one, along each axis.
     """
     space = y.shape[2:]
     middle = middle_of(space, GUARDED[len(space)])
@@ -354,7 +374,7 @@ def held_out_difference(y: Floats, told: Floats, fitted: Floats, seed: int) -> D
         boundary = choose_boundary(part, tensor)
         operator = Convolution(tensor, shape, boundary, margin=[max(8, n // 8) for n in shape])
         sizes = [n + sum(pads) for n, pads in zip(shape, object_pads(operator, shape), strict=True)]
-        solver = solver_for("tv-chambolle-pock", Request(part, operator, sizes))
+        solver = solver_for("tv-chambolle-pock", Request(part, operator, sizes, blind_spot=blind_spot))
         state, status = run(solver, part, operator, seed=seed)
         if status == Status.CANCELLED:
             raise KeyboardInterrupt

@@ -3,7 +3,9 @@
 An image restored with a PSF too wide is all ringing, and nothing in what is left over tells of it: the
 inverse of a wider blur explains the measurement as well. But its spectrum does not fall, or have its rings,
 where the PSF's would (`selfinv.semiblind.spectrum`), and hidden values are predicted better with a narrower
-one. Of a PSF too narrow neither says anything: an object that is soft itself looks the same.
+one. Noise that neighbours share has a spectrum that falls, too, and a narrower PSF predicts a value by
+keeping its neighbours' noise: unless noise is known to be independent, those are hidden with it. Of a PSF too
+narrow neither says anything: an object that is soft itself looks the same.
 """
 
 from __future__ import annotations
@@ -12,25 +14,28 @@ import numpy as np
 import numpy.typing as npt
 
 from selfinv.semiblind.families import scaled_family
-from selfinv.semiblind.fit import fit_psf, held_out_difference
+from selfinv.semiblind.fit import fit_spectrum, held_out_difference, too_small
 from selfinv.types import Array, middle_of, spatial_index
 
 Floats = npt.NDArray[np.float64]
 
 CLEARLY = 0.9  # of the told width: the interval ends below it
-STEP = 0.06  # of a first, coarse fit
+STEP = 0.06  # of a first, coarse grid
+SHARED = (2, 2)  # values to each side: as far as smoothing and compression make neighbours alike
 LARGEST, MOST = 512, 4  # samples a side of the part that is looked at, and planes
 
 
-def narrower(y: Floats, kernel: Array) -> tuple[float, float] | None:
+def narrower(y: Floats, kernel: Array, *, independent: bool) -> tuple[float, float] | None:
     """By what factors (95 %) a PSF must be scaled to fit, if it is clearly too wide; else None.
 
     Parameters
     ----------
     y
-        ``batch channel y x``, NaN where nothing was measured; noise is taken to be independent.
+        ``batch channel y x``, NaN where nothing was measured.
     kernel
         The PSF as told, ``y x``.
+    independent
+        Whether the noise of neighbours is known to be.
 
     Raises
     ------
@@ -44,12 +49,16 @@ def narrower(y: Floats, kernel: Array) -> tuple[float, float] | None:
         return None
     planes = np.stack(varied)
     family = scaled_family(kernel)
-    for coarse in (True, False):  # the first is enough for most images
-        fitted = fit_psf(planes, family, axes="tcyx", mask_nan=True, guard=False, coarse=coarse)
-        low, high = fitted.intervals[0]
-        if high >= CLEARLY + (STEP if coarse else 0.0):
-            return None
-    compared = held_out_difference(planes, family.at(family.start), family.at((high,)), seed=0)
+    if too_small(planes.shape[2:], family.at(family.start).shape):
+        return None
+    # Of most images the first grid tells that it is not.
+    fitted = fit_spectrum(planes, family, lambda intervals: intervals[0][1] >= CLEARLY + STEP)
+    low, high = fitted.intervals[0]
+    if high >= CLEARLY:
+        return None
+    compared = held_out_difference(
+        planes, family.at(family.start), family.at((high,)), seed=0, blind_spot=() if independent else SHARED
+    )
     return (low, high) if compared.significant and compared.mean < 0 else None
 
 
