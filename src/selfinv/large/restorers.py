@@ -99,7 +99,8 @@ class NetworkRestorer:
         filtered = self.model.filters.reach if self.model.filters else (0,) * ndim
         blurred = [0] * ndim  # what values say of an object behind a PSF: further than that it is little
         if asked and self.model.psf is not None:
-            blurred = [smoothing_reach(ndim) + 2 * (k // 2) for k in self.model.psf.shape[-ndim:]]
+            errors = asked.errors.reach if asked.errors else 0
+            blurred = [smoothing_reach(ndim) + 2 * (k // 2) + errors for k in self.model.psf.shape[-ndim:]]
         least = surplus_reach(ndim) + others if asked and asked.uneven else 0
         return [
             Reach(

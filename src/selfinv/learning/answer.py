@@ -12,6 +12,7 @@ from torch import Tensor
 
 from selfinv.arrangement import is_on_grid
 from selfinv.learning.capacity import spectra
+from selfinv.learning.error_spectrum import ErrorSpectrum
 from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.inverter import Entrance, Inverter, invert, invert_parts
 from selfinv.learning.losses import MaskedLoss, cut_off
@@ -28,10 +29,12 @@ SURE_WEIGHT = 0.9  # unless one says much
 CLEAR_EXCESS = 0.5  # of blind errors over the noise of counted photons
 SMALL = 0.3  # deviations of the noise, by which values are changed to see what that does
 MOST_RESPONSE = 0.9
-# In parts of the noise, behind an operator: errors are not as white as the update takes them for; the larger
-# they are beside the noise, the more of what is suppressed it makes of them. A network that has failed would
-# pass for a good one, for the update fits hidden values all the same.
+# In parts of the noise, behind an operator where nothing tells the spectrum of errors: they are not as white
+# as the update then takes them for; the larger they are beside the noise, the more of what is suppressed it
+# makes of them. A network that has failed would pass for a good one: the update fits hidden values all the
+# same.
 MOST_ERROR = 3.0
+FAILED = 0.5  # of the variance, not predicted: of such a network's errors less still is known
 CONVINCING = 2.0  # standard errors; hidden values do not show the noise that an operator suppresses
 
 
@@ -164,14 +167,11 @@ def _find_own_values(
         noise = (counted,) * data.y.shape[1]
     if noise is None:
         return None
-    predicted, response = blind, None
+    predicted, response, errors = blind, None, None
     if forward is not None:
-        noise = tuple(
-            line.times(_least_factor((y - p)[seen], line.variance(p)[seen])) if seen.any() else line
-            for line, y, p, seen in zip(
-                noise, data.y.unbind(1), blind.unbind(1), (~data.missing).unbind(1), strict=True
-            )
-        )
+        errors = _spectrum_of_errors(data, blind, noise, forward, limits)
+        if errors is None:
+            noise = _raised(noise, data, blind)
     elif not has_many_gaps(data.missing) and all(
         spectrum.levels_off() for spectrum in spectra(data.y, data.missing)
     ):
@@ -196,9 +196,26 @@ def _find_own_values(
         return None
     if forward is None:
         return found
-    power = forward.near(answered[:1]).power(data.y.shape[1])
-    found = replace(found, power=power, darkest=min(0.0, float(answered.min())))
+    near, channels = forward.near(answered[:1]), data.y.shape[1]
+    power = near.power(channels, errors.root) if errors else near.power(channels)
+    found = replace(found, power=power, errors=errors, darkest=min(0.0, float(answered.min())))
     return found if _is_confirmed(found, model, data, loss, forward, blind, noise) else None
+
+
+def _spectrum_of_errors(
+    data: Measurement,
+    blind: Tensor,
+    noise: tuple[NoiseLine, ...],
+    forward: ForwardModel,
+    limits: tuple[float | None, float | None],
+) -> ErrorSpectrum | None:
+    """How blind predictions' errors fall with the frequency, where that can be told."""
+    seen = ~data.missing
+    if float((data.y - blind)[seen].var()) > FAILED * float(data.y[seen].var()):
+        return None
+    asked = (data.y, blind, data.missing)
+    excess = OwnValues.of(*asked, noise, limits=limits).excesses(*asked)
+    return ErrorSpectrum.of(data.y, data.missing, forward, excess)
 
 
 def _is_confirmed(
@@ -237,10 +254,15 @@ def _is_confirmed(
     return False
 
 
-def _least_factor(residual: Tensor, variance: Tensor) -> float:
-    """What noise is to be multiplied by, to be as large beside the predictions' errors as it must be."""
-    squared, expected = (float(t.mean(dtype=torch.float64)) for t in (residual.square(), variance))
-    return max(1.0, squared / expected / MOST_ERROR)
+def _raised(noise: Sequence[NoiseLine], data: Measurement, blind: Tensor) -> tuple[NoiseLine, ...]:
+    """Each channel's noise, as large beside the predictions' errors as it must be."""
+    lines = []
+    for c, line in enumerate(noise):
+        seen = ~data.missing[:, c]
+        squared = (data.y - blind)[:, c][seen].square().mean(dtype=torch.float64)
+        expected = line.variance(blind[:, c][seen]).mean(dtype=torch.float64)
+        lines.append(line.times(max(1.0, float(squared / expected) / MOST_ERROR)) if seen.any() else line)
+    return tuple(lines)
 
 
 def _response(model: Inverter, data: Measurement, noise: Tensor) -> tuple[float, ...]:

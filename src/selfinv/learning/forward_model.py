@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,11 +45,11 @@ class ForwardModel:
 
     def respond(self, change: Tensor) -> Tensor:
         """How a change of the object changes what is measured."""
-        return self._scale * self._linear(for_operator(self.operator, change))
+        return self.scale * self._linear(for_operator(self.operator, change))
 
     def adjoint(self, y: Tensor) -> Tensor:
         """The adjoint of `respond`."""
-        return self._scale * for_network(self.operator, self._linear.adjoint(y))
+        return self.scale * for_network(self.operator, self._linear.adjoint(y))
 
     def near(self, x: Tensor) -> ForwardModel:
         """Linear about an object ``x`` in the network's units: itself, or a function's tangent there."""
@@ -94,16 +95,17 @@ class ForwardModel:
         ]
         return float(near.sum()) > 0.5 * float(image.sum())
 
-    def power(self, channels: int) -> tuple[float, ...]:
+    def power(self, channels: int, shaped: Callable[[Tensor], Tensor] = lambda x: x) -> tuple[float, ...]:
         """Of each channel, the mean square of what is measured of a white object of variance 1.
 
-        Where anything is measured at all; without the offset. Of a tangent, in parts of its `sensitivity`.
+        Or of one ``shaped`` from that. Where anything is measured at all; without the offset. Of a tangent,
+        in parts of its `sensitivity`.
         """
         operator, shape = self._linear, (1, channels, *self._linear.in_shape)
         x = random_like(operator, shape, torch.float32, seed=0)
-        squares = operator(x).square()
+        squares = operator(shaped(x)).square()
         light = operator(torch.ones_like(x)).expand_as(squares)
-        lit, scale = light > DARK * light.amax(), self._scale**2
+        lit, scale = light > DARK * light.amax(), self.scale**2
         if isinstance(operator, Tangent):
             squares, scale = squares / light.square().clamp_min(1e-30), 1.0
         total = (squares * lit).flatten(2).sum(-1) / lit.flatten(2).sum(-1).clamp_min(1)
@@ -145,5 +147,6 @@ class ForwardModel:
         return self.operator
 
     @property
-    def _scale(self) -> float:
+    def scale(self) -> float:
+        """What a change of 1 in the object is, in units of the measurement, where all of it is seen."""
         return self.object_normalisation.scale / self.normalisation.scale

@@ -19,6 +19,7 @@ from selfinv.arrangement import Arrangement, as_measured, for_operator
 from selfinv.atomic import written_beside
 from selfinv.learning.answer import answer
 from selfinv.learning.crude import CrudeInverse
+from selfinv.learning.error_spectrum import ErrorSpectrum
 from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Entrance, Head, Inverter, Looks, build_inverter
@@ -383,13 +384,14 @@ def _own_values(settings: dict[str, Any] | None) -> OwnValues | None:
     if not settings:
         return None
     of_channels = {name: tuple(settings[name]) for name in ("excess", "share", "power")}
-    response = settings["response"]
+    response, errors = settings["response"], settings["errors"]
     return OwnValues(
         **{
             **settings,
             **of_channels,
             "noise": tuple(NoiseLine(**line) for line in settings["noise"]),
             "response": None if response is None else tuple(response),
+            "errors": None if errors is None else ErrorSpectrum(**{k: tuple(v) for k, v in errors.items()}),
         }
     )
 

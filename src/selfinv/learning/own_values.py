@@ -21,21 +21,24 @@ is told too large, blind predictions, which are off by more, are the better guid
 Spots on a background are not alike: those values that stand out of noise and neighbours so far that it is no
 chance are left out of local means, and :math:`v` is for them their own :math:`(y - p)^2 - \sigma^2`.
 
-Behind an operator that only adds up light, :math:`C` is diagonal: at each place of the object the mean of
-:math:`v` over the values that see it, on a scale that gives :math:`A C A^\top` the mean of :math:`v`. The
-brighter a place is among its neighbours in the network's answer, the more of the error is its own: a star
-that came out too faint is wrong in itself, and not in the dark beside it.
+Behind an operator that only adds up light, errors have at each place of the object a variance :math:`d` in
+proportion to the mean of :math:`v` over the values that see it, and a spectrum (`ErrorSpectrum`; white where
+that is not known): :math:`C = d^{1/2} S d^{1/2}`, on a scale that gives :math:`A C A^\top` the mean of
+:math:`v`. The brighter a place is among its neighbours in the network's answer, the more of the error is its
+own: a star that came out too faint is wrong in itself, and not in the dark beside it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from selfinv.learning.error_spectrum import ErrorSpectrum
 from selfinv.learning.forward_model import DARK, ForwardModel
 from selfinv.learning.noise_line import (
     CLEAR,
@@ -55,7 +58,9 @@ from selfinv.learning.normalisation import of_channels
 from selfinv.solvers.conjugate_gradient import linear_conjugate_gradients
 
 WILD, PLAIN, FEW = 4.0, 0.25, 2e-4  # deviations, in this part of an image, and how many are chance
-STEPS, ENOUGH = 100, 1e-9  # of conjugate gradients; of the residual, squared
+# Of conjugate gradients: at most; and what of the residual, squared, is enough, by itself and where its modes
+# are weighed by how much each matters.
+STEPS, ENOUGH, ENOUGH_WEIGHED = 200, 1e-9, 1e-7
 LESS = 2.0 * math.sqrt(2.0 / TOGETHER)  # than the noise, of local means of squares by chance
 CLEARLY = 2.0  # standard errors
 GAPS = 0.15  # of the values: with 30 % missing, 4 % of the places of an image have all their neighbours
@@ -81,7 +86,9 @@ class OwnValues:
     share
         How much of a local mean's difference from that is no chance.
     power
-        The mean square of what is measured of a white object of variance 1.
+        The mean square of what is measured of an object with errors of the local variance 1.
+    errors
+        How these fall with the frequency; None: they are white.
     low, high
         Where noise is cut off, of all channels, if it is: within three deviations nothing can be told.
     response
@@ -100,6 +107,7 @@ class OwnValues:
     excess: tuple[float, ...] = (0.0,)
     share: tuple[float, ...] = (0.0,)
     power: tuple[float, ...] = (1.0,)
+    errors: ErrorSpectrum | None = None
     low: float | None = None
     high: float | None = None
     response: tuple[float, ...] | None = None
@@ -203,6 +211,15 @@ class OwnValues:
         return cut
 
     @torch.no_grad()
+    def excesses(self, y: Tensor, predicted: Tensor, missing: Tensor) -> tuple[float, ...]:
+        """The mean of :math:`v` over that of the noise, of each channel; shapes as in `of`."""
+        error, noise = (
+            (values * ~missing).transpose(0, 1).flatten(1).double().sum(1)
+            for values in self._error_and_noise(y, predicted, missing)
+        )
+        return tuple((error / noise.clamp_min(1e-300)).tolist())
+
+    @torch.no_grad()
     def weights(self, y: Tensor, predicted: Tensor, missing: Tensor) -> Tensor:
         """:math:`k` of each value, 0 where it is missing; shapes as in `of`."""
         error, noise = self._error_and_noise(y, predicted, missing)
@@ -242,23 +259,36 @@ class OwnValues:
         least = DARK * near.adjoint(torch.ones_like(y)).amax(space, keepdim=True)
         error = error / near.sensitivity(x).square()
         covariance = near.adjoint(error) / torch.maximum(near.adjoint(seen), least)
-        covariance = _by_brightness(covariance.clamp_min(0.0), x) / of_channels(self.power, x)
+        deviation = (_by_brightness(covariance.clamp_min(0.0), x) / of_channels(self.power, x)).sqrt()
         whiten = seen / noise.sqrt()
 
-        def updated(x: Tensor, covariance: Tensor) -> Tensor:
+        weigh: Callable[[Tensor], Tensor] = _as_it_is
+        enough = ENOUGH
+        if self.errors is not None:
+            enough = ENOUGH_WEIGHED
+            variance = deviation.square().mean(space, keepdim=True) * whiten.square().mean(
+                space, keepdim=True
+            )
+            weigh = self.errors.likely_inverse(near, variance)
+
+        def updated(x: Tensor, deviation: Tensor) -> Tensor:
+            def correct(z: Tensor) -> Tensor:
+                z = deviation * near.adjoint(whiten * z)
+                return deviation * (z if self.errors is None else self.errors.shape(z))
+
             def system(z: Tensor) -> Tensor:
-                return z + whiten * near.respond(covariance * near.adjoint(whiten * z))
+                return z + whiten * near.respond(correct(z))
 
-            z = linear_conjugate_gradients(system, whiten * (y - forward(x)), STEPS, ENOUGH)
-            return x + covariance * near.adjoint(whiten * z)
+            z = linear_conjugate_gradients(system, whiten * (y - forward(x)), STEPS, enough, weigh)
+            return x + correct(z)
 
-        best = updated(x, covariance)
+        best = updated(x, deviation)
         if self.darkest is None:
             return best
         darkest = x.clamp_max(self.darkest)
         free = (1.0 + (best - darkest) / SOFT).clamp(0.0, 1.0)  # no step, at which tiles could disagree
         if bool((best < darkest).any()):  # others take up what is left: light is neither made nor lost
-            best = updated(torch.lerp(darkest, x, free), covariance * free)
+            best = updated(torch.lerp(darkest, x, free), deviation * free.sqrt())
         return torch.maximum(best, darkest)
 
 
@@ -270,6 +300,10 @@ def _excess_and_share(beyond: Tensor, scatter: Tensor) -> tuple[float, float]:
     spread = max(0.0, float(beyond.var(correction=0)) - chance)
     excess, error = float(beyond.mean()), math.sqrt(max(0.0, TOGETHER * chance) / beyond.numel())
     return excess if excess > CLEARLY * error else 0.0, spread / max(spread + chance, 1e-30)
+
+
+def _as_it_is(z: Tensor) -> Tensor:
+    return z
 
 
 def _by_brightness(variance: Tensor, x: Tensor) -> Tensor:

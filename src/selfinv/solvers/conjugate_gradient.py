@@ -232,7 +232,11 @@ def paper_conjugate_gradient() -> ConjugateGradient:
 
 
 def linear_conjugate_gradients(
-    curve: Callable[[Tensor], Tensor], slope: Tensor, steps: int, enough: float = 0.0
+    curve: Callable[[Tensor], Tensor],
+    slope: Tensor,
+    steps: int,
+    enough: float = 0.0,
+    precondition: Callable[[Tensor], Tensor] = lambda residual: residual,
 ) -> Tensor:
     r"""Some steps from 0 towards the :math:`x` with :math:`Cx = b`, for each batch and channel by itself.
 
@@ -244,18 +248,21 @@ def linear_conjugate_gradients(
         :math:`b`, ``batch channel *space``.
     enough
         Stop where what is left of the slope, squared, is this part of what it was; 0: take all steps.
+    precondition
+        About the inverse of :math:`C`, as symmetric; it is the norm that ``enough`` is of, too.
     """
     axes = tuple(range(2, slope.ndim))
-    x, residual, direction = torch.zeros_like(slope), slope, slope
-    energy = first = slope.square().sum(axes, keepdim=True)
+    x, residual, direction = torch.zeros_like(slope), slope, precondition(slope)
+    energy = first = (residual * direction).sum(axes, keepdim=True)
     for _ in range(steps):
         if enough and bool((energy <= enough * first).all()):
             break
         curved = curve(direction)
         t = energy / (direction * curved).sum(axes, keepdim=True).clamp_min(1e-30)
         x, residual = x + t * direction, residual - t * curved
-        previous, energy = energy, residual.square().sum(axes, keepdim=True)
-        direction = residual + energy / previous.clamp_min(1e-30) * direction
+        turned = precondition(residual)
+        previous, energy = energy, (residual * turned).sum(axes, keepdim=True)
+        direction = turned + energy / previous.clamp_min(1e-30) * direction
     return x
 
 

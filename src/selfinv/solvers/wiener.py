@@ -261,7 +261,15 @@ def _moved(state: WienerState, coefficients: Tensor) -> WienerState:
 
 
 def likeliest_ratio(A: LinearOperator, modes: Modes, y: Tensor, share: Tensor) -> Tensor:
-    r""":math:`S_n / S_x` of each mode of the object, from the spectrum of its measurement.
+    r""":math:`S_n / S_x` of each mode of the object; as `likeliest_spectrum`."""
+    exponent, noise_ratio = likeliest_spectrum(A, modes, y, share)
+    return spread(noise_ratio, y) * modes.frequency ** spread(exponent, y)
+
+
+def likeliest_spectrum(A: LinearOperator, modes: Modes, y: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The object's power law, from the spectrum of its measurement.
+
+    Returns :math:`\gamma` and :math:`\rho` of :math:`S_n / S_x = \rho f^\gamma`, each ``batch channel``.
 
     Parameters
     ----------
@@ -287,7 +295,7 @@ def likeliest_ratio(A: LinearOperator, modes: Modes, y: Tensor, share: Tensor) -
         rings.counts,
     )
     exponent, noise_ratio = (t.to(y) for t in _likeliest(*(m[..., full].cpu().double() for m in means)))
-    return spread(noise_ratio, y) * modes.frequency ** spread(exponent, y)
+    return exponent, noise_ratio
 
 
 def explained_ratio(state: WienerState, seen: Tensor) -> Tensor:
