@@ -384,7 +384,7 @@ def _own_values(settings: dict[str, Any] | None) -> OwnValues | None:
     if not settings:
         return None
     of_channels = {name: tuple(settings[name]) for name in ("excess", "share", "power")}
-    response, errors = settings["response"], settings["errors"]
+    response, errors = settings["response"], settings.get("errors")
     return OwnValues(
         **{
             **settings,
