@@ -46,7 +46,7 @@ def test_the_update_is_the_best_linear_estimate_for_errors_with_this_spectrum():
     n, seen = math.prod(operator.in_shape), ~missing.flatten()
     columns = torch.eye(n, dtype=torch.float64).reshape(n, 1, *operator.in_shape)
     A = forward.respond(columns).reshape(n, -1).T[seen]
-    S = STEEP.shape(columns).reshape(n, n)
+    S = STEEP.covariance(columns)(columns).reshape(n, n)
     assert torch.allclose(S, S.T)
     assert float(torch.linalg.eigvalsh(S).min()) > 0.0
     response = A.sum(0)
@@ -94,7 +94,7 @@ def test_an_operator_that_treats_places_differently_tells_no_spectrum():
 def test_errors_are_correlated_no_further_than_is_said(errors):
     point = torch.zeros(1, 1, 129, 129)
     point[..., 64, 64] = 1.0
-    spread = errors.shape(point)[0, 0, 64]
+    spread = errors.covariance(point)(point)[0, 0, 64]
     assert float(spread[: 64 - errors.reach].abs().max()) < 5e-3 * float(spread[64])
 
 

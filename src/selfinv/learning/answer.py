@@ -17,7 +17,7 @@ from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.inverter import Entrance, Inverter, invert, invert_parts
 from selfinv.learning.losses import MaskedLoss, cut_off
 from selfinv.learning.measurement import Measurement, Pads
-from selfinv.learning.noise_line import NoiseLine, of_counts, variance_of
+from selfinv.learning.noise_line import Limits, NoiseLine, of_counts, variance_of
 from selfinv.learning.own_values import OwnValues, find_noise, has_many_gaps, has_wild_values
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
@@ -167,55 +167,65 @@ def _find_own_values(
         noise = (counted,) * data.y.shape[1]
     if noise is None:
         return None
-    predicted, response, errors = blind, None, None
     if forward is not None:
-        errors = _spectrum_of_errors(data, blind, noise, forward, limits)
-        if errors is None:
-            noise = _raised(noise, data, blind)
-    elif not has_many_gaps(data.missing) and all(
-        spectrum.levels_off() for spectrum in spectra(data.y, data.missing)
-    ):
-        predicted, response = answered, _response(model, data, variance_of(noise, blind))
-    # Behind a blur it is the hidden values that say whether the noise was told right.
-    uneven = sharp and not has_many_gaps(data.missing)
-    found = OwnValues.of(
-        data.y,
-        predicted,
-        data.missing,
-        noise,
-        limits=limits,
-        response=response,
-        uneven=uneven,
-        sparse=sharp and sparse,
-    )
-    if sharp and counted is not None and response is None and max(found.excess) < CLEAR_EXCESS:
+        return _behind_operator(model, data, loss, forward, answered, blind, noise, limits)
+    found, predicted = _of_pixels(model, data, answered, blind, noise, limits, sparse=sparse)
+    if counted is not None and found.response is None and max(found.excess) < CLEAR_EXCESS:
         # The answer is better than blind predictions: only what no chance has made is to count.
         found = replace(found, excess=(0.0,) * len(noise), share=(0.0,) * len(noise))
+    return found if _says_something(found, data, predicted) else None
+
+
+def _says_something(found: OwnValues, data: Measurement, predicted: Tensor) -> bool:
     weights = found.weights(data.y, predicted, data.missing)[~data.missing]
-    if float(weights.mean()) < LEAST_WEIGHT and float(weights.max()) < SURE_WEIGHT:
+    return float(weights.mean()) >= LEAST_WEIGHT or float(weights.max()) >= SURE_WEIGHT
+
+
+def _of_pixels(
+    model: Inverter,
+    data: Measurement,
+    answered: Tensor,
+    blind: Tensor,
+    noise: tuple[NoiseLine, ...],
+    limits: Limits,
+    *,
+    sparse: bool,
+) -> tuple[OwnValues, Tensor]:
+    """What values say of an object that they show as it is; and of which prediction that is."""
+    predicted, response = blind, None
+    gaps = has_many_gaps(data.missing)
+    if not gaps and all(spectrum.levels_off() for spectrum in spectra(data.y, data.missing)):
+        predicted, response = answered, _response(model, data, variance_of(noise, blind))
+    asked = (data.y, predicted, data.missing)
+    found = OwnValues.of(*asked, noise, limits=limits, response=response, uneven=not gaps, sparse=sparse)
+    return found, predicted
+
+
+def _behind_operator(
+    model: Inverter,
+    data: Measurement,
+    loss: MaskedLoss,
+    forward: ForwardModel,
+    answered: Tensor,
+    blind: Tensor,
+    noise: tuple[NoiseLine, ...],
+    limits: Limits,
+) -> OwnValues | None:
+    """What they say through an operator, if hidden ones confirm it, and so what the noise is."""
+    asked = (data.y, blind, data.missing)
+    found, errors = OwnValues.of(*asked, noise, limits=limits), None
+    seen = ~data.missing
+    if float((data.y - blind)[seen].var()) <= FAILED * float(data.y[seen].var()):
+        errors = ErrorSpectrum.of(data.y, data.missing, forward, found.excesses(*asked))
+    if errors is None:
+        noise = _raised(noise, data, blind)
+        found = OwnValues.of(*asked, noise, limits=limits)
+    if not _says_something(found, data, blind):
         return None
-    if forward is None:
-        return found
     near, channels = forward.near(answered[:1]), data.y.shape[1]
     power = near.power(channels, errors.root) if errors else near.power(channels)
     found = replace(found, power=power, errors=errors, darkest=min(0.0, float(answered.min())))
     return found if _is_confirmed(found, model, data, loss, forward, blind, noise) else None
-
-
-def _spectrum_of_errors(
-    data: Measurement,
-    blind: Tensor,
-    noise: tuple[NoiseLine, ...],
-    forward: ForwardModel,
-    limits: tuple[float | None, float | None],
-) -> ErrorSpectrum | None:
-    """How blind predictions' errors fall with the frequency, where that can be told."""
-    seen = ~data.missing
-    if float((data.y - blind)[seen].var()) > FAILED * float(data.y[seen].var()):
-        return None
-    asked = (data.y, blind, data.missing)
-    excess = OwnValues.of(*asked, noise, limits=limits).excesses(*asked)
-    return ErrorSpectrum.of(data.y, data.missing, forward, excess)
 
 
 def _is_confirmed(
@@ -232,13 +242,12 @@ def _is_confirmed(
     Stars, say, are few, and errors are theirs: of the values set apart hardly any would be of one. So a
     quarter of all is asked, and where that does not tell, the next.
     """
-    sets = 1 if data.entrance.crude is not None else 2 ** (data.y.ndim - 2)
+    sets = iter([data.validated])
+    if data.entrance.crude is None:
+        sets = (_one_of_two(data.y, data.pads, i) & ~data.missing for i in range(2 ** (data.y.ndim - 2)))
     scale = variance_of(noise, blind).sqrt()
     better = torch.empty(0, dtype=torch.float64)
-    for which in range(sets):
-        asked = data.validated
-        if data.entrance.crude is None:
-            asked = _one_of_two(data.y, data.pads, which) & ~data.missing
+    for asked in sets:
         hidden = data.missing | data.validation | asked
         x = invert(model, data.y, hidden, data.pads, data.symmetries[:1], data.entrance, most=1)
         updated = found.update(x, data.y, blind, hidden, forward)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
@@ -108,22 +109,27 @@ class ErrorSpectrum:
         return lambda z: waves.synthesise(waves.analyse(z) * inverse)
 
     def root(self, z: Tensor) -> Tensor:
-        """White noise, as such errors."""
-        return self.shape(z, 0.5)
+        """White noise, ``batch channel *space``, as such errors."""
+        return self._filter(z, 0.5)(z)
 
-    def shape(self, z: Tensor, power: float = 1.0) -> Tensor:
-        """An object, ``batch channel *space``, each wave of it times its share to this power.
+    def covariance(self, like: Tensor) -> Callable[[Tensor], Tensor]:
+        """Of errors of the variance 1, as a function of objects of this shape, ``batch channel *space``.
 
-        It is taken to be zero beyond its edge: symmetric, as a covariance must be.
+        An object is taken to be zero beyond its edge: symmetric, as a covariance must be.
         """
-        space = z.shape[2:]
+        return self._filter(like, 1.0)
+
+    def _filter(self, like: Tensor, power: float) -> Callable[[Tensor], Tensor]:
+        """Each wave times its share to this power."""
+        space = like.shape[2:]
         sizes = [next_fast_len(n + self.reach, real=True) for n in space]
-        squared = torch.zeros((), dtype=z.dtype, device=z.device)
-        for axis, n in enumerate(sizes):
-            frequencies = torch.fft.rfftfreq if axis == len(sizes) - 1 else torch.fft.fftfreq
-            along = frequencies(n, dtype=z.dtype, device=z.device)
-            squared = squared + along.square().reshape(-1, *(1,) * (len(sizes) - 1 - axis))
-        share = self.share(squared.sqrt())
-        axes = tuple(range(2, z.ndim))
-        shaped = torch.fft.irfftn(torch.fft.rfftn(z, s=sizes, dim=axes) * share**power, s=sizes, dim=axes)
-        return shaped[(..., *(slice(n) for n in space))]
+        waves = Modes(tuple(sizes), True, like)
+        factor = self.share(waves.frequency) ** power
+        beyond = [pad for size, n in zip(sizes[::-1], space[::-1], strict=True) for pad in (0, size - n)]
+
+        def filtered(z: Tensor) -> Tensor:
+            shaped = waves.synthesise(waves.analyse(F.pad(z, beyond)) * factor)
+            inside = [slice(n) for n in space]
+            return shaped[(..., *inside)]
+
+        return filtered

@@ -55,7 +55,7 @@ from selfinv.learning.noise_line import (
     variance_of,
 )
 from selfinv.learning.normalisation import of_channels
-from selfinv.solvers.conjugate_gradient import linear_conjugate_gradients
+from selfinv.solvers.conjugate_gradient import linear_conjugate_gradients, unchanged
 
 WILD, PLAIN, FEW = 4.0, 0.25, 2e-4  # deviations, in this part of an image, and how many are chance
 # Of conjugate gradients: at most; and what of the residual, squared, is enough, by itself and where its modes
@@ -258,23 +258,21 @@ class OwnValues:
         seen, space = (~missing).to(y.dtype), tuple(range(2, x.ndim))
         least = DARK * near.adjoint(torch.ones_like(y)).amax(space, keepdim=True)
         error = error / near.sensitivity(x).square()
-        covariance = near.adjoint(error) / torch.maximum(near.adjoint(seen), least)
-        deviation = (_by_brightness(covariance.clamp_min(0.0), x) / of_channels(self.power, x)).sqrt()
+        local = near.adjoint(error) / torch.maximum(near.adjoint(seen), least)
+        deviation = (_by_brightness(local.clamp_min(0.0), x) / of_channels(self.power, x)).sqrt()
         whiten = seen / noise.sqrt()
 
-        weigh: Callable[[Tensor], Tensor] = _as_it_is
+        correlate: Callable[[Tensor], Tensor] = unchanged
+        weigh: Callable[[Tensor], Tensor] = unchanged
         enough = ENOUGH
         if self.errors is not None:
+            error, precision = (v.square().mean(space, keepdim=True) for v in (deviation, whiten))
+            correlate, weigh = self.errors.covariance(x), self.errors.likely_inverse(near, error * precision)
             enough = ENOUGH_WEIGHED
-            variance = deviation.square().mean(space, keepdim=True) * whiten.square().mean(
-                space, keepdim=True
-            )
-            weigh = self.errors.likely_inverse(near, variance)
 
         def updated(x: Tensor, deviation: Tensor) -> Tensor:
             def correct(z: Tensor) -> Tensor:
-                z = deviation * near.adjoint(whiten * z)
-                return deviation * (z if self.errors is None else self.errors.shape(z))
+                return deviation * correlate(deviation * near.adjoint(whiten * z))
 
             def system(z: Tensor) -> Tensor:
                 return z + whiten * near.respond(correct(z))
@@ -300,10 +298,6 @@ def _excess_and_share(beyond: Tensor, scatter: Tensor) -> tuple[float, float]:
     spread = max(0.0, float(beyond.var(correction=0)) - chance)
     excess, error = float(beyond.mean()), math.sqrt(max(0.0, TOGETHER * chance) / beyond.numel())
     return excess if excess > CLEARLY * error else 0.0, spread / max(spread + chance, 1e-30)
-
-
-def _as_it_is(z: Tensor) -> Tensor:
-    return z
 
 
 def _by_brightness(variance: Tensor, x: Tensor) -> Tensor:
