@@ -16,11 +16,11 @@ from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Entrance, Head
 from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.masks import ComplementaryPairs, Decaying, Grid, RandomPixels
-from selfinv.learning.measurement import draw_window
 from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
 from selfinv.learning.random import generator_for
-from selfinv.learning.settings import Hiding, Windows
+from selfinv.learning.settings import Hiding
+from selfinv.learning.windows import Windows, draw_window
 from selfinv.operators import (
     ChannelMixing,
     Convolution,

@@ -1,11 +1,13 @@
-"""The settings of a training: how much of a large image its steps look at."""
+"""The settings of a training: what a step hides."""
 
-from selfinv.learning.settings import Windows
+import torch
+
+from selfinv.learning.masks import RandomPixels
+from selfinv.learning.settings import Hiding
 
 
-def test_windows_grow_from_a_part_to_the_whole():
-    windows = Windows(first=100, last=1600, share=0.01, growth=(0.5, 0.9))
-    assert [windows.size(p, 10_000) for p in (0.0, 0.5, 0.7, 0.9, 1.0)] == [100, 100, 400, 1600, 1600]
-    assert windows.size(1.0, 900) == 900
-    assert {windows.size(p, 64) for p in (0.0, 0.7, 1.0)} == {64}
-    assert windows.size(0.0, 40_000) == 400  # a hundredth of it
+def test_a_longer_run_hides_fewer_values_at_a_time():
+    hiding = Hiding(RandomPixels(0.25), most=100)
+    for looks, density in ((300, 0.25), (1000, 0.1)):
+        drawn = hiding.spread(looks).drawn((1, 1, 200, 200), step=0, seed=0)
+        assert torch.isclose(drawn.double().mean(), torch.tensor(density, dtype=torch.float64), atol=0.01)

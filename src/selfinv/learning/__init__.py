@@ -5,9 +5,10 @@ from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.masks import ComplementaryPairs, Decaying, Grid, RandomPixels
 from selfinv.learning.model import TrainedModel
 from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
-from selfinv.learning.settings import Hiding, Training, Windows
+from selfinv.learning.settings import Hiding, Training
 from selfinv.learning.solver import SSI
 from selfinv.learning.unet import UNet, UNetSettings
+from selfinv.learning.windows import Windows
 
 __all__ = [
     "SSI",

@@ -130,6 +130,6 @@ class ErrorSpectrum:
         def filtered(z: Tensor) -> Tensor:
             shaped = waves.synthesise(waves.analyse(F.pad(z, beyond)) * factor)
             inside = [slice(n) for n in space]
-            return shaped[(..., *inside)]
+            return shaped[(slice(None), slice(None), *inside)]
 
         return filtered

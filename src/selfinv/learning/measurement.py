@@ -1,4 +1,4 @@
-"""One measurement made ready for training: normalised, validation values set apart, cut into windows."""
+"""One measurement made ready for training: normalised, validation values set apart."""
 
 from __future__ import annotations
 
@@ -73,6 +73,11 @@ class Measurement:
         return self.y.shape[0] * math.prod(self.object_shape)
 
     @property
+    def can_be_cut(self) -> bool:
+        """Whether a part of the measurement depends on a part of the object only."""
+        return isinstance(self.operator, LinearOperator) and self.operator.reach is not None
+
+    @property
     def forward_model(self) -> ForwardModel:
         """The operator between the network's units."""
         return ForwardModel(self.operator, self.normalisation, self.object_normalisation)
@@ -81,91 +86,6 @@ class Measurement:
     def validated(self) -> Tensor:
         """Where there is a value to validate against."""
         return self.validation & ~self.missing
-
-
-@dataclass(frozen=True)
-class Window:
-    """The part of a measurement that one training step looks at.
-
-    Parameters
-    ----------
-    frames
-        Which of the batch.
-    region
-        What the network sees: the core and its surroundings, as far as they were measured.
-    pads
-        How far the window's object reaches beyond the region, where it sticks out of the image.
-    core
-        What is predicted and scored, relative to the region.
-    operator
-        From the window's object to the core.
-    """
-
-    frames: slice
-    region: tuple[slice, ...]
-    pads: Pads
-    core: tuple[slice, ...]
-    operator: Forward
-
-    def see(self, tensor: Tensor) -> Tensor:
-        """Cut the region out of ``batch channel *space``."""
-        return tensor[(self.frames, slice(None), *self.region)]
-
-    def score(self, tensor: Tensor) -> Tensor:
-        """Cut the core out of a region."""
-        return tensor[(slice(None), slice(None), *self.core)]
-
-
-def draw_window(data: Measurement, size: int | None, multiple: Sequence[int], seed: int, step: int) -> Window:
-    """The whole measurement, or a random part of about ``size`` values of its object if it is larger.
-
-    Parameters
-    ----------
-    multiple
-        The window's object has a multiple of this many samples along each axis (the network would pad).
-    """
-    batch, space = data.y.shape[0], data.y.shape[2:]
-    voxels = math.prod(data.object_shape)
-    generator = generator_for(seed, step)
-    frames = slice(0, batch)
-    if size is not None and batch > 1 and batch * voxels > size:
-        count = max(1, size // voxels)
-        first = int(torch.randint(batch - count + 1, (1,), generator=generator))
-        frames = slice(first, first + count)
-    whole = tuple(slice(0, n) for n in space)
-    operator = data.operator
-    if size is None or voxels <= size or not isinstance(operator, LinearOperator) or operator.reach is None:
-        return Window(frames, whole, data.pads, whole, operator)
-    reach = operator.reach
-    cores = _core_shape(data.object_shape, space, reach, size, multiple)
-    region, outside, core = [], [], []
-    for n, w, (a, b) in zip(space, cores, reach, strict=True):
-        # Drawn beyond the ends and pushed back, so that edges are seen about as often as the rest.
-        start = int(torch.randint(-(w // 2), n - w + w // 2 + 1, (1,), generator=generator))
-        start = min(max(start, 0), n - w)
-        first, last = max(0, start - a), min(n, start + w + b)
-        region.append(slice(first, last))
-        outside.append((first - (start - a), start + w + b - last))
-        core.append(slice(start - first, start - first + w))
-    goes_on = any(before or after for before, after in data.pads)
-    pads = tuple(outside) if goes_on else ((0, 0),) * len(space)
-    return Window(frames, tuple(region), pads, tuple(core), operator.window(cores, outside))
-
-
-def _core_shape(
-    whole: Sequence[int], space: Sequence[int], reach: Pads, size: int, multiple: Sequence[int]
-) -> Shape:
-    """As near to a cube of ``size`` values as the object's shape allows."""
-    sides = [0] * len(whole)
-    left, axes = float(size), list(range(len(whole)))
-    while axes:  # short axes are taken whole, the rest of the budget is shared by the long ones
-        side = left ** (1 / len(axes))
-        short = [a for a in axes if whole[a] <= side]
-        for a in short or axes:
-            sides[a] = whole[a] if short else max(multiple[a], int(side) // multiple[a] * multiple[a])
-            left /= sides[a]
-            axes = [other for other in axes if other != a]
-    return tuple(max(1, min(n, s - a - b)) for n, s, (a, b) in zip(space, sides, reach, strict=True))
 
 
 def object_pads(operator: Forward, shape: Sequence[int]) -> Pads:

@@ -12,7 +12,7 @@ from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.domain import within_domain
 from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Entrance
-from selfinv.learning.masks import neighbour_fill
+from selfinv.learning.masks import neighbour_fill, widths_needed
 from selfinv.learning.measurement import Measurement, draw_validation, object_pads, object_units
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.outliers import OutlierTest
@@ -113,6 +113,14 @@ def draw_hidden(hiding: Hiding, y: Tensor, operator: Forward, step: int, seed: i
     """What one step hides of ``y``."""
     drawn = hiding.drawn(y.shape, step, seed, together_of(operator), y.device)
     return drawn & ~always_shown_of(operator, y)
+
+
+def filling_widths(hiding: Hiding, data: Measurement, seed: int) -> int:
+    """How far a filling has to look: as in the first steps, but for single values."""
+    drawn = [draw_hidden(hiding, data.y, data.operator, step, seed) for step in (0, 1)]  # a pair, of some
+    hidden = [hiding.concealed(d | data.validation) | data.missing for d in drawn]
+    more = any(hiding.blind_spot) or bool(together_of(data.operator))
+    return max(map(widths_needed, hidden)) + more
 
 
 def normalised(y: Tensor, normalisation: Normalisation) -> Tensor:

@@ -10,9 +10,10 @@ from selfinv.learning.equivariance import ScaleLessons
 from selfinv.learning.inverter import Head, Looks
 from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.masks import Decaying, RandomPixels
-from selfinv.learning.settings import Hiding, Training, Windows
+from selfinv.learning.settings import Hiding, Training
 from selfinv.learning.solver import SSI
 from selfinv.learning.unet import UNetSettings, pooled_axes_for
+from selfinv.learning.windows import Windows
 
 # Values that one training step looks at, at first and at the end, at most.
 WINDOWS = {

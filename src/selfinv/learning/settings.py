@@ -1,4 +1,4 @@
-"""How a network is trained: what is hidden from it, its steps, and how much of an image each looks at."""
+"""How a network is trained: what is hidden from it, and its steps."""
 
 from __future__ import annotations
 
@@ -124,34 +124,3 @@ class Training:
     input_noise: bool = False
     average: float = 0.015
     check_every: int = 0
-
-
-@dataclass(frozen=True)
-class Windows:
-    """How much of a large image a training step looks at: a random part at first, the whole in the end.
-
-    While the rate is high a part teaches as much as the whole; the last steps need all of it, because a
-    network normalises by the statistics of what it looks at. (A CUDA GPU always looks at the last size.)
-
-    Parameters
-    ----------
-    first, share
-        Values of the object to look at first: this many, or this share of the whole if that is more.
-    last
-        Values at the end, at most.
-    growth
-        Fractions of the run between which the window grows, geometrically.
-    """
-
-    first: int
-    last: int
-    share: float = 0.25
-    growth: tuple[float, float] = (0.4, 0.8)
-
-    def size(self, progress: float, whole: int) -> int:
-        """Values to look at after this fraction of the run, of an object of ``whole`` values."""
-        begin, end = self.growth
-        last = min(self.last, whole)
-        first = min(max(self.first, self.share * whole), last)
-        grown = min(1.0, max(0.0, (progress - begin) / (end - begin)))
-        return last if grown == 1.0 else round(first * (last / first) ** grown)

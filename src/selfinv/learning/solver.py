@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfinv.arrangement import always_shown_of, for_network, for_operator, is_on_grid, together_of
+from selfinv.arrangement import always_shown_of, for_network, for_operator, is_on_grid
 from selfinv.learning.answer import answer_to_own
 from selfinv.learning.artefacts import has_checkerboard
 from selfinv.learning.capacity import adapted
@@ -36,16 +36,16 @@ from selfinv.learning.losses import (
     kernel_roughness,
     weight_penalty,
 )
-from selfinv.learning.masks import widths_needed
-from selfinv.learning.measurement import Measurement, Window, draw_window
+from selfinv.learning.measurement import Measurement
 from selfinv.learning.optimiser import WeightAverage, optimiser_and_schedule
 from selfinv.learning.own_values import OwnValues
 from selfinv.learning.photometry import brightened, light_factors
-from selfinv.learning.preparation import draw_hidden, normalised, prepare, share_of
+from selfinv.learning.preparation import draw_hidden, filling_widths, normalised, prepare, share_of
 from selfinv.learning.random import generator_for
-from selfinv.learning.settings import Hiding, Training, Windows
+from selfinv.learning.settings import Hiding, Training
 from selfinv.learning.symmetry import Rearrangement, Symmetry
 from selfinv.learning.unet import UNetSettings
+from selfinv.learning.windows import Window, Windows, draw_window
 from selfinv.operators import LinearOperator
 from selfinv.solvers.base import Forward, Status
 from selfinv.types import InputError
@@ -209,7 +209,8 @@ class SSI:
         optimiser, schedule = optimiser_and_schedule(
             self.training, model, likelihood, seed, replayed=recorder is not None
         )
-        length = self.training.average * self.training.max_steps
+        steps = self.training.max_steps
+        length = self.training.average * steps
         return SSIState(
             data=data,
             model=model,
@@ -217,14 +218,14 @@ class SSI:
             schedule=schedule,
             average=WeightAverage(model, 1 - 1 / max(1.0, length)) if length else None,
             loss_function=loss,
-            hiding=self.hiding.spread(self._looks(data)),
+            hiding=self.hiding.spread(self.windows.looks(data, steps) if self.windows else steps),
             seed=seed,
             start_score=float(loss(torch.full_like(data.y, typical), data.y, data.validated)),
             best_weights=_copy(model.state_dict()),
             likelihood=likelihood,
             lessons=lessons if likelihood else None,  # which are to have its noise
             recorder=recorder,
-            widths=self._widths(data, seed) if recorder else 1,
+            widths=filling_widths(self.hiding, data, seed) if recorder else 1,
             passes=GraphedPasses(model.network) if _records(y) and recorder is None else None,
         )
 
@@ -378,33 +379,11 @@ class SSI:
             loss = loss + training.kernel_continuity * kernel_roughness(state.model.network)
         return loss
 
-    def _widths(self, data: Measurement, seed: int) -> int:
-        """How far a filling has to look: as in the first steps, but for single values."""
-        drawn = [
-            draw_hidden(self.hiding, data.y, data.operator, step, seed) for step in (0, 1)
-        ]  # a pair, of some schemes
-        hidden = [self.hiding.concealed(d | data.validation) | data.missing for d in drawn]
-        more = any(self.hiding.blind_spot) or bool(together_of(data.operator))
-        return max(map(widths_needed, hidden)) + more
-
     def _window(self, state: SSIState, seed: int) -> Window:
         """What the present step looks at."""
-        data, size = state.data, None
-        if self.windows is not None:
-            size = self._window_size(data, state.step)
-        return draw_window(data, size, self.network.multiple(), seed, state.step)
-
-    def _window_size(self, data: Measurement, step: int) -> int:
-        whole = data.object_values
-        if self.windows is None:
-            return whole
-        # A GPU takes as long for a part as for the whole, and longer for ever other sizes.
-        return self.windows.size(1.0 if data.y.is_cuda else step / self.training.max_steps, whole)
-
-    def _looks(self, data: Measurement) -> float:
-        """How often a run looks at each value, on the mean."""
-        seen = sum(self._window_size(data, step) for step in range(self.training.max_steps))
-        return seen / data.object_values
+        progress = state.step / self.training.max_steps
+        size = self.windows.values(state.data, progress) if self.windows else None
+        return draw_window(state.data, size, self.network.multiple(), seed, state.step)
 
     def _lesson(self, state: SSIState) -> Lesson | None:
         """What the present step teaches besides, if anything."""
