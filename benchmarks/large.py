@@ -62,7 +62,7 @@ def source(folder: Path, frames: int, shape: Sequence[int]) -> Path:
     return path
 
 
-def network(side: int = 256) -> selfinv.learning.model.TrainedModel:
+def network(side: int = 256) -> selfinv.model.TrainedModel:
     """The default network; two steps, for weights have no influence on speed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

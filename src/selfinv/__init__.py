@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         semiblind,
         solvers,
     )
-    from selfinv.learning.model import TrainedModel
+    from selfinv.model import TrainedModel
     from selfinv.restoration import Result, load_model, restore
     from selfinv.solvers import Progress, Status
     from selfinv.types import InputError, SelfinvWarning
@@ -39,7 +39,7 @@ _NAMES = {
     "Result": "selfinv.restoration",
     "SelfinvWarning": "selfinv.types",
     "Status": "selfinv.solvers",
-    "TrainedModel": "selfinv.learning.model",
+    "TrainedModel": "selfinv.model",
     "load_model": "selfinv.restoration",
     "restore": "selfinv.restoration",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,7 @@ STEP = 0.01  # of the range, between two numbers of the result: it would be seen
 INSIDE, FEWEST_INSIDE = 0.8, 20  # of the values between two at the highest, at it too: what makes a plateau
 SAMPLES = 64  # of a transfer function along each axis
 FAINT = 2e-3  # of the image's deviation: what matters little, whatever it is
+FRAMES = 4  # that noise is looked for in
 DRAWN, LEVELS = 0.05, 16  # of the others, in plateaus, too; other values: else it is no image with noise
 
 
@@ -47,7 +49,7 @@ def shared_noise(y: Tensor, forward: Forward) -> NoiseCorrelation | None:
     if float((transfer / total)[..., fine].square().mean().sqrt()) > 0.1:
         return None
     side = {1: 300_000, 2: 512}.get(len(space), 64)  # enough to see any correlation that matters
-    part = y[spatial_index(middle_of(y.shape[2:], [side] * len(space)))][:4]
+    part = y[spatial_index(middle_of(y.shape[2:], [side] * len(space)))][:FRAMES]
     try:
         found = noise_correlation(part.cpu().numpy())
     except InputError:
@@ -60,7 +62,18 @@ def shared_noise(y: Tensor, forward: Forward) -> NoiseCorrelation | None:
     return found
 
 
-def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None) -> str:
+def white_noise(y: Tensor) -> float:
+    """The deviation of the noise in an image's first frames; 0 where details hide it, or there is none."""
+    part = y[:FRAMES]
+    with np.errstate(over="ignore", invalid="ignore"):
+        known = spectra(part, ~torch.isfinite(part))
+        if not all(spectrum.levels_off() for spectrum in known):
+            return 0.0
+        variance = sum(spectrum.noise() for spectrum in known) / len(known)
+    return math.sqrt(variance) if math.isfinite(variance) else 0.0
+
+
+def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None, name: str = "the PSF") -> str:
     """The warning of a PSF that the image shows to be clearly wider than what it was blurred by, else "".
 
     Of an image that does not saturate; ``noise`` is what `shared_noise` found.
@@ -83,7 +96,7 @@ def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None) -> str
     except InputError:  # an operator's kernel need not be a PSF
         return ""
     channel, found = next(((c, one) for c, one in enumerate(told) if one is not None), (0, None))
-    whose = f"the PSF of channel {channel} (counted from 0)" if each else "the PSF"
+    whose = f"{name} of channel {channel} (counted from 0)" if each else name
     if found is None:
         return ""
     return (

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from selfinv.doubts import white_noise
 from selfinv.learning.answer import is_sharp
-from selfinv.learning.model import TrainedModel
 from selfinv.learning.normalisation import ChannelUnits
 from selfinv.learning.solver import SSI, SSIState
-from selfinv.noise import noise_level
+from selfinv.model import TrainedModel
 from selfinv.operators import Convolution
 from selfinv.selection import SelfTunedState, table
 from selfinv.solvers.base import Forward
@@ -92,6 +92,6 @@ def trained_model(
         light=state.light if alone else (),  # of the answer updated by values
         looks=entrance.looks,
         boundary=forward.boundary if isinstance(forward, Convolution) else "unknown",
-        noise=noise_level((y if units is None else units.undo(y)).cpu().numpy()),
+        noise=white_noise(y if units is None else units.undo(y)),
         origin={k: v for k, v in stats.items() if k != "history"},
     )

@@ -26,9 +26,9 @@ from selfinv.doubts import (
 )
 from selfinv.independence import NoiseCorrelation
 from selfinv.instrument import check_boundary
-from selfinv.learning.model import TrainedModel, versions
 from selfinv.learning.solver import SSI, SSIState
 from selfinv.methods import OURS, Request, solver_for
+from selfinv.model import TrainedModel
 from selfinv.operators import Boundary, Convolution, Downsample, Identity, LinearOperator
 from selfinv.outcome import outcome, trained_model, training
 from selfinv.probe import check_built
@@ -43,6 +43,7 @@ from selfinv.types import (
     SelfinvWarning,
     check_integer,
 )
+from selfinv.versions import versions
 
 MOST_SEED = 2**62  # others are made of it by adding
 WIDEST = 4  # blind spot, in values to each side

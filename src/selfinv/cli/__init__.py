@@ -101,8 +101,8 @@ def info() -> None:
     import torch
 
     from selfinv.io.files import KNOWN
-    from selfinv.learning.model import versions
     from selfinv.methods import METHODS
+    from selfinv.versions import versions
 
     for name, version in versions().items():
         print(f"{name:10} {version}")

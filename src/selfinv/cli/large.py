@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from selfinv.io.lazy import LazyImage
     from selfinv.large import LargeResult, Outcome, Tile
     from selfinv.large.restorers import Restorer
-    from selfinv.learning.model import TrainedModel
+    from selfinv.model import TrainedModel
     from selfinv.restoration import Result
 
 SHOWN = 10  # lines about tiles that failed, or frames that no longer fit

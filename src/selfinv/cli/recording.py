@@ -95,7 +95,7 @@ def surroundings(device: str) -> dict[str, str]:
     import torch
 
     from selfinv.instrument import choose_device
-    from selfinv.learning.model import versions
+    from selfinv.versions import versions
 
     known = {name: str(version) for name, version in versions().items()}  # torch's is more than a string
     return known | {"device": str(choose_device(device)), "threads": str(torch.get_num_threads())}

@@ -50,7 +50,7 @@ from selfinv.types import Array, InputError, same_layout
 
 if TYPE_CHECKING:
     from selfinv.io import Image
-    from selfinv.learning.model import TrainedModel
+    from selfinv.model import TrainedModel
 
 
 @recorded

@@ -28,7 +28,7 @@ from selfinv.large.memory import default_memory
 from selfinv.large.restorers import ClassicalRestorer, NetworkRestorer, Restorer
 from selfinv.large.sample import Piece, choose_pieces, read_pieces
 from selfinv.large.tiles import Plan, Tile, chunks_for, cores_for
-from selfinv.learning.model import TrainedModel, versions
+from selfinv.model import TrainedModel
 from selfinv.psf import normalise, values_of
 from selfinv.restoration import Result, restore
 from selfinv.solvers.base import Callback
@@ -41,6 +41,7 @@ from selfinv.types import (
     parse_axes,
     same_layout,
 )
+from selfinv.versions import versions
 
 BASE = 450 * 2**20  # bytes that a worker takes before it has any tile: mostly libraries
 SMALL_CHUNK = 1024  # bytes: a file for each, which takes longer to open than to read
@@ -206,6 +207,8 @@ def apply(
         model = None
     letters = _axes(source, axes, None)
     _check_channels(restorer, source, letters)
+    for words in _doubts(model, source, letters):
+        warnings.warn(words, SelfinvWarning, stacklevel=2)
     if not source.path.is_absolute():  # workers may be in another folder
         source = open_lazily(source.path.absolute(), axes=letters)
     final, part = check_places(Path(output), source.path, resume=resume, overwrite=overwrite)
@@ -421,6 +424,17 @@ def _is_one_chunk(source: LazyImage, axes: str) -> bool:
     """Whether there is but one tile, however little memory there is."""
     chunks = AxisLayout(axes).spatial_shape(chunks_for(source.shape, axes))
     return len(Plan(source.shape, axes, chunks)) == 1
+
+
+def _doubts(model: TrainedModel | None, source: LazyImage, axes: str) -> list[str]:
+    """What a piece of the image says against a model, where one can be told from."""
+    if model is None:
+        return []
+    try:
+        piece = read_pieces(source, axes, choose_pieces(source, axes, count=1))
+    except InputError:  # what cannot be read is told tile by tile
+        return []
+    return list(model.doubts(torch.from_numpy(piece.astype(np.float64))))
 
 
 def _workers(count: int | None) -> int:

@@ -15,12 +15,12 @@ from selfinv.large.tiles import Reach
 from selfinv.learning.answer import answer
 from selfinv.learning.inverter import invert
 from selfinv.learning.measurement import field_of_view, object_pads
-from selfinv.learning.model import TrainedModel
 from selfinv.learning.noise_line import smoothing_reach, surplus_reach
 from selfinv.learning.outliers import REACH as OUTLIER_REACH
 from selfinv.learning.own_values import OwnValues
 from selfinv.learning.photometry import brightened
 from selfinv.learning.random import generator_for
+from selfinv.model import TrainedModel
 from selfinv.operators import Convolution, Identity, LinearOperator
 from selfinv.operators.boundary import reflect
 from selfinv.solvers.base import Solver, run

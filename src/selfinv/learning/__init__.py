@@ -3,7 +3,6 @@
 from selfinv.learning.inverter import Head, Inverter
 from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.masks import ComplementaryPairs, Decaying, Grid, RandomPixels
-from selfinv.learning.model import TrainedModel
 from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
 from selfinv.learning.settings import Hiding, Training
 from selfinv.learning.solver import SSI
@@ -20,7 +19,6 @@ __all__ = [
     "Inverter",
     "MaskedLoss",
     "RandomPixels",
-    "TrainedModel",
     "Training",
     "UNet",
     "UNetSettings",

@@ -1,0 +1,272 @@
+"""A trained inverse on its own: apply it to more images, save it, load it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selfinv import model_file
+from selfinv.arrangement import Arrangement, as_measured, for_operator
+from selfinv.doubts import saturated, shared_noise, too_wide, white_noise
+from selfinv.learning.answer import answer
+from selfinv.learning.crude import CrudeInverse
+from selfinv.learning.forward_model import ForwardModel
+from selfinv.learning.inverse_filters import InverseFilters
+from selfinv.learning.inverter import Entrance, Inverter, Looks
+from selfinv.learning.measurement import Pads, field_of_view
+from selfinv.learning.normalisation import Normalisation
+from selfinv.learning.outliers import OutlierTest
+from selfinv.learning.own_values import OwnValues
+from selfinv.learning.photometry import brightened
+from selfinv.learning.stray_values import without_stray
+from selfinv.learning.symmetry import Symmetry
+from selfinv.operators import Boundary, Convolution, LinearOperator
+from selfinv.types import Array, InputError, SelfinvWarning, check_image, parse_axes, same_layout
+
+OTHER_RANGE = 4.0  # times that of training, or a part of it, at which an image is called unlike it
+BRIGHTER = 2.0  # times, or a part of it, that the next frame may be
+OTHER_NOISE = 2.0  # times that of training, or a part of it, at which an image is called unlike it
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network trained to invert one forward operator, with all that is needed to use it again.
+
+    Parameters
+    ----------
+    inverter
+        Network and head, in evaluation mode.
+    normalisation, object_normalisation
+        The intensity scales of measurement and object it was trained on, also used for further images.
+    pads
+        How far the object's grid reaches beyond the measurement's.
+    symmetries
+        What its answers are averaged over.
+    fill
+        What stands in for missing values.
+    axes
+        Axes of the image it was trained on.
+    psf
+        The point spread function it inverts, or None for another operator.
+    sharp
+        Whether nothing is blurred: the operator measures the object itself, or a part of it.
+    crude
+        The first guess, where measured values are not pixels; it holds the operator.
+    filters
+        What makes the sharper copies of the image that the network sees beside it, if it does.
+    outliers
+        What is filled in before the network sees it, if anything is.
+    own_values
+        The noise and the network's error, where each value is asked what it adds in the end.
+    light
+        What each channel of the object is multiplied by in the end; empty: nothing.
+    looks
+        What is hidden of a measurement whose values are not pixels.
+    boundary
+        Of the convolution with ``psf``.
+    noise
+        Its deviation in the image it was trained on (`selfinv.doubts.white_noise`), in its units; 0 if it is
+        not known.
+    origin
+        How it was made: method, seed, versions, steps, held-out score.
+    """
+
+    inverter: Inverter = field(repr=False)
+    normalisation: Normalisation
+    object_normalisation: Normalisation
+    pads: Pads
+    symmetries: tuple[Symmetry, ...]
+    fill: str
+    axes: str
+    psf: Tensor | None = field(default=None, repr=False)
+    sharp: bool = False
+    crude: CrudeInverse | None = field(default=None, repr=False)
+    filters: InverseFilters | None = None
+    outliers: OutlierTest | None = None
+    own_values: OwnValues | None = None
+    light: tuple[float, ...] = ()
+    looks: Looks | None = None
+    boundary: Boundary = "unknown"
+    noise: float = 0.0
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def entrance(self) -> Entrance:
+        """How the network sees a measurement."""
+        return Entrance(self.fill, self.crude, self.filters, self.outliers, self.looks)
+
+    def forward_model(self, shape: Sequence[int]) -> ForwardModel | None:
+        """What measures an image of this spatial shape, as far as `own_values` ask for it; else None."""
+        if self.own_values is None or (self.psf is None and self.crude is None):
+            return None
+        if self.crude is not None:
+            operator = self.crude.operator
+        else:
+            assert self.psf is not None
+            operator = Convolution(self.psf, shape, self.boundary, margin=[max(pad) for pad in self.pads])
+        # In the units that channels have in common: beside a large level, single precision tells little.
+        both = (replace(n, channels=None) for n in (self.normalisation, self.object_normalisation))
+        return ForwardModel(operator, *both)
+
+    def apply(
+        self,
+        image: Any,
+        *,
+        axes: str | None = None,
+        mask_nan: bool = False,
+        device: str | None = None,
+        symmetries: int = 8,
+    ) -> Array:
+        """Restore another image of the same instrument.
+
+        Parameters
+        ----------
+        image
+            Any size; as many channels as in training; the same intensity units.
+        axes
+            Its axes; by default those of the training image.
+        mask_nan
+            Treat NaN and infinite values as missing. Others are taken for missing, too, if neither blur nor
+            noise can have made them (`selfinv.learning.stray_values`).
+        symmetries
+            Average over so many flips and turns at most; 1 is up to 8 times as fast.
+
+        Returns
+        -------
+        array
+            The restored image, float32, same shape and units.
+
+        Raises
+        ------
+        InputError
+            If the image's axes or channels are not those the model was trained for, or ``symmetries`` is not
+            1 to 8.
+
+        Warns
+        -----
+        SelfinvWarning
+            If values are taken for missing, as neither blur nor noise makes them; if their range is less than
+            a quarter of that it was trained on or more than four times as wide, or elsewhere; if the noise
+            is less than half, or more than twice as much; or if the PSF is too wide for this image.
+        """
+        if not 1 <= symmetries <= 8:
+            raise InputError(f"symmetries={symmetries} is not a number from 1 to 8")
+        operator = self.crude.operator if self.crude is not None else None
+        array = check_image(as_measured(image, operator), allow_nan=mask_nan)
+        settings, arrangement = self.inverter.network.settings, None
+        if self.crude is not None:
+            A = self.crude.operator
+            ndim = array.ndim - len(A.out_shape) + len(A.in_shape)
+            arrangement = Arrangement.of(A, array.shape, axes or same_layout(self.axes, ndim))
+            layout, batch = arrangement.layout, arrangement.to_batch(array)
+        else:
+            layout = parse_axes(axes or same_layout(self.axes, array.ndim), array.ndim)
+            batch = layout.to_batch(array)
+        fits = batch.ndim - 2 == settings.ndim and batch.shape[1] == settings.channels
+        if arrangement is None and not fits:
+            raise InputError(
+                f"the model was trained on {settings.channels} channel(s) and {settings.ndim} spatial axes "
+                f"({self.axes}); this image has {batch.shape[1]} and {batch.ndim - 2} ({layout.axes}); "
+                f"train a model on an image like it"
+            )
+        y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
+        if self.psf is not None or self.sharp:
+            y, count, words = without_stray(self.psf, y)
+            if count:
+                warnings.warn(words, SelfinvWarning, stacklevel=2)
+        for words in self.doubts(y):
+            warnings.warn(words, SelfinvWarning, stacklevel=2)
+        missing = ~torch.isfinite(y)
+        if operator is not None and operator.measured is not None:
+            missing = missing | ~operator.measured.cpu()
+        y = self.normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
+        place = torch.device(device) if device else next(self.inverter.parameters()).device
+        inverter = self.inverter.to(place)
+        x = answer(
+            inverter,
+            y.to(place),
+            missing.to(place),
+            self.pads,
+            self.symmetries,
+            self.entrance,
+            self.own_values,
+            self.forward_model(y.shape[2:]),
+            most=symmetries,
+        )
+        x = self.object_normalisation.undo(brightened(x, self.light))
+        if arrangement is None:
+            x = x[field_of_view(self.pads, y.shape[2:])]
+        else:
+            x = arrangement.from_object(for_operator(arrangement.operator, x))
+        return layout.from_batch(x.cpu().numpy())
+
+    def doubts(self, y: Tensor) -> Iterator[str]:
+        """What makes an image unlike the one that the model was trained on, in words for a warning.
+
+        Nothing is said where measured values are not pixels.
+
+        Parameters
+        ----------
+        y
+            ``batch channel *space``, in the image's units, NaN where missing.
+        """
+        if self.crude is not None:
+            return
+        trained, units = self.normalisation, self.normalisation.channels
+        with contextlib.suppress(InputError):  # of one value only
+            found = Normalisation.of(y if units is None else units.apply(y))
+            alike = 1 / OTHER_RANGE <= found.scale / trained.scale <= OTHER_RANGE
+            if not (alike and found.meets(trained, BRIGHTER)):
+                spans = [f"{n.offset:.4g} to {n.offset + n.scale:.4g}" for n in (found, trained)]
+                several = units is not None and len(units.scales) > 1
+                yield (
+                    f"this image's values span about {spans[0]}, which is far from the {spans[1]} of the one "
+                    f"that the model was trained on"
+                    f"{', in units that channels have in common' if several else ''}; give it in the same "
+                    f"units, or train a model on one like it"
+                )
+                return
+        noise = white_noise(y)
+        if self.noise and noise and not 1 / OTHER_NOISE <= noise / self.noise <= OTHER_NOISE:
+            yield (
+                f"the noise of this image, about {noise:.3g}, is {noise / self.noise:.2g} times that of "
+                f"the one that the model was trained on; train a model on an image like this"
+            )
+        if self.psf is not None and not saturated(y):
+            forward = Convolution(self.psf, y.shape[2:], self.boundary)
+            yield from filter(None, [too_wide(y, forward, shared_noise(y, forward), "the model's PSF")])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights and description to one ``.safetensors`` file (written beside, then renamed).
+
+        Of an operator other than a PSF, only the shapes are kept.
+        """
+        model_file.write(path, self)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], operator: LinearOperator | None = None) -> TrainedModel:
+        """Read a model written by `save`.
+
+        Parameters
+        ----------
+        operator
+            The one it was trained for, where measured values are not pixels: it is not in the file.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, damaged, or not such a model, or the operator is missing or another one.
+        """
+        return cls(**model_file.read(path, operator))
+
+    def described(self, **origin: Any) -> TrainedModel:
+        """The same model with more said about its origin."""
+        return replace(self, origin={**self.origin, **origin})

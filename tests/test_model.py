@@ -1,0 +1,53 @@
+"""A trained model says of an image what makes it unlike the one that it was trained on."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from skimage import data
+
+import selfinv
+from selfinv.large import apply
+from selfinv.types import SelfinvWarning
+
+PSF = selfinv.psf.gaussian(1.5, (13, 13))
+SCENE = data.coins()[:, :256] / 255.0
+
+
+@pytest.fixture(scope="module")
+def model():
+    return selfinv.restore(frame(1.5, 0.003), PSF, method="ssi-network", max_steps=20).model
+
+
+def frame(blur, noise, seed=0):
+    image = gaussian_filter(SCENE, blur)
+    return image + noise * np.random.default_rng(seed).standard_normal(image.shape)
+
+
+def test_frames_like_it_are_restored_without_a_word(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.apply(frame(1.5, 0.003, seed=1)[::-1])
+        model.apply(frame(1.5, 0.004, seed=1), mask_nan=True)
+
+
+@pytest.mark.parametrize("in_tiles", [False, True], ids=["whole", "tile by tile"])
+@pytest.mark.parametrize(
+    ("blur", "noise", "words"),
+    [
+        (1.0, 0.003, "the model's PSF seems to be too wide: one 0"),
+        (1.5, 0.009, "noise of this image, about 0.009.*, is .* times that of"),
+        (1.5, 0.001, "noise of this image, about 0.001.*, is .* times that of"),
+    ],
+)
+def test_another_blur_or_noise_is_told(model, tmp_path, blur, noise, words, in_tiles):
+    with pytest.warns(SelfinvWarning, match=words) as told:
+        if in_tiles:
+            np.save(tmp_path / "frame.npy", frame(blur, noise))
+            apply(model, tmp_path / "frame.npy", tmp_path / "frame.zarr", axes="yx", workers=0)
+        else:
+            model.apply(frame(blur, noise))
+    assert len(told) == 1
