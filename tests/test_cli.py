@@ -419,7 +419,7 @@ def test_a_mixture_is_told_and_the_model_is_the_networks_alone(tmp_path, command
     assert done.code == 0, done.err
     assert "model.safetensors holds the network alone" in done.err
     assert " ssi-network + 0." in done.lines[-1]
-    assert "is a mean of methods, which predicts hidden values better than ssi-network alone" in done.err
+    assert "is a weighted mean: its score is lower by" in done.err
 
 
 def test_a_model_that_there_is_not_is_told(tmp_path, command, folder):

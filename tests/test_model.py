@@ -44,10 +44,12 @@ def test_frames_like_it_are_restored_without_a_word(model):
     ],
 )
 def test_another_blur_or_noise_is_told(model, tmp_path, blur, noise, words, in_tiles):
+    def restored():
+        if not in_tiles:
+            return model.apply(frame(blur, noise))
+        np.save(tmp_path / "frame.npy", frame(blur, noise))
+        return apply(model, tmp_path / "frame.npy", tmp_path / "frame.zarr", axes="yx", workers=0)
+
     with pytest.warns(SelfinvWarning, match=words) as told:
-        if in_tiles:
-            np.save(tmp_path / "frame.npy", frame(blur, noise))
-            apply(model, tmp_path / "frame.npy", tmp_path / "frame.zarr", axes="yx", workers=0)
-        else:
-            model.apply(frame(blur, noise))
+        restored()
     assert len(told) == 1

@@ -14,10 +14,11 @@ from skimage.data import brick
 
 import selfinv
 from selfinv import psf
+from selfinv.comparison import table
 from selfinv.held_out import hold_out
 from selfinv.learning.losses import MaskedLoss
 from selfinv.operators import Convolution, Identity
-from selfinv.selection import Candidate, SelfTuned, table
+from selfinv.selection import Candidate, SelfTuned
 from selfinv.solvers import Status, iterate, run
 from selfinv.solvers.chambolle_pock import ChambollePock
 from selfinv.solvers.conjugate_gradient import ConjugateGradient
@@ -620,30 +621,3 @@ def test_of_a_search_ended_in_the_last_solve_the_table_tells_what_the_image_is_b
     assert next(line for line in table(state).splitlines() if "| chosen |" in line).startswith("| best |")
     solver, state, _ = tune(data(), *candidates)
     assert state.trial.name == "first"
-
-
-# ---- the table ----
-
-
-def test_the_table_tells_what_was_tried_and_why():
-    y = data()
-    tuned, _ = constants("tuned", first=20.0)
-    _, state, _ = tune(y, fixed("near", 5.03), fixed("bad", 8.0), tuned)
-    lines = table(state).splitlines()
-    assert lines[0].startswith(
-        "| method | setting | held-out score (lower is better) | against the chosen one (± standard error"
-    )
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:] if line.startswith("|")
-    ]
-    assert sorted(row[0] for row in rows) == ["bad", "near", "tuned"]
-    scores = [float(row[2]) for row in rows]
-    assert scores == sorted(scores)
-    cells = {row[0]: row[1:] for row in rows}
-    assert cells["near"] == ["-", f"{state.best['near'].score:.5g}", "chosen"]
-    assert cells["tuned"][0] == "weight 5"
-    assert cells["tuned"][2].endswith(", no significant difference")
-    assert cells["bad"][2].startswith("+")
-    assert "no significant" not in cells["bad"][2]
-    worse = float(cells["bad"][2].split("±")[0])
-    assert worse == pytest.approx(state.best["bad"].score - state.best["near"].score, rel=0.01)

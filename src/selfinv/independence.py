@@ -48,7 +48,7 @@ FAR = 32  # how far along a line values are compared
 MOST_LAGS = 8000  # in the window
 
 MUCH = 0.3  # of the noise's variance: with less, hiding whole lines costs more than it gains
-SMOOTH = "nearly all of the residual is smooth: model error, or noise blurred over several values"
+SMOOTH = "nearly all of it is smooth: little noise beside the rest, or noise blurred over several values"
 SHARED = "what lies beyond the PSF's reach is smooth, too: noise that several neighbours share, or hardly any"
 NEGATIVE = "neighbours are negatively correlated, as fitting the noise makes them; use held-out values"
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
+from selfinv.comparison import table
 from selfinv.doubts import white_noise
 from selfinv.learning.answer import is_sharp
 from selfinv.learning.normalisation import ChannelUnits
 from selfinv.learning.solver import SSI, SSIState
 from selfinv.model import TrainedModel
 from selfinv.operators import Convolution
-from selfinv.selection import SelfTunedState, table
+from selfinv.selection import SelfTunedState
 from selfinv.solvers.base import Forward
 from selfinv.types import AxisLayout
 

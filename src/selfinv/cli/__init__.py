@@ -30,7 +30,7 @@ from selfinv.cli.console import (
     show_warning,
 )
 from selfinv.cli.large import train
-from selfinv.cli.options import Device, Quiet, Seed
+from selfinv.cli.options import Device, Quiet, Seed, Steps
 from selfinv.cli.psf import psf_app
 from selfinv.cli.restoring import apply, restore
 from selfinv.cli.simulating import score, simulate
@@ -68,7 +68,7 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the picture and images.")] = Path(
         "demo"
     ),
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    steps: Steps = None,
     seed: Seed = 0,
     device: Device = "auto",
     quiet: Quiet = False,

@@ -99,7 +99,7 @@ def progress(quiet: bool) -> Iterator[Callback | None]:
 
 def _number(value: float) -> str:
     """Four digits, or a dash before there is a value."""
-    return f"{value:.4f}" if math.isfinite(value) else "-"
+    return f"{value:#.4g}" if math.isfinite(value) else "-"
 
 
 def _lines() -> Callback:

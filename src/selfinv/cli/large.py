@@ -14,7 +14,7 @@ import typer
 
 from selfinv.cli.console import FAILED, INTERRUPTED, progress, say, uninterrupted
 from selfinv.cli.images import check_beside, read_psf
-from selfinv.cli.options import Axes, Device, MaskNan, Quiet, Seed, TiledInput
+from selfinv.cli.options import Axes, Device, MaskNan, Quiet, Seed, Steps, TiledInput
 from selfinv.types import Array, InputError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def train(
     pieces: Annotated[int | None, typer.Option(min=1, help="On how many parts of INPUT to train.")] = None,
     device: Device = "auto",
     seed: Seed = 0,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    steps: Steps = None,
     mask_nan: MaskNan = False,
     quiet: Quiet = False,
 ) -> None:

@@ -30,6 +30,15 @@ Axes = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of every random draw.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps",
+        "--max-steps",
+        min=1,
+        help="Training steps or iterations, instead of the method's own number.",
+    ),
+]
 MaskNan = Annotated[bool, typer.Option("--mask-nan", help="Treat NaN and infinite values as missing pixels.")]
 Mask = Annotated[
     Path | None,

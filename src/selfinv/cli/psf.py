@@ -318,10 +318,8 @@ def psf_fit(
     if sizes is None:
         layout = parse_axes(image.axes or guess_axes(image.data.shape, kernel.ndim), image.data.ndim)
         kernel = _within(kernel, layout.spatial_shape(image.data.shape))
-    for line in fitted.explain(profile=not quiet).splitlines():  # what was asked for, also if quiet
+    for line in fitted.explain(profile=False).splitlines():  # what was asked for, also if quiet
         say(line)
-    for words in fitted.warnings():
-        say(f"warning: {words}")
     _write_psf(output, kernel, pixels)
 
 

@@ -40,6 +40,7 @@ from selfinv.cli.options import (
     SaveModel,
     Scheduler,
     Seed,
+    Steps,
     Symmetries,
     TiledInput,
     TiledOutput,
@@ -84,10 +85,7 @@ def restore(
     ] = "auto",
     device: Device = "auto",
     seed: Seed = 0,
-    steps: Annotated[
-        int | None,
-        typer.Option(min=1, help="Training steps or iterations, instead of the method's own number."),
-    ] = None,
+    steps: Steps = None,
     weight: Annotated[
         float | None,
         typer.Option(

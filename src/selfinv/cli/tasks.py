@@ -31,6 +31,7 @@ from selfinv.cli.options import (
     SaveModel,
     Scheduler,
     Seed,
+    Steps,
     Symmetries,
     TiledInput,
     TiledOutput,
@@ -43,7 +44,6 @@ from selfinv.cli.restoring import Job, carry_out, carry_over, check_model, resto
 from selfinv.types import Array, AxisLayout, InputError, guess_axes
 
 Method = Annotated[str, typer.Option(help="As for 'restore'.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Training steps or iterations.")]
 Weight = Annotated[float | None, typer.Option(help="Regularisation weight, instead of tuning it.")]
 PSF = Annotated[Path | None, typer.Option(help="The point spread function's file, if there is blur too.")]
 

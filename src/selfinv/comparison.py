@@ -1,0 +1,50 @@
+"""The methods that were compared for an image, as a table."""
+
+from __future__ import annotations
+
+import math
+
+from selfinv.selection import SelfTunedState
+from selfinv.trials import difference
+
+
+def table(state: SelfTunedState) -> str:
+    """What was tried and why this was chosen, in Markdown."""
+    mean = state.mixture.trial if state.mixture else None
+    first = state.trial
+    assert first is not None
+    reference = mean or first
+    against = "against the chosen one (± standard error; significant beyond two)"
+    lines = [f"| method | setting | held-out score (lower is better) | {against} |", "|---|---|---|---|"]
+    for trial in sorted([*state.best.values(), *([mean] if mean else [])], key=lambda trial: trial.score):
+        setting = "-" if trial.parameter is None else f"{trial.parameter} {trial.setting:.3g}"
+        if trial is mean:
+            setting = str(state.mixture)
+        score = f"{trial.score:.5g}" if math.isfinite(trial.score) else "failed"
+        if trial is reference:
+            words = "chosen"
+        elif score == "failed":
+            words = "left out"
+        else:
+            d = difference(trial, reference)
+            words = f"{d.mean:+.3g} ± {d.error:.2g}" + (
+                "" if d.significant else ", no significant difference"
+            )
+        lines.append(f"| {trial.name} | {setting} | {score} | {words} |")
+    if mean is not None:
+        lines.append(
+            f"\nThe result is a weighted mean: its score is lower by {first.score - mean.score:.3g} than "
+            f"that of {first.name} alone. By the score itself the others would have more weight; but hidden "
+            f"values do not show all errors, and as a rule {first.name} makes fewer of the rest."
+        )
+    elif first.score > min(trial.score for trial in state.best.values()):
+        lines.append(
+            f"\n{first.name} is kept, although another method predicts hidden values better: the "
+            f"difference is below {_errors(state.convincing)}, or too small to matter; or the noise is "
+            f"correlated, and the better score only says that more of it was kept."
+        )
+    return "\n".join(lines)
+
+
+def _errors(count: float) -> str:
+    return f"{count:g} standard error{'s' if count != 1 else ''}"
