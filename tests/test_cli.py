@@ -899,3 +899,18 @@ def test_a_reader_that_has_gone_ends_no_run(monkeypatch):
             say("still at work")
         monkeypatch.undo()
         assert os.fstat(stream.fileno()).st_rdev == os.stat(os.devnull).st_rdev  # where the rest goes
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_while_files_are_written_waits_until_they_are(number):
+    from selfinv.cli.console import uninterrupted
+
+    written = []
+    before = signal.signal(number, lambda *_: written.append("told"))
+    try:
+        with uninterrupted():
+            signal.raise_signal(number)
+            written.append("file")
+    finally:
+        signal.signal(number, before)
+    assert written == ["file", "told"]

@@ -11,7 +11,7 @@ from skimage import data
 
 import selfinv
 from selfinv.large import apply
-from selfinv.types import SelfinvWarning
+from selfinv.types import InputError, SelfinvWarning
 
 PSF = selfinv.psf.gaussian(1.5, (13, 13))
 SCENE = data.coins()[:, :256] / 255.0
@@ -31,7 +31,25 @@ def test_frames_like_it_are_restored_without_a_word(model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.apply(frame(1.5, 0.003, seed=1)[::-1])
-        model.apply(frame(1.5, 0.004, seed=1), mask_nan=True)
+        model.apply(frame(1.5, 0.004, seed=1), device="auto")
+
+
+def test_what_is_not_finite_is_missing(model):
+    image = frame(1.5, 0.003, seed=1)
+    holes = np.random.default_rng(0).random(image.shape) < 0.02
+    by_each = [model.apply(np.where(holes, value, image), mask_nan=True) for value in (np.nan, np.inf)]
+    assert np.array_equal(*by_each)
+
+
+def test_no_such_device(model):
+    with pytest.raises(InputError, match="device"):
+        model.apply(SCENE, device="abacus")
+
+
+def test_unless_it_is_not_to_be_looked_for(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.apply(frame(1.0, 0.009), check=False)
 
 
 @pytest.mark.parametrize("in_tiles", [False, True], ids=["whole", "tile by tile"])

@@ -23,6 +23,7 @@ from selfinv import noise, psf
 from selfinv.learning import ssi
 from selfinv.learning.solver import SSI
 from selfinv.operators import Identity, LinearOperator, MaskedFourier
+from selfinv.solvers.conjugate_gradient import ConjugateGradient
 from selfinv.types import InputError, SelfinvWarning
 
 # Most runs here are too short to pass their own checks with every recipe.
@@ -817,3 +818,9 @@ def test_sparse_spots_under_little_noise_keep_their_light():
         result = selfinv.restore(noisy, method=method).image - 50.0
         assert result.sum() == pytest.approx(truth.sum(), rel=0.02)
         assert np.sqrt(np.mean((result - truth) ** 2)) < 2.5 * 5.0
+
+
+@pytest.mark.parametrize("given", [{"weight": 0.5}, {"spacing": (1.0, 1.0)}])
+def test_a_solver_has_settings_of_its_own(given):
+    with pytest.raises(InputError, match="give them to the solver itself"):
+        selfinv.restore(IMAGE, KERNEL, method=ConjugateGradient(0.1, max_steps=2), **given)

@@ -283,6 +283,10 @@ def test_a_model_for_a_finer_grid_is_kept_and_used_again(folder, capsys):
             "is no list of angles: 'north' is no number",
         ),
         (["tomography", "four.npy", "o.tif", "--angles", "few.txt"], "expected angle × detector"),
+        (
+            ["superres", "noisy.tif", "o.tif", "--model", "noisy.tif", "--save-model", "m.safetensors"],
+            "--save-model: with --model none is trained",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(folder, capsys, arguments, words):

@@ -16,7 +16,8 @@ def table(state: SelfTunedState) -> str:
     reference = mean or first
     against = "against the chosen one (± standard error; significant beyond two)"
     lines = [f"| method | setting | held-out score (lower is better) | {against} |", "|---|---|---|---|"]
-    for trial in sorted([*state.best.values(), *([mean] if mean else [])], key=lambda trial: trial.score):
+    rows = {id(trial): trial for trial in (*state.best.values(), reference)}.values()
+    for trial in sorted(rows, key=lambda trial: trial.score):
         setting = "-" if trial.parameter is None else f"{trial.parameter} {trial.setting:.3g}"
         if trial is mean:
             setting = str(state.mixture)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from selfinv.independence import SHARED, SMOOTH, NoiseCorrelation, noise_correlation
-from selfinv.learning.capacity import spectra
+from selfinv.learning.capacity import spectra, white_variance
 from selfinv.learning.own_values import has_many_gaps
 from selfinv.noise import noise_level
 from selfinv.operators import Convolution
@@ -65,12 +65,8 @@ def shared_noise(y: Tensor, forward: Forward) -> NoiseCorrelation | None:
 def white_noise(y: Tensor) -> float:
     """The deviation of the noise in an image's first frames; 0 where details hide it, or there is none."""
     part = y[:FRAMES]
-    with np.errstate(over="ignore", invalid="ignore"):
-        known = spectra(part, ~torch.isfinite(part))
-        if not all(spectrum.levels_off() for spectrum in known):
-            return 0.0
-        variance = sum(spectrum.noise() for spectrum in known) / len(known)
-    return math.sqrt(variance) if math.isfinite(variance) else 0.0
+    variance = white_variance(part, ~torch.isfinite(part))
+    return 0.0 if math.isnan(variance) else math.sqrt(variance)
 
 
 def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None, name: str = "the PSF") -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 from selfinv import model_file
 from selfinv.arrangement import Arrangement, as_measured, for_operator
 from selfinv.doubts import saturated, shared_noise, too_wide, white_noise
+from selfinv.instrument import choose_device
 from selfinv.learning.answer import answer
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.forward_model import ForwardModel
@@ -33,7 +34,7 @@ from selfinv.types import Array, InputError, SelfinvWarning, check_image, parse_
 
 OTHER_RANGE = 4.0  # times that of training, or a part of it, at which an image is called unlike it
 BRIGHTER = 2.0  # times, or a part of it, that the next frame may be
-OTHER_NOISE = 2.0  # times that of training, or a part of it, at which an image is called unlike it
+OTHER_NOISE = 1.6  # times that of training, or a part of it: more than twice the photons make
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class TrainedModel:
         mask_nan: bool = False,
         device: str | None = None,
         symmetries: int = 8,
+        check: bool = True,
     ) -> Array:
         """Restore another image of the same instrument.
 
@@ -136,8 +138,12 @@ class TrainedModel:
         mask_nan
             Treat NaN and infinite values as missing. Others are taken for missing, too, if neither blur nor
             noise can have made them (`selfinv.learning.stray_values`).
+        device
+            As for `selfinv.restore`; None: where the network is.
         symmetries
             Average over so many flips and turns at most; 1 is up to 8 times as fast.
+        check
+            Whether to warn of an image unlike the one it was trained on (`doubts`); without, it is quicker.
 
         Returns
         -------
@@ -147,18 +153,19 @@ class TrainedModel:
         Raises
         ------
         InputError
-            If the image's axes or channels are not those the model was trained for, or ``symmetries`` is not
-            1 to 8.
+            If the image's axes or channels are not those the model was trained for, ``symmetries`` is not
+            1 to 8, or there is no such device.
 
         Warns
         -----
         SelfinvWarning
             If values are taken for missing, as neither blur nor noise makes them; if their range is less than
             a quarter of that it was trained on or more than four times as wide, or elsewhere; if the noise
-            is less than half, or more than twice as much; or if the PSF is too wide for this image.
+            is more than 1.6 times as much, or as much less; or if the PSF is too wide for this image.
         """
         if not 1 <= symmetries <= 8:
             raise InputError(f"symmetries={symmetries} is not a number from 1 to 8")
+        place = choose_device(device) if device else next(self.inverter.parameters()).device
         operator = self.crude.operator if self.crude is not None else None
         array = check_image(as_measured(image, operator), allow_nan=mask_nan)
         settings, arrangement = self.inverter.network.settings, None
@@ -178,17 +185,19 @@ class TrainedModel:
                 f"train a model on an image like it"
             )
         y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
+        y = y.masked_fill(~torch.isfinite(y), torch.nan)
         if self.psf is not None or self.sharp:
             y, count, words = without_stray(self.psf, y)
             if count:
                 warnings.warn(words, SelfinvWarning, stacklevel=2)
-        for words in self.doubts(y):
+        for words in self.doubts(y) if check else ():
             warnings.warn(words, SelfinvWarning, stacklevel=2)
         missing = ~torch.isfinite(y)
         if operator is not None and operator.measured is not None:
             missing = missing | ~operator.measured.cpu()
         y = self.normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
-        place = torch.device(device) if device else next(self.inverter.parameters()).device
+        if self.outliers is not None:
+            missing = self.outliers.left_out(y, missing)
         inverter = self.inverter.to(place)
         x = answer(
             inverter,
@@ -242,7 +251,8 @@ class TrainedModel:
             )
         if self.psf is not None and not saturated(y):
             forward = Convolution(self.psf, y.shape[2:], self.boundary)
-            yield from filter(None, [too_wide(y, forward, shared_noise(y, forward), "the model's PSF")])
+            if words := too_wide(y, forward, shared_noise(y, forward), "the model's PSF"):
+                yield words
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and description to one ``.safetensors`` file (written beside, then renamed).

@@ -158,9 +158,13 @@ def _own_values(settings: dict[str, Any] | None) -> OwnValues | None:
             **of_channels,
             "noise": tuple(NoiseLine(**line) for line in settings["noise"]),
             "response": None if response is None else tuple(response),
-            "errors": None if errors is None else ErrorSpectrum(**{k: tuple(v) for k, v in errors.items()}),
+            "errors": None if errors is None else _error_spectrum(errors),
         }
     )
+
+
+def _error_spectrum(settings: dict[str, Any]) -> ErrorSpectrum:
+    return ErrorSpectrum(tuple(settings["frequency"]), tuple(map(tuple, settings["log_power"])))
 
 
 def _path(path: Any) -> Path:

@@ -213,6 +213,8 @@ def restore(
     solver = solver_for(method, request) if isinstance(method, str) else method
     if not isinstance(solver, Solver):
         raise InputError(f"method is a {type(method).__name__}; give a method's name or a Solver")
+    if not isinstance(method, str) and (weight is not None or spacing is not None):
+        raise InputError("weight and spacing are for methods by name; give them to the solver itself")
     if isinstance(method, SSI) and max_steps is not None:  # the schedule is made for this many
         solver = replace(method, training=replace(method.training, max_steps=max_steps))
     trusted = isinstance(method, str) and (fitted is None or fitted.kept) and not acquired.plateau

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from selfinv.arrangement import together_of
 from selfinv.held_out import MAX_FOLDS, MOST, HeldOut, count_folds, hold_out
-from selfinv.learning.capacity import spectra
+from selfinv.learning.capacity import white_variance
 from selfinv.learning.losses import MaskedLoss, choose_loss
 from selfinv.operators import Identity
 from selfinv.solvers.base import Forward, Phase, Solver, Status, seed_of_attempt
@@ -184,7 +184,7 @@ class SelfTuned:
             iter(()),
             lambda: torch.empty(0),
             convincing=CONVINCING if self.cautious else HINTED,
-            noise=_noise_variance(y) if asks_all else math.nan,
+            noise=white_variance(y, ~torch.isfinite(y)) if asks_all else math.nan,
         )
         state.search = self._search(state, operator, seed)
         next(state.search)  # mistakes show here, before the first step
@@ -249,7 +249,7 @@ class SelfTuned:
                     raise InputError("its last solve failed")
             except InputError as error:
                 state.skipped[name] = str(error)
-                mixture = mixture.without(name)
+                mixture = mixture.without(name, list(state.best.values()), state.held_out.loss)
         yield from final(chosen.name)  # the last: how it ended is how the run ended
         state.chosen = state.best[chosen.name]
         if len(mixture.weights) > 1:
@@ -303,6 +303,7 @@ def _solve(
             inner = solver.init(y, operator, seed=seed)
     state.solver, state.inner = solver, inner
     state.latest = lambda: solver.estimate(inner)
+    state.loss = math.nan
     while True:
         state.phase = Phase(name, inner.step, solver.planned_steps(), attempt)
         yield
@@ -344,14 +345,6 @@ def _record(
         state.best[candidate.name] = trial
     state.score = trial.score
     return trial
-
-
-def _noise_variance(y: Tensor) -> float:
-    """The noise's variance in an image that no operator has made smooth; NaN where details hide it."""
-    known = spectra(y, ~torch.isfinite(y))
-    if not all(spectrum.levels_off() for spectrum in known):
-        return math.nan
-    return sum(spectrum.noise() for spectrum in known) / len(known)
 
 
 @torch.no_grad()

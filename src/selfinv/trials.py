@@ -134,13 +134,19 @@ class Mixture:
     weights: dict[str, float]
     trial: Trial
 
-    def without(self, name: str) -> Mixture:
-        """The same weights of the others, one to another."""
+    def without(self, name: str, trials: Sequence[Trial], loss: MaskedLoss) -> Mixture:
+        """The same weights of the others, one to another; ``trials`` are those it is a mean of."""
         left = {n: w for n, w in self.weights.items() if n != name}
-        return replace(self, weights={n: w / sum(left.values()) for n, w in left.items()})
+        weights = {n: w / sum(left.values()) for n, w in left.items()}
+        errors = sum(weights[t.name] * t.errors for t in trials if t.name in weights)
+        assert isinstance(errors, Tensor)
+        return Mixture(weights, replace(self.trial, costs=loss.each(errors), errors=errors))
 
     def __str__(self) -> str:
-        return " + ".join(f"{weight:.2f} {name}" for name, weight in self.weights.items())
+        hundredths = {name: round(100 * weight) for name, weight in self.weights.items()}
+        most = max(hundredths, key=hundredths.__getitem__)
+        hundredths[most] += 100 - sum(hundredths.values())  # so that the sum is 1
+        return " + ".join(f"{share / 100:.2f} {name}" for name, share in hundredths.items())
 
 
 def mix(first: Trial, others: Sequence[Trial], loss: MaskedLoss, *, cautious: bool = True) -> Mixture:

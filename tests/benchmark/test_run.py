@@ -313,3 +313,15 @@ def test_rows_are_whole_json_and_the_folder_cannot_be_half_made(place):
         pytest.skip("a superuser may write anywhere")
     with pytest.raises(InputError, match="could not be made"):
         run_benchmark(Plan(images=place / "images", output=place / "blocked" / "out", methods=("input",)))
+
+
+def test_pictures_of_values_that_are_no_pixels(place):
+    (place / "images" / "astronaut.png").unlink()
+    done = run(
+        "--track", "d", "--methods", "blurred,wiener", "--crop", "64", "--pictures", "1", "--jobs", "1"
+    )
+    assert done.returncode == 0, done.stderr
+    page = (place / "out" / "report.html").read_text()
+    for name in ("projections", "spectrum", "dithered", "hadamard"):
+        assert name in page
+    assert page.count("alt='crop'") >= 8

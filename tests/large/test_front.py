@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import selfinv
 from selfinv.large import (
@@ -304,6 +305,31 @@ def test_a_run_that_ends_early_goes_on_where_it_was(tmp_path):
     assert second.outcome.skipped >= 3
     assert second.outcome.skipped + second.outcome.done == 8
     assert np.array_equal(zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:], 2 * frames)
+
+
+def test_a_run_goes_on_where_the_output_is_a_link(tmp_path):
+    np.save(tmp_path / "in.npy", movie(4, 64))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out.zarr").symlink_to(tmp_path / "disk" / "result.zarr")
+
+    def stop(outcome, tile):
+        raise KeyboardInterrupt
+
+    job = {"axes": "tyx", "workers": 0}
+    arguments = (Doubling(str(tmp_path), slow=0.05), tmp_path / "in.npy", tmp_path / "out.zarr")
+    assert apply(*arguments, **job, on_tile=stop).outcome.cancelled
+    assert apply(*arguments, **job, resume=True).outcome.skipped
+    assert (tmp_path / "disk" / "result.zarr" / "zarr.json").exists()
+    assert (tmp_path / "out.zarr").is_symlink()
+
+
+def test_unnamed_axes_are_those_that_a_solver_was_tuned_for(tmp_path):
+    volume = movie(16, 48)
+    np.save(tmp_path / "in.npy", volume)
+    restorer = ClassicalRestorer(RichardsonLucy(max_steps=2), torch.full((3, 3, 3), 1.0 / 27.0))
+    with pytest.warns(SelfinvWarning, match="taken as zyx"):
+        result = apply(restorer, tmp_path / "in.npy", tmp_path / "out.zarr", workers=0)
+    assert result.plan.axes == "zyx"
 
 
 def test_an_older_result_is_there_until_the_new_one_is(tmp_path):

@@ -11,6 +11,7 @@ import selfinv
 from selfinv.large.restorers import ClassicalRestorer, NetworkRestorer, restore_core
 from selfinv.large.tiles import Plan
 from selfinv.learning.presets import ssi, ssi_paper
+from selfinv.psf import gaussian
 from selfinv.solvers.chambolle_pock import ChambollePock
 from selfinv.solvers.conjugate_gradient import ConjugateGradient
 from selfinv.solvers.richardson_lucy import RichardsonLucy
@@ -167,3 +168,18 @@ def test_models_of_operators_off_the_pixel_grid_are_refused():
     result = selfinv.restore(scene(16, 16), operator=A, method="ssi-network", max_steps=2)
     with pytest.raises(InputError, match="cannot go tile by tile"):
         NetworkRestorer(result.model)
+
+
+@pytest.mark.parametrize("classical", [False, True])
+def test_hot_pixels_are_left_out_tile_by_tile_too(classical):
+    image, kernel, whole = scene(96, 96), gaussian(1.2, (7, 7)), (slice(0, 96),) * 2
+    if classical:
+        restorer = ClassicalRestorer(Wiener(), torch.from_numpy(kernel).float())
+    else:
+        restorer = NetworkRestorer(trained(image[None], kernel, "cyx"))
+    clean = restorer.restore(image[None], whole, (96, 96))
+    hot = image.copy()
+    hot[[20, 40, 60, 70], [30, 70, 20, 50]] += 2000.0
+    with pytest.warns(SelfinvWarning, match="^4 values .* stand out"):
+        restored = restorer.restore(hot[None], whole, (96, 96))
+    assert np.abs(restored - clean).max() < np.ptp(image)

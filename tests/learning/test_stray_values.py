@@ -208,3 +208,17 @@ def test_a_line_of_a_spectrum_is_none():
     spectrum = torch.zeros(1, 1, 300)
     spectrum[..., 100] = 1e4
     assert not find_stray(None, spectrum + torch.rand(1, 1, 300)).any()
+
+
+@pytest.mark.parametrize("sigma", [0.5, 4.0])
+def test_light_that_fades_at_the_edges_is_none_and_hides_none(sigma):
+    scene = data.camera()[::3, ::3][:160, :160].astype(float)  # with nothing around it
+    rng = np.random.default_rng(5)
+    image = fftconvolve(scene, PSF, "same") + rng.normal(0.0, sigma, SHAPE)
+    assert not found(image).any()
+    hot = np.zeros(SHAPE, dtype=bool)
+    hot[rng.integers(4, 156, 10), rng.integers(4, 156, 10)] = True
+    hot[[0, 80], [50, 159]] = True  # at the edge, too
+    taken = found(np.where(hot, 5000.0, image))
+    assert taken[hot].all()
+    assert taken[~hot].mean() < 1e-3

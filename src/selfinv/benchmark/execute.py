@@ -19,7 +19,7 @@ from selfinv.benchmark.scores import against_truth, clipped_psnr, without_truth
 from selfinv.benchmark.warm_up import warm_up
 from selfinv.types import Array, InputError, SelfinvWarning
 
-OK, FAILED, FLAGGED, SKIPPED = "ok", "failed", "flagged", "skipped"
+OK, FAILED, FLAGGED = "ok", "failed", "flagged"
 
 
 def execute(case: Case) -> tuple[dict[str, Any], Array | None]:
@@ -110,7 +110,7 @@ def _scores(
     image = restored.image
     missing = ~np.isfinite(image)
     if missing.any():  # the input itself has holes; restored images have been refused if they had
-        image = replace(Problem(image)).filled().image
+        image = Problem(image).filled().image
     if loaded.truth is not None:
         return against_truth(loaded.truth, image, fit=case.condition.measured)
     assert measurement.hidden is not None

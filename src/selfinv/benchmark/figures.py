@@ -35,8 +35,8 @@ def figure_3(table: Table, cases: Sequence[Case], store: Store) -> str:
             mine, key=lambda c: (c.method not in ("blurred", "input"), rank.get(c.method, len(rank)))
         ):
             image, row = store.image(case.key), store.row(case.key)
-            if case.method == "blurred":
-                image = degraded.blurred
+            if case.method == "blurred" and degraded.blurred is not None:
+                image = degraded.pictured(degraded.blurred)
             if image is None or row is None or row.get("fingerprint") != case.fingerprint:
                 continue
             image = np.where(np.isfinite(image), image, float(np.nanmedian(image)))

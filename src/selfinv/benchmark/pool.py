@@ -55,7 +55,11 @@ def run_cases(
                     if row is None:  # it died
                         row = worker.obituary(case)
                         store.keep(case, row, None)
-                        workers[workers.index(worker)] = worker = _Worker(store, jobs, threads)
+                        place = workers.index(worker)
+                        if waiting:
+                            workers[place] = worker = _Worker(store, jobs, threads)
+                        else:
+                            del workers[place]
                     elif "unwritable" in row:
                         raise InputError(row["unwritable"])
                     done(case, row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -190,15 +190,3 @@ def _box(values: Array, size: int) -> Array:
     from scipy.ndimage import uniform_filter
 
     return np.asarray(uniform_filter(np.asarray(values, dtype=np.float64), size, mode="constant"))
-
-
-def timed(watch: Watch, restore: Callable[[], Array]) -> tuple[Array, float]:
-    """What a function returns and the seconds it took."""
-    start = watch.seconds()
-    image = restore()
-    return image, watch.seconds() - start
-
-
-def listed(names: Sequence[str]) -> str:
-    """A list in words."""
-    return ", ".join(names) if names else "nothing"

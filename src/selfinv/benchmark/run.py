@@ -6,7 +6,7 @@ import csv
 import hashlib
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +76,10 @@ class Plan:
 
 @dataclass
 class Outcome:
-    """What came of a run: the rows, the files written, and what was said on the way."""
+    """What came of a run: the rows, and the files written."""
 
     rows: list[Row]
     files: list[Path]
-    remarks: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> list[Row]:
@@ -157,7 +156,7 @@ def run_benchmark(
     def report() -> Outcome:
         rows = store.rows(cases)
         files = [store.write_table(rows), *write_reports(plan, cases, rows, store, methods, remarks)]
-        return Outcome(rows, files, remarks)
+        return Outcome(rows, files)
 
     try:
         if left:

@@ -140,7 +140,7 @@ def tables(rows: Sequence[Row], ours: str | None = None) -> list[Table]:
     found = []
     for track, condition, score in dict.fromkeys(table_of(r) for r in rows):
         some = [r for r in rows if table_of(r) == (track, condition, score)]
-        lines = [_line(method, some, score) for method in dict.fromkeys(r["method"] for r in some)]
+        lines = [_line(method, some) for method in dict.fromkeys(r["method"] for r in some)]
         images = list(dict.fromkeys(r["image"] for r in some))
         found.append(_compared(Table(track, condition, images, lines, score, ""), some, ours))
     return found
@@ -262,7 +262,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s" if seconds >= 1 else f"{seconds:.2g} s"
 
 
-def _line(method: str, rows: Sequence[Row], score: str) -> Line:
+def _line(method: str, rows: Sequence[Row]) -> Line:
     mine = [r for r in rows if r["method"] == method]
     good = [r for r in mine if r["status"] != FAILED]
     names = [*METRICS, "blur_rms", "noise_rms", "held_out", "width_z", "width_y", "width_x", "flux"]

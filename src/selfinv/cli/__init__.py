@@ -7,6 +7,7 @@ error); 1 when a run failed by its own checks; 130 when it was interrupted.
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import sys
 import time
@@ -112,6 +113,10 @@ def info() -> None:
     print(f"{'mps':10} {'yes' if torch.backends.mps.is_available() else 'none'}")
     print(f"{'methods':10} {', '.join(METHODS)}")
     print(f"{'formats':10} {KNOWN}")
+    for extra, needed in (("fits", ("astropy",)), ("large", ("dask", "distributed", "zarr"))):
+        if any(importlib.util.find_spec(name) is None for name in needed):
+            what = "FITS" if extra == "fits" else ".zarr"
+            print(f"{'':10} {what} only with {', '.join(needed)}: pip install 'selfinv[{extra}]'")
 
 
 @app.callback(invoke_without_command=True)

@@ -126,12 +126,19 @@ def _lines() -> Callback:
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Let Ctrl-C and a batch system's request to end wait while files are written."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    waiting: list[int] = []
+
+    def wait(number: int, _: Any) -> None:
+        waiting.append(number)
+
+    before = {number: signal.signal(number, wait) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if waiting:
+            signal.raise_signal(waiting[0])
 
 
 class Interruption:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -161,11 +161,15 @@ def restore_large(
     if boundary != "auto" and psf is None:
         raise InputError(f"--boundary {boundary} has no effect without --psf; leave it out")
     source = open_lazily(input, axes=axes)
+    kept = output.with_name(f"{output.stem}.model.safetensors")
+    trained = how.resume and kept.is_file()
+    if trained and not large.has_begun(output):  # it ended before the first tile
+        how = replace(how, resume=False)
     large.check_places(output, source.path, resume=how.resume, overwrite=how.overwrite)
+    large.check_means(how.bytes(), how.workers)
     if how.scheduler is not None:
         large.check_scheduler(how.scheduler)
-    kept = output.with_name(f"{output.stem}.model.safetensors")
-    if how.resume and kept.is_file():
+    if trained:
         restorer: TrainedModel | Restorer = load_model(kept)
     else:
         kernel = None if psf is None else read_psf(psf, source)
@@ -183,6 +187,7 @@ def restore_large(
         output,
         how,
         axes=axes,
+        check=False,  # it was trained on this image
         device=device,
         mask_nan=mask_nan,
         dtype=dtype,
@@ -203,6 +208,7 @@ def apply_large(
     dtype: str | None,
     clip: bool,
     quiet: bool,
+    check: bool = True,
 ) -> None:
     """Restore all tiles, say how it went, end the program."""
     from selfinv import large
@@ -224,6 +230,7 @@ def apply_large(
             symmetries=how.symmetries,
             resume=how.resume,
             overwrite=how.overwrite,
+            check=check,
             on_tile=on_tile,
         )
     told(result, quiet)

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from selfinv.cli.console import say
+from selfinv.cli.console import FAILED, say
 from selfinv.cli.images import read_psf
 from selfinv.cli.options import Axes, MaskNan, PSFOutput, Quiet, Seed, numbers, per_axis, shape_of, whole
 from selfinv.types import Array, InputError, Shape, guess_axes, parse_axes
@@ -231,6 +231,8 @@ def psf_fit(
 ) -> None:
     """Fit a PSF known up to its width, size, defocus or aberrations to the image that it blurred.
 
+    Where the image does not tell it, nothing is written, with exit status 1.
+
     Intervals tell of noise alone. In volumes what the object itself is like may put widths 20 to 30 % off:
     compare what is restored with the fitted PSF and with the told one.
     """
@@ -320,6 +322,9 @@ def psf_fit(
         kernel = _within(kernel, layout.spatial_shape(image.data.shape))
     for line in fitted.explain(profile=False).splitlines():  # what was asked for, also if quiet
         say(line)
+    if fitted.kept:
+        say(f"{output} was not written: the PSF is best left as it was told")
+        raise typer.Exit(FAILED)
     _write_psf(output, kernel, pixels)
 
 

@@ -174,12 +174,23 @@ def refuse_where_tiled(**options: Any) -> None:
             )
 
 
-def check_model(save_model: Path | None, method: str, inputs: list[Path | None], output: Path) -> None:
-    """Refuse early to write a model that there will not be, or to a place where none can be."""
+def check_model(
+    save_model: Path | None,
+    method: str,
+    inputs: list[Path | None],
+    output: Path,
+    model: Path | None = None,
+) -> None:
+    """Refuse early to write a model that there will not be, or to a place where none can be.
+
+    ``model`` is the one to restore with, if none is to be trained.
+    """
     from selfinv.methods import METHODS
 
     if save_model is None:
         return
+    if model is not None:
+        raise InputError("--save-model: with --model none is trained; leave one of them out")
     if method in METHODS and not method.startswith(("ssi", "auto")):
         raise InputError(f"--save-model: {method} trains no model; leave it out, or use --method ssi-network")
     check_beside(save_model, ".safetensors", inputs, output)

@@ -196,7 +196,7 @@ def superres(
     factors = per_axis("--factor", factor, len(layout.spatial), example="2 or 4,1,1")
     if not all(1.0 <= f <= 16.0 for f in factors) or max(factors) == 1.0:
         raise InputError(f"--factor {factor} is not between 1 and 16, and more than 1 along some axis")
-    check_model(save_model, method, [input, psf, mask], output)
+    check_model(save_model, method, [input, psf, mask], output, model)
     coarse = layout.spatial_shape(image.data.shape)
     fine = tuple(math.ceil(n * f - 1e-9) for n, f in zip(coarse, factors, strict=True))
     A: LinearOperator = Downsample(fine, factors)
@@ -215,7 +215,7 @@ def superres(
         metadata["fits_header"] = with_finer_pixels(metadata["fits_header"], steps_of)
     target = replace(image, axes="".join(leading) + layout.spatial, voxel_size=sizes, metadata=metadata)
     job = Job(input, output, target, dtype, clip, preview, save_model, quiet)
-    before = _enlarged(data, factors, fine)
+    before = _enlarged(data, factors, fine) if preview is not None else None
     if model is not None:
         trained = load_model(model, A)
         return carry_over(
@@ -278,11 +278,13 @@ def tomography(
     io.check_output(output, inputs=[input, angles], dtype="float32", shape=image.data.shape, axes=image.axes)
     if preview is not None:
         check_beside(preview, ".png .pdf .svg", [input, angles], output)
-    check_model(save_model, method, [input, angles], output)
+    check_model(save_model, method, [input, angles], output, model)
     A = Radon((n, n), degrees, circle=True)
-    shown = torch.as_tensor(np.nan_to_num(data.astype(np.float32)))
     job = Job(input, output, image, "float32", False, preview, save_model, quiet)
-    before, axes = A.filtered_backprojection(shown).numpy(), "tyx" if stack else "yx"
+    before, axes = None, "tyx" if stack else "yx"
+    if preview is not None:
+        shown = torch.as_tensor(np.nan_to_num(data.astype(np.float32)))
+        before = A.filtered_backprojection(shown).numpy()
     if model is not None:
         trained = load_model(model, A)
         return carry_over(job, data, trained, before=before, axes=axes, mask_nan=mask_nan, device=device)

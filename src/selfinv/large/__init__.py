@@ -1,7 +1,16 @@
 """Images larger than memory, and many of them: train on pieces, restore tile by tile, go on after a kill."""
 
 from selfinv.large.engine import Outcome, check_scheduler
-from selfinv.large.front import LargeResult, apply, check_places, classical, plan_for, train
+from selfinv.large.front import (
+    LargeResult,
+    apply,
+    check_means,
+    check_places,
+    classical,
+    has_begun,
+    plan_for,
+    train,
+)
 from selfinv.large.memory import parse_memory
 from selfinv.large.restorers import ClassicalRestorer, NetworkRestorer
 from selfinv.large.sample import Piece, choose_pieces
@@ -16,10 +25,12 @@ __all__ = [
     "Plan",
     "Tile",
     "apply",
+    "check_means",
     "check_places",
     "check_scheduler",
     "choose_pieces",
     "classical",
+    "has_begun",
     "parse_memory",
     "plan_for",
     "train",

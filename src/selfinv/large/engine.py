@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import os
 import re
@@ -289,6 +290,12 @@ def _in_words(error: BaseException) -> str:
     return words if isinstance(error, InputError) else f"{type(error).__name__}: {words}"
 
 
+def check_libraries() -> None:
+    """Raise `InputError` unless what large images need is installed."""
+    if any(importlib.util.find_spec(name) is None for name in ("dask", "distributed", "zarr")):
+        raise InputError("images larger than memory need Dask and Zarr: pip install 'selfinv[large]'")
+
+
 @contextlib.contextmanager
 def workers(
     count: int, *, scheduler: str | None = None, timeout: float = 10.0
@@ -307,13 +314,10 @@ def workers(
     InputError
         If Dask is not installed, or the scheduler is not to be reached or runs other versions.
     """
-    try:
-        import dask
-        from distributed import Client, LocalCluster
-    except ImportError:
-        raise InputError(
-            "images larger than memory need Dask and Zarr: pip install 'selfinv[large]'"
-        ) from None
+    check_libraries()
+    import dask
+    from distributed import Client, LocalCluster
+
     quiet = {
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,

@@ -158,6 +158,7 @@ def apply(
     symmetries: int = 8,
     resume: bool = False,
     overwrite: bool = False,
+    check: bool = True,
     on_tile: Callable[[Outcome, Tile], None] | None = None,
 ) -> LargeResult:
     """Restore a large image tile by tile into an OME-Zarr.
@@ -189,6 +190,9 @@ def apply(
         Go on with a run that was ended.
     overwrite
         Replace what is there.
+    check
+        Whether to warn if a piece of the image is unlike what the model was trained on
+        (`TrainedModel.doubts`).
     on_tile
         Called after each tile.
 
@@ -205,36 +209,42 @@ def apply(
         restorer = NetworkRestorer(restorer, symmetries, device, None if flat else HALO)
     else:
         model = None
-    letters = _axes(source, axes, None)
+    letters = _axes(source, axes, _ndim(restorer))
     _check_channels(restorer, source, letters)
-    for words in _doubts(model, source, letters):
-        warnings.warn(words, SelfinvWarning, stacklevel=2)
+    if model is not None and check:
+        for words in _doubts(model, source, letters):
+            warnings.warn(words, SelfinvWarning, stacklevel=2)
     if not source.path.is_absolute():  # workers may be in another folder
         source = open_lazily(source.path.absolute(), axes=letters)
     final, part = check_places(Path(output), source.path, resume=resume, overwrite=overwrite)
     # To start a process takes longer than a tile of one chunk.
     count = 0 if workers is None and _is_one_chunk(source, letters) else _workers(workers)
-    with engine.workers(count, scheduler=scheduler) as (client, there):
-        plan = plan_for(restorer, source, letters, memory or default_memory(), there)
-        if resume:  # as it was begun: how much memory is free may have changed
-            begun = Journal.job_in(journal_of(final))
-            plan = replace(plan, core=tuple(begun.get("core", plan.core)))
-        job = _job(restorer, source, plan, dtype, mask_nan)
-        journal = Journal(journal_of(final), job)
-        if resume:
-            target = _begun(part, final, journal)
-        else:
-            target = _new(part, source, plan, dtype)
-            journal.begin()
-        work = Work(source, target, letters, restorer, mask_nan, clip, engine.cores_of(there))
-        outcome = engine.carry_out(work, plan, journal, client, on_tile=on_tile)
-    result = LargeResult(final, outcome, plan, _drifted(model, outcome, plan))
-    if not outcome.cancelled and outcome.done + outcome.skipped:
-        target.finish()
-        commit_folder(part, final, overwrite=True)  # whether it may be replaced was asked before
-        if not outcome.failed:
-            journal.path.unlink()
-    return result
+    outcome = None
+    try:
+        with engine.workers(count, scheduler=scheduler) as (client, there):
+            plan = plan_for(restorer, source, letters, memory or default_memory(), there)
+            if resume:  # as it was begun: how much memory is free may have changed
+                begun = Journal.job_in(journal_of(final))
+                plan = replace(plan, core=tuple(begun.get("core", plan.core)))
+            job = _job(restorer, source, plan, dtype, mask_nan)
+            journal = Journal(journal_of(final), job)
+            if resume:
+                target = _begun(part, final, journal)
+            else:
+                target = _new(part, source, plan, dtype)
+                journal.begin()
+            work = Work(source, target, letters, restorer, mask_nan, clip, engine.cores_of(there))
+            outcome = engine.carry_out(work, plan, journal, client, on_tile=on_tile)
+        if not outcome.cancelled and outcome.done + outcome.skipped:
+            target.finish()
+            commit_folder(part, final, overwrite=True)  # whether it may be replaced was asked before
+            if not outcome.failed:
+                journal.path.unlink()
+    except KeyboardInterrupt:
+        if outcome is None or not part.exists():
+            raise
+        outcome.cancelled = True  # after the last tile: what is done is there
+    return LargeResult(final, outcome, plan, _drifted(model, outcome, plan))
 
 
 def plan_for(restorer: Restorer, source: LazyImage, axes: str, memory: int, workers: int) -> Plan:
@@ -242,12 +252,7 @@ def plan_for(restorer: Restorer, source: LazyImage, axes: str, memory: int, work
     layout = AxisLayout(axes)
     space = layout.spatial_shape(source.shape)
     channels = source.shape[axes.index("c")] if "c" in axes else 1
-    each = memory / max(1, workers) - BASE
-    if each <= 0:
-        raise InputError(
-            f"{memory / 2**20:.0f} MiB for {workers} workers is less than the libraries take, "
-            f"{BASE * workers / 2**20:.0f} MiB; allow more (--memory) or use fewer workers"
-        )
+    each = _memory_of_each(memory, workers)
     _check_chunks(source, each)
     # Two tiles are under way in each worker, of which one only waits to be read or written.
     each /= restorer.bytes_for(1, channels) + 2 * channels * (source.dtype.itemsize + 4)
@@ -255,6 +260,24 @@ def plan_for(restorer: Restorer, source: LazyImage, axes: str, memory: int, work
     frames = source.shape[axes.index("t")] if "t" in axes else 1
     core = cores_for(space, chunks, restorer.reaches(space), each, -(-2 * workers // frames))
     return Plan(source.shape, axes, core)
+
+
+def check_means(memory: int | None, workers: int | None) -> None:
+    """Raise `InputError` if no large run can be carried out with them, before one is trained for."""
+    engine.check_libraries()
+    if memory is not None:
+        _memory_of_each(memory, max(1, workers or 1))
+
+
+def _memory_of_each(memory: int, workers: int) -> float:
+    """What is left of it for a worker's tiles."""
+    each = memory / max(1, workers) - BASE
+    if each <= 0:
+        raise InputError(
+            f"{memory / 2**20:.0f} MiB for {workers} workers is less than the libraries take, "
+            f"{BASE * workers / 2**20:.0f} MiB; allow more (--memory) or use fewer workers"
+        )
+    return each
 
 
 def classical(result: Result, psf: Any) -> ClassicalRestorer:
@@ -332,7 +355,7 @@ def check_places(output: Path, source: Path, *, resume: bool, overwrite: bool) -
     """
     if output.suffix != ".zarr":
         raise InputError(f"{output} has no ending .zarr; a large result is an OME-Zarr, e.g. restored.zarr")
-    final = _real(output)
+    final = _real(output) if output.is_symlink() else output
     part = final.with_name(f"{final.name}.part")
     if not final.parent.is_dir():
         raise InputError(f"the folder {output.parent} of {output.name} does not exist; make it first")
@@ -340,17 +363,22 @@ def check_places(output: Path, source: Path, *, resume: bool, overwrite: bool) -
         raise InputError(
             f"the folder {output.parent} is read-only; write elsewhere or change its permissions"
         )
-    if final == _real(source):
+    if _real(final) == _real(source):
         raise InputError(f"the output {output} is the input; choose another name")
     if resume:
         if not journal_of(final).is_file():
             raise InputError(f"there is no unfinished run at {part}; leave out --resume")
-        return output, part
+        return final, part
     if final.exists() and not overwrite:
         raise InputError(f"{output} exists already; choose another name, or --overwrite")
     if part.exists() and not overwrite:
         raise InputError(f"an unfinished run is at {part}; --resume goes on, --overwrite starts anew")
-    return output, part
+    return final, part
+
+
+def has_begun(output: Path) -> bool:
+    """Whether there is an unfinished run, or one with tiles that failed, to go on with."""
+    return journal_of(_real(output) if output.is_symlink() else output).is_file()
 
 
 def journal_of(output: Path) -> Path:
@@ -426,10 +454,14 @@ def _is_one_chunk(source: LazyImage, axes: str) -> bool:
     return len(Plan(source.shape, axes, chunks)) == 1
 
 
-def _doubts(model: TrainedModel | None, source: LazyImage, axes: str) -> list[str]:
+def _ndim(restorer: Restorer) -> int | None:
+    """Axes of the PSF that a solver was tuned with; None where nothing tells."""
+    psf = restorer.psf if isinstance(restorer, ClassicalRestorer) else None
+    return None if psf is None else psf.ndim
+
+
+def _doubts(model: TrainedModel, source: LazyImage, axes: str) -> list[str]:
     """What a piece of the image says against a model, where one can be told from."""
-    if model is None:
-        return []
     try:
         piece = read_pieces(source, axes, choose_pieces(source, axes, count=1))
     except InputError:  # what cannot be read is told tile by tile

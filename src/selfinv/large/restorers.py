@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,11 +21,12 @@ from selfinv.learning.outliers import REACH as OUTLIER_REACH
 from selfinv.learning.own_values import OwnValues
 from selfinv.learning.photometry import brightened
 from selfinv.learning.random import generator_for
+from selfinv.learning.stray_values import without_stray
 from selfinv.model import TrainedModel
 from selfinv.operators import Convolution, Identity, LinearOperator
 from selfinv.operators.boundary import reflect
 from selfinv.solvers.base import Solver, run
-from selfinv.types import Array, InputError, Shape, spatial_index
+from selfinv.types import Array, InputError, SelfinvWarning, Shape, spatial_index
 
 SCORED = 0.05  # of a tile's middle: hidden to see whether the model still fits
 MIDDLE = {1: 4096, 2: 192, 3: 48}  # values along each axis of that
@@ -137,9 +139,13 @@ class NetworkRestorer:
     def restore(self, block: Array, seen: Region, space: Shape) -> Array:
         model = self.model
         y = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float64))[None]
+        if model.psf is not None or model.sharp:
+            y = _without_stray(model.psf, y)
         missing = ~torch.isfinite(y)
         y = model.normalisation.apply(y).masked_fill(missing, 0.0).to(self.device, torch.float32)
         missing = missing.to(self.device)
+        if model.outliers is not None:
+            missing = model.outliers.left_out(y, missing)
         pads = tuple(
             (a if part.start == 0 else 0, b if part.stop == n else 0)
             for part, n, (a, b) in zip(seen, space, model.pads, strict=True)
@@ -222,7 +228,7 @@ class ClassicalRestorer:
     def restore(self, block: Array, seen: Region, space: Shape) -> Array:
         y = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))[None]
         operator = _operator(self.psf, y.shape[2:])
-        y = y.masked_fill(~torch.isfinite(y), torch.nan)
+        y = _without_stray(self.psf, y.masked_fill(~torch.isfinite(y), torch.nan))
         state, status = run(self.solver, y, operator, seed=self.seed)
         if status.failed:
             raise RuntimeError(str(status))
@@ -233,6 +239,14 @@ class ClassicalRestorer:
 
     def score(self, block: Array) -> float | None:
         return None
+
+
+def _without_stray(psf: Tensor | None, y: Tensor) -> Tensor:
+    """Of a tile; that there are any is warned of."""
+    y, count, words = without_stray(psf, y)
+    if count:
+        warnings.warn(words, SelfinvWarning, stacklevel=3)
+    return y
 
 
 def _operator(psf: Tensor | None, shape: Sequence[int]) -> LinearOperator:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from selfinv.arrangement import is_on_grid
+from selfinv.learning.blind_errors import spectra_of_errors
 from selfinv.learning.capacity import spectra
-from selfinv.learning.error_spectrum import ErrorSpectrum
 from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.inverter import Entrance, Inverter, invert, invert_parts
 from selfinv.learning.losses import MaskedLoss, cut_off
@@ -213,34 +213,35 @@ def _behind_operator(
 ) -> OwnValues | None:
     """What they say through an operator, if hidden ones confirm it, and so what the noise is."""
     asked = (data.y, blind, data.missing)
-    found, errors = OwnValues.of(*asked, noise, limits=limits), None
-    seen = ~data.missing
+    found = OwnValues.of(*asked, noise, limits=limits)
+    seen, told = ~data.missing, []
     if float((data.y - blind)[seen].var()) <= FAILED * float(data.y[seen].var()):
-        errors = ErrorSpectrum.of(data.y, data.missing, forward, found.excesses(*asked))
-    if errors is None:
+        told = spectra_of_errors(*asked, forward, variance_of(noise, blind), found.excesses(*asked))
+    if not told:
         noise = _raised(noise, data, blind)
         found = OwnValues.of(*asked, noise, limits=limits)
     if not _says_something(found, data, blind):
         return None
-    near, channels = forward.near(answered[:1]), data.y.shape[1]
-    power = near.power(channels, errors.root) if errors else near.power(channels)
-    found = replace(found, power=power, errors=errors, darkest=min(0.0, float(answered.min())))
-    return found if _is_confirmed(found, model, data, loss, forward, blind, noise) else None
+    found = replace(found, darkest=min(0.0, float(answered.min())))
+    candidates = [replace(found, power=power, errors=spectrum) for spectrum, power in told]
+    if not told:
+        candidates = [replace(found, power=forward.near(answered[:1]).power(data.y.shape[1]))]
+    return _confirmed(candidates, model, data, loss, forward, blind, noise)
 
 
-def _is_confirmed(
-    found: OwnValues,
+def _confirmed(
+    candidates: Sequence[OwnValues],
     model: Inverter,
     data: Measurement,
     loss: MaskedLoss,
     forward: ForwardModel,
     blind: Tensor,
     noise: Sequence[NoiseLine],
-) -> bool:
-    """Whether hidden values are predicted better with the update; no worse, where no two values see the same.
+) -> OwnValues | None:
+    """The first, unless hidden values are predicted better with another; None if not better than without.
 
-    Stars, say, are few, and errors are theirs: of the values set apart hardly any would be of one. So a
-    quarter of all is asked, and where that does not tell, the next.
+    No worse, where no two values see the same. Stars, say, are few, and errors are theirs: of the values set
+    apart hardly any would be of one. So a quarter of all is asked, and where that does not tell, the next.
     """
     sets = iter([data.validated])
     if data.entrance.crude is None:
@@ -250,17 +251,31 @@ def _is_confirmed(
     for asked in sets:
         hidden = data.missing | data.validation | asked
         x = invert(model, data.y, hidden, data.pads, data.symmetries[:1], data.entrance, most=1)
-        updated = found.update(x, data.y, blind, hidden, forward)
-        before, after = (loss.each(((forward(z) - data.y) / scale)[asked]) for z in (x, updated))
-        better = torch.cat([better, (before - after).double().cpu()])
-        mean = float(better.mean())
-        error = float(better.std(correction=0)) / math.sqrt(better.numel())
+
+        def costs(x: Tensor, asked: Tensor = asked) -> Tensor:
+            return loss.each(((forward(x) - data.y) / scale)[asked]).double().cpu()
+
+        tried = [
+            (costs(candidate.update(x, data.y, blind, hidden, forward)), candidate)
+            for candidate in candidates
+        ]
+        after, found = tried[0]
+        for other, candidate in tried[1:]:
+            if _is_sure(after - other):
+                after, found = other, candidate
+        candidates = [found]
+        better = torch.cat([better, costs(x) - after])
         # Both are 0 where no two values see the same, as of coarser pixels: nothing is suppressed there.
-        if mean >= CONVINCING * error:
-            return True
-        if mean <= 0.0:
-            return False
-    return False
+        if not bool(better.any()) or _is_sure(better):
+            return found
+        if float(better.mean()) <= 0.0:
+            return None
+    return None
+
+
+def _is_sure(gain: Tensor) -> bool:
+    """Whether it is one, of these on the mean."""
+    return float(gain.mean()) > CONVINCING * float(gain.std(correction=0)) / math.sqrt(gain.numel())
 
 
 def _raised(noise: Sequence[NoiseLine], data: Measurement, blind: Tensor) -> tuple[NoiseLine, ...]:

@@ -60,6 +60,19 @@ def spectra(y: Tensor, missing: Tensor) -> list[PowerSpectrum]:
     return [PowerSpectrum.of(image.astype(np.float64)) for image in known]
 
 
+def white_variance(y: Tensor, missing: Tensor) -> float:
+    """The variance of white noise in an image, all images and channels together; NaN where details hide it.
+
+    Shapes as in `information`.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        known = spectra(y, missing)
+        if not all(spectrum.levels_off() for spectrum in known):
+            return math.nan
+        variance = sum(spectrum.noise() for spectrum in known) / len(known)
+    return variance if math.isfinite(variance) else math.nan
+
+
 def suited_widths(widths: tuple[int, ...], bits: float, passed: float) -> tuple[int, ...]:
     """These channels of each level, all fewer in proportion where so many bits teach fewer.
 

@@ -46,13 +46,16 @@ class OutlierTest:
         :math:`\kappa`, of the PSF.
     deviation
         :math:`s`, the typical difference between a value and that mean, where it is largest.
+    left
+        Whether wild values count for nothing, rather than as outliers of a likelihood.
     """
 
     sharpness: float
     deviation: float
+    left: bool = False
 
     @classmethod
-    def of(cls, operator: Forward, y: Tensor, missing: Tensor) -> OutlierTest | None:
+    def of(cls, operator: Forward, y: Tensor, missing: Tensor, *, left: bool = False) -> OutlierTest | None:
         """For data ``batch channel *space`` and what blurred them; None without a PSF or any sense in it."""
         psf = point_spread(operator)
         if psf is None or not bool((psf != 0).any()):
@@ -60,7 +63,7 @@ class OutlierTest:
         shown = neighbour_fill(y, missing, generator_for(0)) if missing.any() else y
         mean, wide = _around(shown)
         deviation = _largest_deviation((shown - mean)[~missing].abs(), wide[~missing])
-        test = cls(sharpness_of(psf, y.ndim - 2), deviation)
+        test = cls(sharpness_of(psf, y.ndim - 2), deviation, left)
         taken = float(test.wild(shown, missing).float().mean())
         return test if deviation and taken < MOST else None
 
@@ -68,6 +71,12 @@ class OutlierTest:
         """The measurement with wild values replaced by the mean of those around them; as `wild`."""
         mean, wild = self._judged(filled)
         return torch.where(wild & ~hidden, mean, filled)
+
+    def left_out(self, y: Tensor, missing: Tensor) -> Tensor:
+        """What is missing of a measurement, ``batch channel *space``, without its wild values."""
+        if not self.left:
+            return missing
+        return missing | self.wild(neighbour_fill(y, missing, generator_for(0)), missing)
 
     def wild(self, filled: Tensor, hidden: Tensor) -> Tensor:
         """Which values are wild, but for ``hidden`` ones.
@@ -105,6 +114,11 @@ def mean_around(y: Tensor) -> Tensor:
     """The mean of the others around each value."""
     own = smoothing_taps(NEAR)[smoothing_radius(NEAR)] ** (y.ndim - 2)
     return (smooth(y, NEAR) - own * y) / (_inside(y, NEAR) - own)
+
+
+def is_cut_off(y: Tensor) -> Tensor:
+    """Whether some of what is around a place is outside the image; broadcasts against ``y``."""
+    return _inside(y, NEAR) < 0.999
 
 
 def _around(y: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.domain import within_domain
 from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Entrance
-from selfinv.learning.masks import neighbour_fill, widths_needed
+from selfinv.learning.masks import widths_needed
 from selfinv.learning.measurement import Measurement, draw_validation, object_pads, object_units
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.outliers import OutlierTest
@@ -69,9 +69,9 @@ def prepare(
         if not isinstance(operator, Convolution):  # whose kernel tells
             random = _random_object(operator, y, object_normalisation)
         y = normalised(y, normalisation)
-        outliers = OutlierTest.of(operator, y, missing | validation) if wild else None
-        if outliers is not None and not robust:
-            missing = missing | outliers.wild(neighbour_fill(y, missing, generator_for(0)), missing)
+        outliers = OutlierTest.of(operator, y, missing | validation, left=not robust) if wild else None
+        if outliers is not None:
+            missing = outliers.left_out(y, missing)
             validation = validation & ~missing
         entrance = Entrance(
             hiding.fill,

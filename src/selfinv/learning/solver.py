@@ -175,6 +175,8 @@ class SSI:
             missing = ~torch.isfinite(y)
             shown = normalised(y, start.data.normalisation)
             entrance = start.data.entrance
+            if entrance.outliers is not None:
+                missing = entrance.outliers.left_out(shown, missing)
             if entrance.looks is not None:  # as much is to be hidden as when it was trained
                 spare = share_of(start.data.validation | start.data.missing, ~missing)
                 entrance = replace(entrance, looks=replace(entrance.looks, spare=spare))

@@ -33,7 +33,7 @@ from torch import Tensor
 from selfinv.learning.losses import BEYOND_NOISE
 from selfinv.learning.masks import neighbour_fill
 from selfinv.learning.noise_line import NoiseLine, of_finest_detail, of_residuals
-from selfinv.learning.outliers import as_points_stand_out, mean_around, sharpness_of
+from selfinv.learning.outliers import as_points_stand_out, is_cut_off, mean_around, sharpness_of
 from selfinv.learning.random import generator_for
 
 FAR, FOUND = 30.0, 15.0  # deviations of the noise
@@ -174,8 +174,13 @@ def _rounding(values: Tensor) -> float:
     return float(values.unique().diff().min()) ** 2 / 12.0
 
 
-def _beside_points(shown: Tensor, _: Tensor, sharpness: float) -> tuple[Tensor, Tensor, Tensor]:
+def _beside_points(shown: Tensor, y: Tensor, sharpness: float) -> tuple[Tensor, Tensor, Tensor]:
+    """By what a point source shows; at the image's edge, where the others are to one side and light that
+    falls off would stand out of them, by those beside each value, too.
+    """
     mean, of_points = as_points_stand_out(shown, sharpness)
+    beyond = _beside_others(shown, y)[1] if y.ndim == 4 else torch.full_like(y, torch.inf)
+    of_points = torch.where(is_cut_off(y), torch.maximum(of_points, beyond), of_points)
     return mean, of_points, TWICE * of_points
 
 

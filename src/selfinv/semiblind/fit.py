@@ -118,7 +118,7 @@ class FittedPSF:
         if self.psf.ndim == 3 and any(self.identifiable):
             lines.append(OF_A_VOLUME)
         if self.guard is not None:
-            verdict = "significantly worse" if self.kept else "not significantly worse"
+            verdict = "significantly worse" if self.kept else "no significant difference"
             if self.guard.significant and self.guard.mean < 0:
                 verdict = "significantly better"
             lines.append(
@@ -264,6 +264,8 @@ def _fit(spectrum: Spectrum, family: PSFFamily, enough: Callable[[Sequence[Inter
         low, high = np.maximum(mean - reach, 0.0), np.minimum(mean + reach, 1.0)
     why = unlike(spectra[int(np.argmin(misfits))])
     if why:
+        if any(at_bound):  # of a PSF far from the right one the object's spectrum is odd
+            why += "; or the parameter lies beyond the range that was looked in: allow a wider one (spread)"
         kept = _not_told(family, why)
         return replace(kept, profile=first)
     known = deviation < NARROWED / math.sqrt(12)

@@ -255,7 +255,7 @@ def iterate(
                 step=phase.step,
                 max_steps=phase.planned,
                 loss=state.loss,
-                score=state.score,
+                score=getattr(state, "image_score", state.score),
                 seconds=seconds,
                 seconds_left=seconds_left,
                 attempt=max(attempt, phase.attempt),
