@@ -100,6 +100,36 @@ def test_a_frame_without_values_is_not_asked():
     assert both == alone
 
 
+def test_each_channel_has_its_own_blur_and_errors():
+    kernels = torch.stack([torch.from_numpy(gaussian_psf(s, (9, 9))) for s in (0.8, 1.6)])
+    generator = torch.Generator().manual_seed(0)
+    y = torch.rand(1, 2, 96, 96, generator=generator, dtype=torch.float64)
+    missing, noise = torch.zeros_like(y, dtype=torch.bool), torch.full_like(y, 1e-4)
+
+    def spectra(psf, channels):
+        forward = ForwardModel(Convolution(psf, (96, 96), "unknown"), ONE, ONE)
+        seen = y[:, channels]
+        told = spectra_of_errors(
+            seen, 0.5 * seen, missing[:, channels], forward, noise[:, channels], (200.0,) * seen.shape[1]
+        )
+        return [spectrum.log_power for spectrum, _ in told]
+
+    for both, first, second in zip(
+        spectra(kernels, slice(2)),
+        spectra(kernels[0], slice(1)),
+        spectra(kernels[1], slice(1, 2)),
+        strict=True,
+    ):
+        assert np.allclose(both, first + second, atol=1e-6)
+
+
+def test_of_a_few_values_nothing_is_told():
+    operator = Convolution(torch.from_numpy(gaussian_psf(1.0, (3, 3))), (2, 2), "unknown")
+    y = torch.rand(1, 1, 2, 2, dtype=torch.float64)
+    missing = torch.zeros_like(y, dtype=torch.bool)
+    assert spectra_of_errors(y, y, missing, ForwardModel(operator, ONE, ONE), y, (2.0,)) == []
+
+
 def restored(truth, sigma):
     """With a short run, and by its network alone: dB of both."""
     kernel = gaussian_psf(1.5, (11, 11))

@@ -82,6 +82,8 @@ def spectra_of_errors(
     if passed is None:
         return []
     leftovers = _leftovers(y, blind, missing, noise, forward.scale**2 * passed)
+    if len(leftovers[0].frequency) < 2:
+        return []
     objects = _power_of_object(y, (~missing).to(y), operator)
     power = forward.power(y.shape[1])
     likeliest, white = [], []
@@ -126,7 +128,7 @@ def _power_of_object(y: Tensor, seen: Tensor, operator: LinearOperator) -> list[
 
 def _leftovers(y: Tensor, blind: Tensor, missing: Tensor, noise: Tensor, passed: Tensor) -> list[Leftover]:
     """What is left over of each channel; on the CPU, in double precision."""
-    residual, variance = ((t.double().cpu()) for t in (y - blind, noise))
+    residual, variance = (t.double().cpu() for t in (y - blind, noise))
     seen, space = (~missing).double().cpu(), tuple(range(2, y.ndim))
     waves = Modes(tuple(y.shape[2:]), True, seen)
     taper = torch.ones((), dtype=torch.float64)
@@ -148,13 +150,15 @@ def _leftovers(y: Tensor, blind: Tensor, missing: Tensor, noise: Tensor, passed:
         Leftover(
             ring[inside],
             0.5 * len(y) / ALIKE * modes(twice),
-            modes(passed),
+            modes(passes),
             modes(of_channel),
             frequency,
             float(sigma),
             min(float(sigma), float((of_channel * twice)[beyond].sum() / twice[beyond].sum())),
         )
-        for of_channel, sigma in zip(power.mean(0), told, strict=True)
+        for of_channel, passes, sigma in zip(
+            power.mean(0), passed.expand(y.shape[1], *twice.shape), told, strict=True
+        )
     ]
 
 
@@ -184,7 +188,7 @@ class Leftover:
     ring
         Of each mode.
     count
-        Of each mode, how many independent ones it stands for, halved.
+        Of each mode, how many independent complex ones it is.
     passed, power
         Of each mode, :math:`|H|^2`, and what is left over.
     frequency

@@ -22,10 +22,11 @@ Spots on a background are not alike: those values that stand out of noise and ne
 chance are left out of local means, and :math:`v` is for them their own :math:`(y - p)^2 - \sigma^2`.
 
 Behind an operator that only adds up light, errors have at each place of the object a variance :math:`d` in
-proportion to the mean of :math:`v` over the values that see it, and a spectrum (`ErrorSpectrum`; white where
-that is not known): :math:`C = d^{1/2} S d^{1/2}`, on a scale that gives :math:`A C A^\top` the mean of
-:math:`v`. The brighter a place is among its neighbours in the network's answer, the more of the error is its
-own: a star that came out too faint is wrong in itself, and not in the dark beside it.
+proportion to the mean of :math:`v` over the values that see it, and a spectrum
+(`selfinv.learning.blind_errors`; white where that is not known): :math:`C = d^{1/2} S d^{1/2}`, on a scale
+that gives :math:`A C A^\top` the mean of :math:`v`. The brighter a place is among its neighbours in the
+network's answer, the more of the error is its own: a star that came out too faint is wrong in itself, and not
+in the dark beside it.
 """
 
 from __future__ import annotations
