@@ -411,7 +411,7 @@ def test_what_was_tuned_is_told_in_a_table(tmp_path, command, folder):
 
 def test_a_mixture_is_told_and_the_model_is_the_networks_alone(tmp_path, command):
     truth = data.camera()[100:228, 150:278] / 255.0
-    noisy = gaussian_filter(truth, 1.2) + np.random.default_rng(0).normal(0, 0.01, truth.shape)
+    noisy = gaussian_filter(truth, 1.2) + np.random.default_rng(0).normal(0, 0.03, truth.shape)
     io.write(tmp_path / "noisy.tif", noisy.astype(np.float32))
     io.write(tmp_path / "psf.tif", psf.gaussian(1.2, (11, 11)).astype(np.float32))
     options = ("--psf", "psf.tif", "--steps", 60, "--save-model", "model.safetensors")
@@ -903,14 +903,21 @@ def test_a_reader_that_has_gone_ends_no_run(monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_while_files_are_written_waits_until_they_are(number):
-    from selfinv.cli.console import uninterrupted
+    """And is forgotten if they were all that was left to do."""
+    from selfinv.cli.console import about, uninterrupted
 
     written = []
     before = signal.signal(number, lambda *_: written.append("told"))
     try:
-        with uninterrupted():
+        with uninterrupted(last=False):
             signal.raise_signal(number)
             written.append("file")
+        with about("one of a batch"), uninterrupted():
+            signal.raise_signal(number)
+            written.append("another")
+        with uninterrupted():
+            signal.raise_signal(number)
+            written.append("last")
     finally:
         signal.signal(number, before)
-    assert written == ["file", "told"]
+    assert written == ["file", "told", "another", "told", "last"]

@@ -125,7 +125,30 @@ def test_what_a_quarter_of_the_values_leaves_open_the_next_is_asked(
 
     monkeypatch.setattr(answer, "invert", invert)
     given = (MaskedLoss("l2"), data.forward_model, measured, [NoiseLine(noise**2, 0.0)])
-    assert answer._is_confirmed(Update(), model, data, *given) is confirmed
+    assert (answer._confirmed([Update()], model, data, *given) is not None) is confirmed
     assert len(asked) == quarters
     own = torch.stack(asked).sum(dim=0)[~data.validation]
     assert float((own > 1).float().mean()) == 0.0  # each time others
+
+
+def test_of_two_updates_the_first_is_kept_unless_hidden_values_are_predicted_better_by_the_other(monkeypatch):
+    model, data = started(BLUR)
+    generator = torch.Generator().manual_seed(1)
+    truth = torch.rand(1, 1, *BLUR.in_shape, generator=generator)
+    error = torch.randn(truth.shape, generator=generator)
+    measured = data.forward_model(truth)
+    data = replace(data, y=measured + 0.05 * torch.randn(measured.shape, generator=generator))
+    monkeypatch.setattr(answer, "invert", lambda *given, **options: truth + 0.3 * error)
+
+    class Update:
+        def __init__(self, brought):
+            self.brought = brought
+
+        def update(self, x, *given):
+            return torch.lerp(x, truth, self.brought)
+
+    little, alike, much = Update(0.5), Update(0.5), Update(0.9)
+    given = (model, data, MaskedLoss("l2"), data.forward_model, measured, [NoiseLine(0.0025, 0.0)])
+    assert answer._confirmed([little, alike], *given) is little
+    assert answer._confirmed([little, much], *given) is much
+    assert answer._confirmed([much, little], *given) is much

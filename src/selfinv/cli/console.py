@@ -124,8 +124,11 @@ def _lines() -> Callback:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C and a batch system's request to end wait while files are written."""
+def uninterrupted(*, last: bool = True) -> Iterator[None]:
+    """Let Ctrl-C and a batch system's request to end wait while files are written.
+
+    Of the ``last`` ones there is nothing left to end then, but for the rest of a batch.
+    """
     waiting: list[int] = []
 
     def wait(number: int, _: Any) -> None:
@@ -137,7 +140,7 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if waiting:
+        if waiting and (one_of_many() or not last):
             signal.raise_signal(waiting[0])
 
 

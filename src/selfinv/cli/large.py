@@ -176,7 +176,7 @@ def restore_large(
         result = learned(source, kernel, method, axes, None, device, seed, steps, mask_nan, quiet)
         if result.model is not None:
             restorer = result.model.described(input=input.name)
-            with uninterrupted():
+            with uninterrupted(last=False):
                 restorer.save(kept)
             say(f"wrote {kept}, for --resume and 'selfinv apply'")
         else:

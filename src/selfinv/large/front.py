@@ -244,7 +244,7 @@ def apply(
         if outcome is None or not part.exists():
             raise
         outcome.cancelled = True  # after the last tile: what is done is there
-    return LargeResult(final, outcome, plan, _drifted(model, outcome, plan))
+    return LargeResult(Path(output), outcome, plan, _drifted(model, outcome, plan))
 
 
 def plan_for(restorer: Restorer, source: LazyImage, axes: str, memory: int, workers: int) -> Plan:
@@ -355,7 +355,7 @@ def check_places(output: Path, source: Path, *, resume: bool, overwrite: bool) -
     """
     if output.suffix != ".zarr":
         raise InputError(f"{output} has no ending .zarr; a large result is an OME-Zarr, e.g. restored.zarr")
-    final = _real(output) if output.is_symlink() else output
+    final = _real(output) if output.is_symlink() else output.absolute()
     part = final.with_name(f"{final.name}.part")
     if not final.parent.is_dir():
         raise InputError(f"the folder {output.parent} of {output.name} does not exist; make it first")
@@ -378,7 +378,7 @@ def check_places(output: Path, source: Path, *, resume: bool, overwrite: bool) -
 
 def has_begun(output: Path) -> bool:
     """Whether there is an unfinished run, or one with tiles that failed, to go on with."""
-    return journal_of(_real(output) if output.is_symlink() else output).is_file()
+    return journal_of(_real(output)).is_file()
 
 
 def journal_of(output: Path) -> Path:

@@ -37,11 +37,12 @@ from selfinv.solvers.wiener import fill_holes, likeliest_spectrum
 
 Floats = npt.NDArray[np.float64]
 
-LONGEST, PER_OCTAVE = 64.0, 4  # samples, of the longest waves that are told apart; and rings
+LONGEST, PER_OCTAVE = 32.0, 4  # samples, of the longest waves that are told apart; and rings
 FEWEST = 4  # modes in a ring
 HIGHEST = 0.25  # cycles per sample: one of two values is hidden at a time, and in what differs between these
 ALONE = 0.35  # cycles per sample: beyond, there is no less than the noise
 CHANGE = 0.7  # a deviation: of log v, from ring to ring
+LEAST = 4e-3  # of the highest power: equations must not differ too much in weight, nor tiles reach too far
 FAINT = 0.1  # of the noise: of an object that is less, behind the blur, no error is seen
 UNSURE = 0.03  # of the noise's variance
 TAPER = 0.5  # of the measurement, both ends of an axis together
@@ -88,8 +89,8 @@ def spectra_of_errors(
     power = forward.power(y.shape[1])
     likeliest, white = [], []
     for left, (exponent, level), part, passes in zip(leftovers, objects, excess, power, strict=True):
-        limit = level * left.told / forward.scale**2 * left.frequency**-exponent
         even = max(part * left.told / max(passes, 1e-30), 1e-30)
+        limit = level * left.told / forward.scale**2 * left.frequency**-exponent
         found = left.likeliest(even, limit)
         likeliest += [] if found is None else [held(found, limit)]
         white.append(held(np.full(len(limit), even), limit))
@@ -107,7 +108,7 @@ def held(even: Floats, limit: Floats) -> Floats:
 
 
 def _spectrum(frequency: Floats, powers: list[Floats]) -> ErrorSpectrum:
-    parts = (np.log(power / power.max()) for power in powers)
+    parts = (np.log((power / power.max()).clip(LEAST)) for power in powers)
     return ErrorSpectrum(tuple(frequency.tolist()), tuple(tuple(part.tolist()) for part in parts))
 
 

@@ -15,8 +15,8 @@ from selfinv.learning.forward_model import ForwardModel
 from selfinv.operators import LinearOperator
 from selfinv.solvers.modes import Modes, power_transfer
 
-SIDE = 512  # samples: further than half of that no error is taken to be correlated
-UNCORRELATED = 2e-3
+SIDE, UNCORRELATED = 256, 2e-3
+FURTHEST = 64  # samples: or tiles would have to reach further than they are large
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class ErrorSpectrum:
 
     @cached_property
     def reach(self) -> int:
-        """How far an error is correlated with others, in samples."""
+        """How far an error is correlated with others, in samples; as far as tiles may reach."""
         waves = Modes((SIDE, SIDE), True, torch.zeros((), dtype=torch.float64))
         kernel = waves.synthesise(self.share(waves.frequency).to(torch.complex128))[0, :, 0, : SIDE // 2]
         far = (kernel.abs() > UNCORRELATED * kernel[:, :1]).any(0).nonzero()
-        return int(far.max()) + 1
+        return min(int(far.max()) + 1, FURTHEST)
 
     def share(self, frequency: Tensor) -> Tensor:
         """Of waves of these frequencies, ``*modes`` in cycles per sample: ``1 channel *modes``."""
