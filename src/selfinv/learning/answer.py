@@ -242,9 +242,9 @@ def _confirmed(
     """The first, unless hidden values are predicted better with another; None if not better than without.
 
     Than with the first by a quarter of what is no noise: it lets through few errors of what it suppresses.
-    Than without no worse, where no two values see the same. Stars, say, are few, and errors are theirs: of the
-    values set apart hardly any would be of one. So a quarter of all is asked, and where that does not tell,
-    the next.
+    Than without no worse, where no two values see the same. Stars, say, are few, and errors are theirs: of
+    the values set apart hardly any would be of one. So a quarter of all is asked, and where that does not
+    tell, the next.
     """
     sets = iter([data.validated])
     if data.entrance.crude is None:
