@@ -71,6 +71,23 @@ def test_restore_to_zarr_trains_and_keeps_its_network(folder, capsys):
     assert values("out.zarr").dtype == np.uint16
 
 
+def test_what_cannot_be_is_told_before_training_and_what_ended_after_it_goes_on(folder, capsys):
+    arguments = ("restore", "frames.tif", "out.zarr", "--psf", "psf.tif", "--steps", 10, "--workers", 0)
+    arguments += ("--method", "ssi-network")
+    code, told = run(capsys, *arguments, "--memory", "300MiB")
+    assert code == 2
+    assert "is less than the libraries take" in told
+    assert not (folder / "out.model.safetensors").exists()
+    code, told = run(capsys, *arguments, "--memory", "460MiB")  # for a network's tiles too little
+    assert code == 2
+    assert (folder / "out.model.safetensors").exists()
+    trained = (folder / "out.model.safetensors").read_bytes()
+    code, told = run(capsys, *arguments, "--resume")
+    assert code == 0, told
+    assert (folder / "out.model.safetensors").read_bytes() == trained
+    assert values("out.zarr").shape == (4, 300, 320)
+
+
 def test_denoising_to_zarr_takes_the_same_options(folder, capsys):
     arguments = ("denoise", "frames.tif", "out.zarr", "--steps", 20, "--workers", 0, "--symmetries", 1)
     for _ in range(2):

@@ -13,7 +13,7 @@ import torch
 
 from selfinv.held_out import hold_out
 from selfinv.learning.losses import MaskedLoss
-from selfinv.trials import Trial, difference, mix, squared_error_when_shown
+from selfinv.trials import Mixture, Trial, difference, mix, squared_error_when_shown
 
 L2 = MaskedLoss("l2")
 
@@ -139,3 +139,21 @@ def test_settings_are_ranked_by_what_they_were_tuned_by_if_anything():
     costs = torch.ones(10)
     assert Trial("some", None, math.nan, costs).rank == 1.0
     assert Trial("some", None, math.nan, costs, tuned_by=0.5).rank == 0.5
+
+
+def with_errors(name, *errors):
+    values = torch.tensor(errors)
+    return Trial(name, None, math.nan, L2.each(values), errors=values)
+
+
+def test_the_weights_of_a_mean_are_told_so_that_they_add_up():
+    some = with_errors("a", 1.0)
+    assert str(Mixture({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}, some)) == "0.34 a + 0.33 b + 0.33 c"
+    assert str(Mixture({"a": 0.586, "b": 0.414}, some)) == "0.59 a + 0.41 b"
+
+
+def test_a_mean_without_one_of_them_is_scored_anew():
+    trials = [with_errors("a", 1.0, 1.0), with_errors("b", 3.0, 1.0), with_errors("c", 9.0, 9.0)]
+    left = Mixture({"a": 0.5, "b": 0.25, "c": 0.25}, trials[0]).without("c", trials, L2)
+    assert left.weights == pytest.approx({"a": 2 / 3, "b": 1 / 3})
+    assert left.trial.score == pytest.approx(((5 / 3) ** 2 + 1.0) / 2)

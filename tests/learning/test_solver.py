@@ -309,7 +309,7 @@ def test_what_was_left_out_stays_so_where_a_run_goes_on():
     wild = np.zeros(counts.shape, dtype=bool)
     wild[rng.integers(4, 60, 40), rng.integers(4, 60, 40)] = True
     y = torch.from_numpy(np.where(wild, 400.0, counts))[None, None]
-    operator = Convolution(gaussian((2.0, 2.0)).float(), (64, 64), "unknown")
+    operator = Convolution(gaussian((2.0, 2.0)), (64, 64), "unknown").float()
     solver = replace(tiny(max_steps=2), outliers=True, loss=MaskedLoss("l2"))
     left_out = []
     state = solver.init(y, operator)
