@@ -109,7 +109,7 @@ class Problem:
         return SPACE[-(self.image.ndim if self.operator is None else len(self.operator.in_shape)) :]
 
     def filled(self) -> Problem:
-        """The same with missing values replaced by the median of what was measured around them."""
+        """The same with missing values replaced by the median (of volumes, and of many, the mean) of what was measured around them."""
         missing = ~np.isfinite(self.image)
         if not missing.any():
             return self
@@ -164,7 +164,7 @@ class Restored:
 
 
 def fill_missing(image: Array, missing: Array) -> Array:
-    """Replace missing values by the median of the measured ones around them (blind to them)."""
+    """Replace missing values by the median of those around them (of volumes, and of many, by the mean)."""
     from scipy.ndimage import generic_filter
 
     filled = np.where(missing, np.nan, image)

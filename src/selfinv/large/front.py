@@ -211,12 +211,12 @@ def apply(
         model = None
     letters = _axes(source, axes, _ndim(restorer))
     _check_channels(restorer, source, letters)
-    if model is not None and check:
-        for words in _doubts(model, source, letters):
-            warnings.warn(words, SelfinvWarning, stacklevel=2)
     if not source.path.is_absolute():  # workers may be in another folder
         source = open_lazily(source.path.absolute(), axes=letters)
     final, part = check_places(Path(output), source.path, resume=resume, overwrite=overwrite)
+    if model is not None and check:
+        for words in _doubts(model, source, letters):
+            warnings.warn(words, SelfinvWarning, stacklevel=2)
     # To start a process takes longer than a tile of one chunk.
     count = 0 if workers is None and _is_one_chunk(source, letters) else _workers(workers)
     outcome = None

@@ -35,7 +35,7 @@ LOOK_BACK = 5  # steps over which the objective's fall is judged
 
 @dataclass(frozen=True)
 class Problem:
-    """The data and operators of a run; ``count`` and ``smoothing`` are per batch and channel."""
+    """The data and operators of a run; ``smoothing`` is per batch and channel, ``count`` of all values."""
 
     y: Tensor
     measured: Tensor
