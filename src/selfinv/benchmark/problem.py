@@ -109,7 +109,7 @@ class Problem:
         return SPACE[-(self.image.ndim if self.operator is None else len(self.operator.in_shape)) :]
 
     def filled(self) -> Problem:
-        """The same with missing values replaced by the median (of volumes, and of many, the mean) of what was measured around them."""
+        """The same with missing values filled in from around them (`fill_missing`)."""
         missing = ~np.isfinite(self.image)
         if not missing.any():
             return self
