@@ -184,38 +184,67 @@ class TrainedModel:
                 f"({self.axes}); this image has {batch.shape[1]} and {batch.ndim - 2} ({layout.axes}); "
                 f"train a model on an image like it"
             )
-        y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
-        y = y.masked_fill(~torch.isfinite(y), torch.nan)
-        if self.psf is not None or self.sharp:
-            y, count, words = without_stray(self.psf, y)
-            if count:
-                warnings.warn(words, SelfinvWarning, stacklevel=2)
-        for words in self.doubts(y) if check else ():
-            warnings.warn(words, SelfinvWarning, stacklevel=2)
-        missing = ~torch.isfinite(y)
-        if operator is not None and operator.measured is not None:
-            missing = missing | ~operator.measured.cpu()
-        y = self.normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
-        if self.outliers is not None:
-            missing = self.outliers.left_out(y, missing)
-        inverter = self.inverter.to(place)
-        x = answer(
-            inverter,
-            y.to(place),
-            missing.to(place),
-            self.pads,
-            self.symmetries,
-            self.entrance,
-            self.own_values,
-            self.forward_model(y.shape[2:]),
-            most=symmetries,
-        )
-        x = self.object_normalisation.undo(brightened(x, self.light))
+        y, words = self.measured(batch)
+        for told in (words, *(self.doubts(y) if check else ())):
+            if told:
+                warnings.warn(told, SelfinvWarning, stacklevel=2)
+        x = self.restored(y, device=place, most=symmetries)
         if arrangement is None:
             x = x[field_of_view(self.pads, y.shape[2:])]
         else:
             x = arrangement.from_object(for_operator(arrangement.operator, x))
         return layout.from_batch(x.cpu().numpy())
+
+    def measured(self, batch: Array) -> tuple[Tensor, str]:
+        """A measurement ``batch channel *space``, NaN where missing or stray; and a warning of the stray."""
+        y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
+        y = y.masked_fill(~torch.isfinite(y), torch.nan)
+        if self.psf is None and not self.sharp:
+            return y, ""
+        y, _, words = without_stray(self.psf, y)
+        return y, words
+
+    @torch.no_grad()
+    def restored(
+        self,
+        y: Tensor,
+        *,
+        device: str | torch.device = "cpu",
+        most: int = 8,
+        pads: Pads | None = None,
+        beyond: Pads = (),
+    ) -> Tensor:
+        """The object behind a measurement (`measured`), in the image's units, on the forward model's grid.
+
+        Parameters
+        ----------
+        y
+            ``batch channel *space``, NaN where missing.
+        most
+            Of the symmetries, to average over.
+        pads, beyond
+            How far the network's object reaches beyond the measurement's grid, and the answer's beyond that
+            (`selfinv.learning.answer`); None: as in training.
+        """
+        missing = ~torch.isfinite(y)
+        if self.crude is not None and self.crude.operator.measured is not None:
+            missing = missing | ~self.crude.operator.measured.cpu()
+        y = self.normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
+        if self.outliers is not None:
+            missing = self.outliers.left_out(y, missing)
+        x = answer(
+            self.inverter.to(device),
+            y.to(device),
+            missing.to(device),
+            self.pads if pads is None else pads,
+            self.symmetries,
+            self.entrance,
+            self.own_values,
+            self.forward_model(y.shape[2:]),
+            most=most,
+            beyond=beyond,
+        )
+        return self.object_normalisation.undo(brightened(x, self.light))
 
     def doubts(self, y: Tensor) -> Iterator[str]:
         """What makes an image unlike the one that the model was trained on, in words for a warning.

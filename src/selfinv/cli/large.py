@@ -163,9 +163,10 @@ def restore_large(
     source = open_lazily(input, axes=axes)
     kept = output.with_name(f"{output.stem}.model.safetensors")
     trained = how.resume and kept.is_file()
-    if trained and not large.has_begun(output):  # it ended before the first tile
+    places = large.Places(output)
+    if trained and not places.has_begun:  # it ended before the first tile
         how = replace(how, resume=False)
-    large.check_places(output, source.path, resume=how.resume, overwrite=how.overwrite)
+    places.check(source.path, resume=how.resume, overwrite=how.overwrite)
     large.check_means(how.bytes(), how.workers)
     if how.scheduler is not None:
         large.check_scheduler(how.scheduler)

@@ -5,13 +5,12 @@ from selfinv.large.front import (
     LargeResult,
     apply,
     check_means,
-    check_places,
     classical,
-    has_begun,
     plan_for,
     train,
 )
 from selfinv.large.memory import parse_memory
+from selfinv.large.places import Places
 from selfinv.large.restorers import ClassicalRestorer, NetworkRestorer
 from selfinv.large.sample import Piece, choose_pieces
 from selfinv.large.tiles import Plan, Tile
@@ -22,15 +21,14 @@ __all__ = [
     "NetworkRestorer",
     "Outcome",
     "Piece",
+    "Places",
     "Plan",
     "Tile",
     "apply",
     "check_means",
-    "check_places",
     "check_scheduler",
     "choose_pieces",
     "classical",
-    "has_begun",
     "parse_memory",
     "plan_for",
     "train",

@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import statistics
 import warnings
 from collections.abc import Callable
@@ -20,11 +19,12 @@ import torch
 
 from selfinv.io.casting import as_dtype
 from selfinv.io.lazy import LazyImage, open_lazily
-from selfinv.io.ome_zarr import ZarrTarget, commit_folder
+from selfinv.io.ome_zarr import commit_folder
 from selfinv.large import engine
 from selfinv.large.engine import Outcome, Work
 from selfinv.large.journal import Journal, fingerprint
 from selfinv.large.memory import default_memory
+from selfinv.large.places import Places
 from selfinv.large.restorers import ClassicalRestorer, NetworkRestorer, Restorer
 from selfinv.large.sample import Piece, choose_pieces, read_pieces
 from selfinv.large.tiles import Plan, Tile, chunks_for, cores_for
@@ -33,7 +33,6 @@ from selfinv.psf import normalise, values_of
 from selfinv.restoration import Result, restore
 from selfinv.solvers.base import Callback
 from selfinv.types import (
-    AXES,
     AxisLayout,
     InputError,
     SelfinvWarning,
@@ -213,7 +212,8 @@ def apply(
     _check_channels(restorer, source, letters)
     if not source.path.is_absolute():  # workers may be in another folder
         source = open_lazily(source.path.absolute(), axes=letters)
-    final, part = check_places(Path(output), source.path, resume=resume, overwrite=overwrite)
+    places = Places(Path(output))
+    places.check(source.path, resume=resume, overwrite=overwrite)
     if model is not None and check:
         for words in _doubts(model, source, letters):
             warnings.warn(words, SelfinvWarning, stacklevel=2)
@@ -224,24 +224,27 @@ def apply(
         with engine.workers(count, scheduler=scheduler) as (client, there):
             plan = plan_for(restorer, source, letters, memory or default_memory(), there)
             if resume:  # as it was begun: how much memory is free may have changed
-                begun = Journal.job_in(journal_of(final))
+                begun = Journal.job_in(places.journal)
                 plan = replace(plan, core=tuple(begun.get("core", plan.core)))
             job = _job(restorer, source, plan, dtype, mask_nan)
-            journal = Journal(journal_of(final), job)
+            journal = Journal(places.journal, job)
             if resume:
-                target = _begun(part, final, journal)
+                journal.resume()
+                target = places.begun()
             else:
-                target = _new(part, source, plan, dtype)
+                target = places.new(source, plan, dtype)
                 journal.begin()
             work = Work(source, target, letters, restorer, mask_nan, clip, engine.cores_of(there))
             outcome = engine.carry_out(work, plan, journal, client, on_tile=on_tile)
         if not outcome.cancelled and outcome.done + outcome.skipped:
             target.finish()
-            commit_folder(part, final, overwrite=True)  # whether it may be replaced was asked before
+            commit_folder(
+                places.part, places.final, overwrite=True
+            )  # whether it may be replaced was asked before
             if not outcome.failed:
                 journal.path.unlink()
     except KeyboardInterrupt:
-        if outcome is None or not part.exists():
+        if outcome is None or not places.part.exists():
             raise
         outcome.cancelled = True  # after the last tile: what is done is there
     return LargeResult(Path(output), outcome, plan, _drifted(model, outcome, plan))
@@ -343,76 +346,6 @@ def _check_channels(restorer: Restorer, source: LazyImage, axes: str) -> None:
                 f"the model was trained on {ndim} spatial axes and {source.path} has {there} ({axes}); "
                 f"name its axes (--axes), or train one on an image like it"
             )
-
-
-def check_places(output: Path, source: Path, *, resume: bool, overwrite: bool) -> tuple[Path, Path]:
-    """Where the result will be and where it is made.
-
-    Raises
-    ------
-    InputError
-        If it cannot be there: no folder, no permission, something there already, nothing to resume.
-    """
-    if output.suffix != ".zarr":
-        raise InputError(f"{output} has no ending .zarr; a large result is an OME-Zarr, e.g. restored.zarr")
-    final = _real(output) if output.is_symlink() else output.absolute()
-    part = final.with_name(f"{final.name}.part")
-    if not final.parent.is_dir():
-        raise InputError(f"the folder {output.parent} of {output.name} does not exist; make it first")
-    if not os.access(final.parent, os.W_OK | os.X_OK):
-        raise InputError(
-            f"the folder {output.parent} is read-only; write elsewhere or change its permissions"
-        )
-    if _real(final) == _real(source):
-        raise InputError(f"the output {output} is the input; choose another name")
-    if resume:
-        if not journal_of(final).is_file():
-            raise InputError(f"there is no unfinished run at {part}; leave out --resume")
-        return final, part
-    if final.exists() and not overwrite:
-        raise InputError(f"{output} exists already; choose another name, or --overwrite")
-    if part.exists() and not overwrite:
-        raise InputError(f"an unfinished run is at {part}; --resume goes on, --overwrite starts anew")
-    return final, part
-
-
-def has_begun(output: Path) -> bool:
-    """Whether there is an unfinished run, or one with tiles that failed, to go on with."""
-    return journal_of(_real(output)).is_file()
-
-
-def journal_of(output: Path) -> Path:
-    """What is done of an unfinished result, or of one with tiles that failed, is told beside it."""
-    return output.with_name(f"{output.name}.journal.jsonl")
-
-
-def _begun(part: Path, final: Path, journal: Journal) -> ZarrTarget:
-    """A run to go on with: one that was ended, or one that is finished but for tiles that failed."""
-    journal.resume()
-    if not part.exists():
-        os.replace(_real(final), part)
-    return ZarrTarget.open(part)
-
-
-def _new(part: Path, source: LazyImage, plan: Plan, dtype: str) -> ZarrTarget:
-    """An empty target."""
-    if part.exists():
-        shutil.rmtree(part)
-    ordered = "".join(a for a in AXES if a in plan.axes)
-    shape = tuple(plan.shape[plan.axes.index(a)] for a in ordered)
-    return ZarrTarget.create(
-        part,
-        shape=shape,
-        axes=ordered,
-        dtype=dtype,
-        chunks=chunks_for(shape, ordered),
-        voxel_size=source.voxel_size,
-        metadata=source.metadata,
-    )
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))
 
 
 def _job(restorer: Restorer, source: LazyImage, plan: Plan, dtype: str, mask_nan: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -13,13 +13,10 @@ from torch import Tensor
 
 from selfinv.io.regions import Region
 from selfinv.large.tiles import Reach
-from selfinv.learning.answer import answer
 from selfinv.learning.inverter import invert
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.noise_line import smoothing_reach, surplus_reach
 from selfinv.learning.outliers import REACH as OUTLIER_REACH
-from selfinv.learning.own_values import OwnValues
-from selfinv.learning.photometry import brightened
 from selfinv.learning.random import generator_for
 from selfinv.learning.stray_values import without_stray
 from selfinv.model import TrainedModel
@@ -94,7 +91,7 @@ class NetworkRestorer:
     def reaches(self, space: Sequence[int]) -> list[Reach]:
         settings = self.model.inverter.network.settings
         ndim = settings.ndim
-        asked = self._own_values
+        asked = self._tiled.own_values
         others = smoothing_reach(ndim) if asked and asked.sparse else 0  # which values are not to be counted
         beyond = smoothing_reach(ndim) + others if asked else 0
         beyond += OUTLIER_REACH if self.model.outliers else 0
@@ -124,47 +121,29 @@ class NetworkRestorer:
         ]
 
     @property
-    def _own_values(self) -> OwnValues | None:
-        """None for an object that repeats: a tile has not got the other end of the image."""
+    def _tiled(self) -> TrainedModel:
+        """The model as a tile takes it: of an object that repeats, it has not got the other end."""
         periodic = self.model.psf is not None and self.model.boundary == "periodic"
-        return None if periodic else self.model.own_values
+        return replace(self.model, own_values=None) if periodic else self.model
 
     def bytes_for(self, values: int, channels: int) -> float:
         settings = self.model.inverter.network.settings
         at_once = 3 * max(settings.widths[0], settings.widths[min(1, len(settings.widths) - 1)])
         images = channels * (1 + settings.copies)
-        asked = 64.0 * channels if self._own_values and self.model.psf is not None else 0.0
+        asked = 64.0 * channels if self._tiled.own_values and self.model.psf is not None else 0.0
         return values * (4.0 * at_once / settings.fold**settings.ndim + 32.0 * images + asked + 16.0)
 
     def restore(self, block: Array, seen: Region, space: Shape) -> Array:
-        model = self.model
-        y = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float64))[None]
-        if model.psf is not None or model.sharp:
-            y = _without_stray(model.psf, y)
-        missing = ~torch.isfinite(y)
-        y = model.normalisation.apply(y).masked_fill(missing, 0.0).to(self.device, torch.float32)
-        missing = missing.to(self.device)
-        if model.outliers is not None:
-            missing = model.outliers.left_out(y, missing)
+        y, words = self._tiled.measured(block[None])
+        _warn(words)
+        all_pads = self.model.pads
         pads = tuple(
             (a if part.start == 0 else 0, b if part.stop == n else 0)
-            for part, n, (a, b) in zip(seen, space, model.pads, strict=True)
+            for part, n, (a, b) in zip(seen, space, all_pads, strict=True)
         )
-        around = zip(model.pads, pads, strict=True)
-        x = answer(
-            model.inverter.to(self.device),
-            y,
-            missing,
-            pads,
-            model.symmetries,
-            model.entrance,
-            self._own_values,
-            model.forward_model(y.shape[2:]),
-            most=self.symmetries,
-            beyond=tuple((a - c, b - d) for (a, b), (c, d) in around),
-        )
-        x = x[field_of_view(model.pads, y.shape[2:])]
-        return model.object_normalisation.undo(brightened(x, model.light))[0].cpu().numpy()
+        beyond = tuple((a - c, b - d) for (a, b), (c, d) in zip(all_pads, pads, strict=True))
+        x = self._tiled.restored(y, device=self.device, most=self.symmetries, pads=pads, beyond=beyond)
+        return x[field_of_view(all_pads, y.shape[2:])][0].cpu().numpy()
 
     @torch.no_grad()
     def score(self, block: Array) -> float | None:
@@ -228,7 +207,8 @@ class ClassicalRestorer:
     def restore(self, block: Array, seen: Region, space: Shape) -> Array:
         y = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))[None]
         operator = _operator(self.psf, y.shape[2:])
-        y = _without_stray(self.psf, y.masked_fill(~torch.isfinite(y), torch.nan))
+        y, _, words = without_stray(self.psf, y.masked_fill(~torch.isfinite(y), torch.nan))
+        _warn(words)
         state, status = run(self.solver, y, operator, seed=self.seed)
         if status.failed:
             raise RuntimeError(str(status))
@@ -241,12 +221,10 @@ class ClassicalRestorer:
         return None
 
 
-def _without_stray(psf: Tensor | None, y: Tensor) -> Tensor:
-    """Of a tile; that there are any is warned of."""
-    y, count, words = without_stray(psf, y)
-    if count:
+def _warn(words: str) -> None:
+    """Of a tile, if there is anything to say."""
+    if words:
         warnings.warn(words, SelfinvWarning, stacklevel=3)
-    return y
 
 
 def _operator(psf: Tensor | None, shape: Sequence[int]) -> LinearOperator:
