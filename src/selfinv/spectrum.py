@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,15 @@ FLAT = 1.15  # times as much, at most, is as much
 TAPER = 0.2  # of the image, both ends of an axis together
 RINGS = 100  # per cycle per sample, at most
 MOST_VALUES = 2**21
+
+
+def taper(shape: Sequence[int], part: float) -> Array:
+    """A window that falls to nothing over a ``part`` of each axis, both ends together; edges do not fit."""
+    window = np.ones(())
+    for axis, n in enumerate(shape):
+        side = tukey(n + 2, part)[1:-1]
+        window = window * side.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    return window
 
 
 @dataclass(frozen=True)
@@ -51,14 +61,10 @@ class PowerSpectrum:
         sides = [max(1, math.floor(n * scale)) for n in image.shape]
         starts = [(n - side) // 2 for n, side in zip(image.shape, sides, strict=True)]
         image = image[spatial_index(slice(a, a + n) for a, n in zip(starts, sides, strict=True))]
-        tapered, alike = image - image.mean(), 1.0
-        for axis, n in enumerate(image.shape):
-            window = tukey(n + 2, TAPER)[1:-1]
-            tapered = tapered * (window / math.sqrt(np.mean(window**2))).reshape(
-                [-1 if a == axis else 1 for a in range(image.ndim)]
-            )
-            alike *= float(np.mean(window**4) / np.mean(window**2) ** 2)
-        power = np.abs(fft.fftn(tapered)) ** 2 / image.size
+        window = taper(image.shape, TAPER)
+        squared = float(np.mean(window**2))
+        alike = float(np.mean(window**4)) / squared**2
+        power = np.abs(fft.fftn((image - image.mean()) * window)) ** 2 / (image.size * squared)
         squares = sum(f**2 for f in np.ix_(*(fft.fftfreq(n) for n in image.shape)))
         return cls(power.ravel(), np.sqrt(squares).ravel(), alike, max(image.shape), image.size / whole)
 

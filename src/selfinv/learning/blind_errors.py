@@ -25,7 +25,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.signal.windows import tukey
 from torch import Tensor
 
 from selfinv.learning.error_spectrum import ErrorSpectrum
@@ -34,6 +33,7 @@ from selfinv.learning.normalisation import of_channels
 from selfinv.operators import LinearOperator
 from selfinv.solvers.modes import Modes, power_transfer, wraps
 from selfinv.solvers.wiener import fill_holes, likeliest_spectrum
+from selfinv.spectrum import taper
 
 Floats = npt.NDArray[np.float64]
 
@@ -79,26 +79,29 @@ def spectra_of_errors(
     if not isinstance(operator, LinearOperator) or not bool(there.any()):
         return []
     y, blind, missing, noise = (values[there] for values in (y, blind, missing, noise))
-    passed = power_transfer(operator, Modes(tuple(y.shape[2:]), True, y))
+    waves = Modes(tuple(y.shape[2:]), True, y)
+    passed = power_transfer(operator, waves)
     if passed is None:
         return []
-    leftovers = _leftovers(y, blind, missing, noise, forward.scale**2 * passed)
-    if len(leftovers[0].frequency) < 2:
+    passed = forward.scale**2 * passed
+    ring, frequency = _rings(waves)
+    if len(frequency) < 2:
         return []
+    leftovers = _leftovers(y, blind, missing, noise, passed, ring, len(frequency))
     objects = _power_of_object(y, (~missing).to(y), operator)
-    power = forward.power(y.shape[1])
+    on_average = float((waves.twice * passed).sum() / (waves.twice * torch.ones_like(passed)).sum())
     likeliest, white = [], []
-    for left, (exponent, level), part, passes in zip(leftovers, objects, excess, power, strict=True):
-        even = max(part * left.told / max(passes, 1e-30), 1e-30)
-        limit = level * left.told / forward.scale**2 * left.frequency**-exponent
-        found = left.likeliest(even, limit)
+    for left, (exponent, level), part in zip(leftovers, objects, excess, strict=True):
+        even = max(part * left.told / max(on_average, 1e-30), 1e-30)
+        limit = level * left.told / forward.scale**2 * frequency**-exponent
+        found = left.likeliest(even, limit, frequency < HIGHEST)
         likeliest += [] if found is None else [held(found, limit)]
         white.append(held(np.full(len(limit), even), limit))
     spectra = []
     for powers in (likeliest, white) if len(likeliest) == len(white) else (white,):
-        told = _spectrum(leftovers[0].frequency, powers)
+        told = _spectrum(frequency, powers)
         raised = [np.sqrt(p * np.maximum.accumulate(p[::-1])[::-1]) for p in powers]
-        spectra.append((_spectrum(leftovers[0].frequency, raised), forward.power(y.shape[1], told.root)))
+        spectra.append((_spectrum(frequency, raised), forward.power(y.shape[1], told.root)))
     return spectra
 
 
@@ -127,21 +130,25 @@ def _power_of_object(y: Tensor, seen: Tensor, operator: LinearOperator) -> list[
     return [(g, 1.0 / max(r, 1e-30)) for g, r in zip(exponent[0].tolist(), ratio[0].tolist(), strict=True)]
 
 
-def _leftovers(y: Tensor, blind: Tensor, missing: Tensor, noise: Tensor, passed: Tensor) -> list[Leftover]:
+def _leftovers(
+    y: Tensor,
+    blind: Tensor,
+    missing: Tensor,
+    noise: Tensor,
+    passed: Tensor,
+    ring: npt.NDArray[np.int64],
+    rings: int,
+) -> list[Leftover]:
     """What is left over of each channel; on the CPU, in double precision."""
     residual, variance = (t.double().cpu() for t in (y - blind, noise))
     seen, space = (~missing).double().cpu(), tuple(range(2, y.ndim))
     waves = Modes(tuple(y.shape[2:]), True, seen)
-    taper = torch.ones((), dtype=torch.float64)
-    for axis, n in enumerate(waves.shape, start=-len(waves.shape)):
-        window = torch.from_numpy(tukey(n + 2, TAPER)[1:-1])
-        taper = taper * window.reshape(-1, *(1,) * (-1 - axis))
-    kept = taper.square() * seen
-    power = waves.analyse(residual * taper * seen).abs().square() / kept.mean(space, keepdim=True)
+    window = torch.from_numpy(taper(waves.shape, TAPER))
+    kept = window.square() * seen
+    power = waves.analyse(residual * window * seen).abs().square() / kept.mean(space, keepdim=True)
     told = (variance * kept).sum((0, *space)) / kept.sum((0, *space))
     twice = waves.twice.expand(waves.frequency.shape)
     beyond = waves.frequency > ALONE
-    ring, frequency = _rings(waves)
     inside = ring >= 0
 
     def modes(values: Tensor) -> Floats:
@@ -150,10 +157,10 @@ def _leftovers(y: Tensor, blind: Tensor, missing: Tensor, noise: Tensor, passed:
     return [
         Leftover(
             ring[inside],
+            rings,
             0.5 * len(y) / ALIKE * modes(twice),
             modes(passes),
             modes(of_channel),
-            frequency,
             float(sigma),
             min(float(sigma), float((of_channel * twice)[beyond].sum() / twice[beyond].sum())),
         )
@@ -186,14 +193,12 @@ class Leftover:
 
     Parameters
     ----------
-    ring
-        Of each mode.
+    ring, rings
+        Of each mode, and how many there are.
     count
         Of each mode, how many independent complex ones it is.
     passed, power
         Of each mode, :math:`|H|^2`, and what is left over.
-    frequency
-        Of each ring.
     told
         :math:`\sigma^2`.
     noise
@@ -201,32 +206,31 @@ class Leftover:
     """
 
     ring: npt.NDArray[np.int64]
+    rings: int
     count: Floats
     passed: Floats
     power: Floats
-    frequency: Floats
     told: float
     noise: float
 
-    def likeliest(self, start: float, limit: Floats) -> Floats | None:
+    def likeliest(self, start: float, limit: Floats, asked: npt.NDArray[np.bool_]) -> Floats | None:
         r""":math:`v` in each ring, by Fisher scoring from the same in all; ``limit`` is :math:`S_x` there.
 
-        None where less is left over than there is noise: the network has learned some of it by heart.
+        By the rings ``asked`` at most. None where less is left over than there is noise: the network has
+        learned some of it by heart.
         """
-        rings = len(self.frequency)
 
         def total(values: Floats) -> Floats:
-            return np.asarray(np.bincount(self.ring, values, rings), dtype=np.float64)
+            return np.asarray(np.bincount(self.ring, values, self.rings), dtype=np.float64)
 
         counts = total(self.count)
-        seen = total(self.count * self.passed) / counts * limit > FAINT * self.noise
-        seen &= self.frequency < HIGHEST
+        seen = asked & (total(self.count * self.passed) / counts * limit > FAINT * self.noise)
         least = (1.0 - UNSURE - SURELY / np.sqrt(counts)) * self.noise
         if (total(self.count * self.power) / counts < least)[seen].any():
             return None
-        steps = np.diff(np.eye(rings), axis=0) / CHANGE
+        steps = np.diff(np.eye(self.rings), axis=0) / CHANGE
         stiffness = steps.T @ steps
-        log_even = np.full(rings, math.log(start))
+        log_even = np.full(self.rings, math.log(start))
         for _ in range(ROUNDS):
             error = held(np.exp(log_even), limit)
             expected = self.passed * error[self.ring] + self.noise
@@ -234,7 +238,7 @@ class Leftover:
             slope, curve = total(weight * (self.power - expected)), total(weight * self.passed)
             unsure = 1.0 + (UNSURE * self.noise * total(weight)) ** 2 / curve.clip(1e-300)
             by_log = np.where(seen, error * (1.0 - error / limit), 0.0)
-            hessian = np.diag(curve / unsure * by_log**2) + stiffness + 1e-9 * np.eye(rings)
+            hessian = np.diag(curve / unsure * by_log**2) + stiffness + 1e-9 * np.eye(self.rings)
             step = np.linalg.solve(hessian, slope / unsure * by_log - stiffness @ log_even).clip(-1.0, 1.0)
             log_even += step
             if np.abs(step).max() < CLOSE:

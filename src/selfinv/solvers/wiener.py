@@ -36,6 +36,7 @@ from selfinv.operators import LinearOperator
 from selfinv.solvers.base import Forward, Status, linear, observed
 from selfinv.solvers.conjugate_gradient import constant_object, ratio, spread
 from selfinv.solvers.modes import Modes, Rings, power_transfer, probed_power, wraps
+from selfinv.spectrum import taper
 from selfinv.types import InputError, check_integer
 
 EXPONENTS = torch.arange(4, 17, dtype=torch.float64) / 4  # 1 (lines and dots) to 4 (smooth blobs)
@@ -44,7 +45,7 @@ LEAST_NOISE = 0.1  # of the power at the highest frequencies, where fine texture
 # Of the operator's greatest power: without noise in the data, what the operator all but hides would be
 # rounding errors and errors of the PSF, enlarged without limit. This enlarges by 30 at most.
 LEAST_PENALTY = 3e-4
-TAPER = 1 / 8  # of the image at each end
+TAPER = 1 / 4  # of the image, both ends of an axis together
 FILLS, UPDATES = 2, 6  # of missing values, or of the noise-to-signal ratio of an operator without a filter,
 ROUGH_STEPS = 8  # from so many passes each
 FIRST_RATIO = 10.0  # noise to signal; from too smooth an estimate the updates go to the right place
@@ -354,14 +355,7 @@ def _likeliest(
 
 def _periodogram(image: Tensor, waves: Modes, periodic: bool) -> Tensor:
     """The power of each wave; edges that do not fit together are tapered, or they would have some in all."""
-    window = torch.ones_like(waves.like)
-    if not periodic:
-        for dim, n in zip(waves.dims, waves.shape, strict=True):
-            place = torch.arange(n, device=image.device) + 0.5
-            rise = (torch.minimum(place, n - place) / (TAPER * n)).clamp_max(1.0)
-            taper = torch.sin(rise * (math.pi / 2)).square().to(image)
-            window = window * taper.reshape(-1, *(1,) * (-1 - dim))
-    window = window.expand(waves.shape)
+    window = torch.from_numpy(taper(waves.shape, 0.0 if periodic else TAPER)).to(image)
     mean = (image * window).sum(dim=waves.dims, keepdim=True) / window.sum()
     return waves.analyse((image - mean) * window).abs().square() / window.square().mean()
 
