@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import fft
-from scipy.signal.windows import tukey
 
 from selfinv.types import Array, spatial_index
 
@@ -21,10 +20,15 @@ MOST_VALUES = 2**21
 
 
 def taper(shape: Sequence[int], part: float) -> Array:
-    """A window that falls to nothing over a ``part`` of each axis, both ends together; edges do not fit."""
+    """A cosine window that falls to nothing over a ``part`` of each axis, both ends together.
+
+    Edges that do not fit together would have power at all frequencies.
+    """
     window = np.ones(())
     for axis, n in enumerate(shape):
-        side = tukey(n + 2, part)[1:-1]
+        place = np.arange(n) + 0.5
+        rise = np.minimum(place, n - place) / max(0.5 * part * n, 0.5)
+        side = np.sin(rise.clip(max=1.0) * (np.pi / 2)) ** 2
         window = window * side.reshape([-1 if a == axis else 1 for a in range(len(shape))])
     return window
 

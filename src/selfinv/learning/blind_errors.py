@@ -79,20 +79,16 @@ def spectra_of_errors(
     if not isinstance(operator, LinearOperator) or not bool(there.any()):
         return []
     y, blind, missing, noise = (values[there] for values in (y, blind, missing, noise))
-    waves = Modes(tuple(y.shape[2:]), True, y)
-    passed = power_transfer(operator, waves)
+    passed = power_transfer(operator, Modes(tuple(y.shape[2:]), True, y))
     if passed is None:
         return []
-    passed = forward.scale**2 * passed
-    ring, frequency = _rings(waves)
+    frequency, leftovers = _leftovers(y, blind, missing, noise, forward.scale**2 * passed)
     if len(frequency) < 2:
         return []
-    leftovers = _leftovers(y, blind, missing, noise, passed, ring, len(frequency))
     objects = _power_of_object(y, (~missing).to(y), operator)
-    on_average = float((waves.twice * passed).sum() / (waves.twice * torch.ones_like(passed)).sum())
     likeliest, white = [], []
     for left, (exponent, level), part in zip(leftovers, objects, excess, strict=True):
-        even = max(part * left.told / max(on_average, 1e-30), 1e-30)
+        even = max(part * left.told / max(float(np.average(left.passed, weights=left.count)), 1e-30), 1e-30)
         limit = level * left.told / forward.scale**2 * frequency**-exponent
         found = left.likeliest(even, limit, frequency < HIGHEST)
         likeliest += [] if found is None else [held(found, limit)]
@@ -131,15 +127,9 @@ def _power_of_object(y: Tensor, seen: Tensor, operator: LinearOperator) -> list[
 
 
 def _leftovers(
-    y: Tensor,
-    blind: Tensor,
-    missing: Tensor,
-    noise: Tensor,
-    passed: Tensor,
-    ring: npt.NDArray[np.int64],
-    rings: int,
-) -> list[Leftover]:
-    """What is left over of each channel; on the CPU, in double precision."""
+    y: Tensor, blind: Tensor, missing: Tensor, noise: Tensor, passed: Tensor
+) -> tuple[Floats, list[Leftover]]:
+    """The rings' frequencies, and what is left over of each channel; on the CPU, in double precision."""
     residual, variance = (t.double().cpu() for t in (y - blind, noise))
     seen, space = (~missing).double().cpu(), tuple(range(2, y.ndim))
     waves = Modes(tuple(y.shape[2:]), True, seen)
@@ -149,15 +139,16 @@ def _leftovers(
     told = (variance * kept).sum((0, *space)) / kept.sum((0, *space))
     twice = waves.twice.expand(waves.frequency.shape)
     beyond = waves.frequency > ALONE
+    ring, frequency = _rings(waves)
     inside = ring >= 0
 
     def modes(values: Tensor) -> Floats:
         return np.asarray(values.flatten().double().cpu().numpy()[inside])
 
-    return [
+    return frequency, [
         Leftover(
             ring[inside],
-            rings,
+            len(frequency),
             0.5 * len(y) / ALIKE * modes(twice),
             modes(passes),
             modes(of_channel),

@@ -354,7 +354,7 @@ def _likeliest(
 
 
 def _periodogram(image: Tensor, waves: Modes, periodic: bool) -> Tensor:
-    """The power of each wave; edges that do not fit together are tapered, or they would have some in all."""
+    """The power of each wave; edges that do not fit together are tapered."""
     window = torch.from_numpy(taper(waves.shape, 0.0 if periodic else TAPER)).to(image)
     mean = (image * window).sum(dim=waves.dims, keepdim=True) / window.sum()
     return waves.analyse((image - mean) * window).abs().square() / window.square().mean()
