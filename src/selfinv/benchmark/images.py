@@ -183,7 +183,7 @@ def synthetic_shape(source: Source) -> tuple[int, int, int]:
     return max(source.crop // 2, 16), source.crop, source.crop
 
 
-def synthetic(name: str, shape: tuple[int, int, int], seed: int = 0) -> Array:
+def synthetic(name: str, shape: tuple[int, int, int]) -> Array:
     """A volume of ``"spheres"`` (solid, of several sizes) or ``"filaments"`` (winding, thin), 0 to 1,
     float32.
 
@@ -197,7 +197,7 @@ def synthetic(name: str, shape: tuple[int, int, int], seed: int = 0) -> Array:
     """
     if name not in SYNTHETIC:
         raise InputError(f"there is no synthetic volume {name!r}; use {' or '.join(SYNTHETIC)}")
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     extent = np.array(shape) * VOXEL
     grid = np.stack(
         np.meshgrid(*((np.arange(n) + 0.5) * v for n, v in zip(shape, VOXEL, strict=True)), indexing="ij"), -1

@@ -42,9 +42,7 @@ class Piece:
         return ", ".join(parts) + f" ({self.information:.2f} bits per value)"
 
 
-def choose_pieces(
-    image: LazyImage, axes: str, *, count: int | None = None, side: int | None = None, seed: int = 0
-) -> list[Piece]:
+def choose_pieces(image: LazyImage, axes: str, *, count: int | None = None, seed: int = 0) -> list[Piece]:
     """Pieces with much to learn from, from all over the image and its frames.
 
     Candidates, spread at random, are sorted by frame and place and shared out among as many groups as pieces
@@ -58,8 +56,7 @@ def choose_pieces(
     layout = AxisLayout(axes)
     ndim = len(layout.spatial)
     space = layout.spatial_shape(image.shape)
-    side = side or SIDE[ndim]
-    sides = [min(n, side) for n in space]
+    sides = [min(n, SIDE[ndim]) for n in space]
     frames = image.shape[axes.index("t")] if "t" in axes else 1
     count = count or PIECES[ndim]
     rng = np.random.default_rng(seed)

@@ -47,7 +47,7 @@ class NoisyAdam(torch.optim.Adam):
         return loss
 
 
-def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
+def orthogonalised(matrices: Tensor) -> Tensor:
     """Matrices with nearly the same singular vectors and all singular values near 1 (0.7 to 1.2).
 
     A few steps of an odd polynomial of degree 5, applied to the singular values by matrix products alone
@@ -61,7 +61,7 @@ def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
     x = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp_min(1e-30)
     if tall := x.shape[1] > x.shape[2]:
         x = x.mT  # the products below are then of the smaller size
-    for _ in range(iterations):
+    for _ in range(5):
         square = x @ x.mT
         polynomial = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
         x = torch.baddbmm(x, polynomial, x, beta=3.4445)

@@ -131,7 +131,7 @@ def ssi_paper(shape: Sequence[int], channels: int, *, steps: int | None = None) 
     )
 
 
-def ssi_unmasked(shape: Sequence[int], channels: int, *, steps: int | None = None) -> SSI:
+def ssi_unmasked(shape: Sequence[int], channels: int) -> SSI:
     """The paper's control: the same, but nothing is hidden, so the noise can be learned too."""
-    recipe = ssi_paper(shape, channels, steps=steps)
+    recipe = ssi_paper(shape, channels)
     return replace(recipe, hiding=replace(recipe.hiding, scheme=None))
