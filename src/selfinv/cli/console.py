@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -24,13 +25,35 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 # typer brings its own click in new versions and uses the installed one in old ones.
 ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
+_BOTH = re.compile(r"(?<![\w./-])[a-z_]+=\S* \((--[^)]+)\)")  # axes= (--axes)
+_PARAMETER = re.compile(
+    r"(?<![\w./-])(?P<name>axes|background|boundary|mask_nan|method|seed|symmetries|weight|max_steps)="
+    r"(?P<value>'[^']*'|\w+)?"
+)
+
 _subjects: list[str] = []
 
 
 def say(words: str) -> None:
     """One line on standard error."""
     subject = f"{_subjects[-1]}: " if _subjects else ""
-    show(f"selfinv: {subject}{' '.join(words.split())}")
+    show(f"selfinv: {subject}{' '.join(as_options(words).split())}")
+
+
+def as_options(words: str) -> str:
+    """A message with parameters as they are called here, for it may be meant for Python.
+
+    Examples
+    --------
+    >>> as_options("name its axes (axes='cyx', for instance), or pass mask_nan=True (--mask-nan)")
+    'name its axes (--axes cyx, for instance), or pass --mask-nan'
+    """
+
+    def option(found: re.Match[str]) -> str:
+        name, value = found["name"].replace("_", "-"), (found["value"] or "").strip("'")
+        return f"--{name} {value}".rstrip() if value != "True" else f"--{name}"
+
+    return _PARAMETER.sub(option, _BOTH.sub(r"\1", words))
 
 
 def show(text: str) -> None:
