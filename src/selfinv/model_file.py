@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from selfinv.model import TrainedModel
 
 FORMAT = "selfinv-model"
-FORMAT_VERSION = 10  # raised whenever the same file would no longer say the same
+FORMAT_VERSION = 11  # raised whenever the same file would no longer say the same
 
 
 def write(path: str | os.PathLike[str], model: TrainedModel) -> None:
@@ -164,7 +164,12 @@ def _own_values(settings: dict[str, Any] | None) -> OwnValues | None:
 
 
 def _error_spectrum(settings: dict[str, Any]) -> ErrorSpectrum:
-    return ErrorSpectrum(tuple(settings["frequency"]), tuple(map(tuple, settings["log_power"])))
+    measured = settings["measured"]
+    return ErrorSpectrum(
+        tuple(settings["frequency"]),
+        tuple(map(tuple, settings["log_power"])),
+        None if measured is None else _error_spectrum(measured),
+    )
 
 
 def _path(path: Any) -> Path:

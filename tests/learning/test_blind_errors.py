@@ -16,7 +16,7 @@ import selfinv
 from selfinv.learning.blind_errors import spectra_of_errors
 from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.normalisation import Normalisation
-from selfinv.operators import Convolution, Downsample
+from selfinv.operators import Convolution, Downsample, Identity, Shift, Stack
 from selfinv.psf import gaussian as gaussian_psf
 
 ONE = Normalisation(0.0, 1.0)
@@ -80,9 +80,29 @@ def test_nothing_is_told_by_predictions_that_know_the_noise():
     assert len(told(small, 1e-5, learned=0.3)) == 1  # but for white errors
 
 
-def test_an_operator_that_treats_places_differently_tells_no_spectrum():
-    operator = Downsample((32, 32), 2)
-    y = torch.rand(1, 1, 16, 16)
+def test_coarser_pixels_tell_the_spectrum_too():
+    coarse = Downsample((SIDE, SIDE), 2) @ FORWARD.operator
+    forward = ForwardModel(coarse, ONE, ONE)
+    x = random_field(1e-4 * FREQUENCY**-3.0, seed=0)
+    errors = random_field(np.where(FREQUENCY < 0.04, 1e-5, 1e-4), seed=2)
+    noise = 1e-7 * torch.ones(1, 1, SIDE // 2, SIDE // 2, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    y = coarse(x) + noise.sqrt() * torch.randn(noise.shape, generator=generator, dtype=noise.dtype)
+    missing = torch.zeros_like(y, dtype=torch.bool)
+    excess = float(coarse(errors).square().mean()) / 1e-7
+    (told, passed), _ = spectra_of_errors(y, coarse(x + errors), missing, forward, noise, (excess,))
+    shares = told.share(torch.tensor([0.03, 0.08, 0.11]))[0, 0]
+    assert float(shares[0] / shares[1]) == pytest.approx(math.sqrt(0.1), rel=0.4)
+    assert float(shares[2] / shares[1]) == pytest.approx(1.0, rel=0.3)
+    seen = told.measured.share(torch.tensor([0.16]))[0, 0, 0]  # cycles per coarse pixel
+    blur = math.exp(-((2.0 * math.pi * 0.08) ** 2)) * math.cos(math.pi * 0.08) ** 2
+    assert float(seen / (0.25 * blur * shares[1])) == pytest.approx(1.0, rel=0.3)
+    assert 0.0 < passed[0] < 1.0
+
+
+def test_several_views_tell_no_spectrum():
+    operator = Stack([Identity((32, 32)), Shift((32, 32), 0.5)])
+    y = torch.rand(1, 1, 2, 32, 32)
     missing = torch.zeros_like(y, dtype=torch.bool)
     assert spectra_of_errors(y, y, missing, ForwardModel(operator, ONE, ONE), y, (2.0,)) == []
 

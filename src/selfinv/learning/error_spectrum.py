@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from scipy.fft import next_fast_len
@@ -14,6 +16,8 @@ from torch import Tensor
 from selfinv.learning.forward_model import ForwardModel
 from selfinv.operators import LinearOperator
 from selfinv.solvers.modes import Modes, power_transfer
+
+Floats = npt.NDArray[np.float64]
 
 SIDE, UNCORRELATED = 256, 2e-3
 FURTHEST = 64  # samples: or tiles would have to reach further than they are large
@@ -29,10 +33,19 @@ class ErrorSpectrum:
         Of rings, in cycles per sample, rising; between them logarithms are interpolated.
     log_power
         Of each channel, at these.
+    measured
+        The power of what is measured of it; None: as the operator, a filter, lets it through.
     """
 
     frequency: tuple[float, ...]
     log_power: tuple[tuple[float, ...], ...]
+    measured: ErrorSpectrum | None = None
+
+    @classmethod
+    def of(cls, frequency: Floats, powers: Sequence[Floats]) -> ErrorSpectrum:
+        """Of powers of each channel in rings."""
+        logs = (np.log(power.clip(1e-30)) for power in powers)
+        return cls(tuple(frequency.tolist()), tuple(tuple(part.tolist()) for part in logs))
 
     @cached_property
     def reach(self) -> int:
@@ -65,9 +78,13 @@ class ErrorSpectrum:
         operator = forward.operator
         assert isinstance(operator, LinearOperator)
         waves = Modes(operator.out_shape, True, variance)
-        passed = power_transfer(operator, waves)
-        assert passed is not None
-        inverse = 1.0 / (1.0 + variance * forward.scale**2 * passed * self.share(waves.frequency))
+        if self.measured is not None:
+            seen = self.measured.share(waves.frequency)
+        else:
+            passed = power_transfer(operator, waves)
+            assert passed is not None
+            seen = forward.scale**2 * passed * self.share(waves.frequency)
+        inverse = 1.0 / (1.0 + variance * seen)
         return lambda z: waves.synthesise(waves.analyse(z) * inverse)
 
     def root(self, z: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from the data: Orieux, Giovannelli & Rodet 2010, doi:10.1364/JOSAA.27.001593.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -295,8 +296,9 @@ def likeliest_spectrum(A: LinearOperator, modes: Modes, y: Tensor, share: Tensor
         rings.frequency,
         rings.counts,
     )
-    exponent, noise_ratio = (t.to(y) for t in _likeliest(*(m[..., full].cpu().double() for m in means)))
-    return exponent, noise_ratio
+    power, signal, noise, frequency, counts = (m[..., full].cpu().double() for m in means)
+    exponent, noise_ratio = likeliest_power_law(power, lambda g: signal * frequency**-g, noise, counts)
+    return exponent.to(y), noise_ratio.to(y)
 
 
 def explained_ratio(state: WienerState, seen: Tensor) -> Tensor:
@@ -324,21 +326,32 @@ def explained_ratio(state: WienerState, seen: Tensor) -> Tensor:
     return spread(ratio(noise, scale), seen) * smooth
 
 
-def _likeliest(
-    spectrum: Tensor, signal: Tensor, noise: Tensor, frequency: Tensor, counts: Tensor
+def likeliest_power_law(
+    spectrum: Tensor, signal: Callable[[float], Tensor], noise: Tensor, counts: Tensor
 ) -> tuple[Tensor, Tensor]:
     r"""The exponent :math:`\gamma` and :math:`S_n / c` per batch and channel, from means over rings.
 
     Whittle's likelihood of the spectrum :math:`P` is :math:`-\sum \log S + P / S` with
-    :math:`S = c\,(\text{signal} \cdot f^{-\gamma} + \text{noise} \cdot S_n / c)`; the best :math:`c` has a
-    closed form, the other two are looked for on a grid.
+    :math:`S = c\,(\text{signal}(\gamma) + \text{noise} \cdot S_n / c)`; the best :math:`c` has a closed form,
+    the other two are looked for on a grid.
+
+    Parameters
+    ----------
+    spectrum
+        ``... ring``, double precision.
+    signal
+        What is measured of an object with the spectrum :math:`f^{-\gamma}`, of that shape.
+    noise
+        Of the variance 1, of that shape.
+    counts
+        Of the modes in each ring.
     """
     lowest = torch.full(spectrum.shape[:-1], math.inf, dtype=torch.float64)
     exponent, noise_ratio = torch.ones_like(lowest), torch.ones_like(lowest)
     tail = int(0.9 * spectrum.shape[-1])
     floor = LEAST_NOISE * ratio(spectrum[..., tail:].sum(-1), noise[..., tail:].sum(-1))
     for gamma in EXPONENTS.tolist():
-        shape = signal * frequency**-gamma
+        shape = signal(gamma)
         ratios = NOISE_RATIOS * ratio(shape, noise).amax(-1, keepdim=True)
         model = shape.unsqueeze(-2) + ratios[..., None] * noise.unsqueeze(-2)
         scale = (counts * ratio(spectrum.unsqueeze(-2), model)).sum(-1) / counts.sum()
