@@ -27,6 +27,17 @@ def noise(*shape, seed=0, deviation=1.0):
 # ---- setting values apart ----
 
 
+def test_of_few_sets_one_is_set_apart_as_a_whole_and_another_in_each_fold():
+    y = noise(1, 1, 24, 24, 2)  # lines of complex samples
+    for seed in range(300):
+        folds = [hold_out(y, together=(-2, -1), loss=L2, seed=seed, fold=fold).hidden for fold in range(3)]
+        for hidden in folds:
+            lines = hidden.flatten(3)
+            assert lines.any()
+            assert torch.equal(lines.any(-1), lines.all(-1))
+        assert not (folds[0] & folds[1] | folds[0] & folds[2] | folds[1] & folds[2]).any()
+
+
 @pytest.mark.parametrize(
     ("shape", "share"),
     [

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,6 +87,26 @@ def test_what_cannot_be_is_told_before_training_and_what_ended_after_it_goes_on(
     assert code == 0, told
     assert (folder / "out.model.safetensors").read_bytes() == trained
     assert values("out.zarr").shape == (4, 300, 320)
+
+
+def test_a_network_of_another_image_or_psf_is_not_gone_on_with(folder, capsys):
+    first = ("restore", "frames.tif", "out.zarr", "--psf", "psf.tif", "--workers", 0)
+    network = ("--method", "ssi-network", "--steps", 10)
+    assert run(capsys, *first, *network)[0] == 0
+    trained = (folder / "out.model.safetensors").read_bytes()
+    shutil.rmtree("out.zarr")
+    tifffile.imwrite("other.tif", tifffile.imread("frames.tif")[::-1] * 2.0 + 5.0)
+    other = ("restore", "other.tif", *first[2:])
+    code, told = run(capsys, *other, *network, "--resume")
+    assert code == 0, told
+    assert (folder / "out.model.safetensors").read_bytes() != trained
+    (folder / "out.zarr.journal.jsonl").write_text(json.dumps({"job": {}}) + "\n")
+    code, told = run(capsys, *first, *network, "--resume")
+    assert code == 2
+    assert "was begun otherwise: input is another one" in told
+    code, told = run(capsys, *other, *network, "--seed", 3, "--resume")
+    assert code == 2
+    assert "seed was 0 and is 3" in told
 
 
 def test_denoising_to_zarr_takes_the_same_options(folder, capsys):

@@ -207,6 +207,7 @@ BAD = {
     "flag": (GOOD | {"options": {"clip": "x"}}, "clip is 'x'; expected true or false"),
     "method": (GOOD | {"options": {"method": "wienr"}}, "method 'wienr' is unknown; did you mean wiener?"),
     "no psf": (GOOD | {"command": "restore", "options": {"psf": "p.tif"}}, "psf p.tif does not exist"),
+    "no word for a key": (b"{stem}: c\n", "a key is no word"),
     "no angles": (GOOD | {"command": "tomography"}, "Missing option '--angles'"),
     "no model": (GOOD | {"command": "apply"}, "apply needs the option model"),
     "no input": (GOOD | {"inputs": "noise.tif"}, "inputs: noise.tif does not exist"),

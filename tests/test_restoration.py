@@ -22,7 +22,7 @@ import selfinv
 from selfinv import noise, psf
 from selfinv.learning import ssi
 from selfinv.learning.solver import SSI
-from selfinv.operators import Identity, LinearOperator, MaskedFourier
+from selfinv.operators import Identity, LinearOperator, MaskedFourier, Radon
 from selfinv.solvers.conjugate_gradient import ConjugateGradient
 from selfinv.types import InputError, SelfinvWarning
 
@@ -783,6 +783,24 @@ def test_a_dark_channel_is_restored_as_well_as_a_bright_one(method, tmp_path):
         result.model.save(tmp_path / "model.safetensors")
         again = selfinv.load_model(tmp_path / "model.safetensors").apply(noisy)
         assert np.allclose(again, result.image, rtol=1e-4, atol=1e-2)
+
+
+def test_a_dark_channel_of_projections_is_as_good_as_alone(tmp_path):
+    """Channels were brought to common units on pixels only: 21.5 dB instead of 26.7."""
+    disc = np.hypot(*(np.indices((48, 48)) - 24)) < 22
+    slices = [i[100:148, 100:148] / 255.0 * disc for i in (data.camera(), data.coins())]
+    A = Radon((48, 48), np.arange(0, 180, 6.0), circle=True)
+    projections = np.stack([A(torch.from_numpy(x)).numpy() for x in slices])
+    noisy = projections + 0.3 * np.random.default_rng(0).normal(size=projections.shape)
+    dark = noisy * np.array([1.0, 0.05])[:, None, None]
+    options = {"operator": A, "axes": "cyx", "method": "ssi-network", "max_steps": 60}
+    bright, both = (selfinv.restore(y, **options) for y in (noisy, dark))
+    error = [np.square(x - slices[1]).mean() for x in (bright.image[1], both.image[1] / 0.05)]
+    assert error[1] < 1.2 * error[0]
+    assert len(both.stats["channel_units"]) == 2
+    both.model.save(tmp_path / "model.safetensors")
+    again = selfinv.load_model(tmp_path / "model.safetensors", A).apply(dark, axes="cyx")
+    assert np.allclose(again, both.image, rtol=1e-3, atol=1e-4)
 
 
 def test_a_tensor_that_is_differentiated_is_an_image_too():

@@ -201,7 +201,7 @@ def test_richardson_lucy_without_a_blur_says_that_it_repeats_pixels(folder, caps
     assert "coarse pixels are repeated" in told
 
 
-@pytest.mark.parametrize("scale", ["cdelt", "cd", "pc"])
+@pytest.mark.parametrize("scale", ["cdelt", "cd", "pc", "pc alone", "pc in part", "none"])
 def test_what_lies_where_in_the_sky_is_still_there_in_finer_pixels(folder, capsys, scale):
     fits, wcs = pytest.importorskip("astropy.io.fits"), pytest.importorskip("astropy.wcs")
     header = fits.Header({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "CRVAL1": 10.0, "CRVAL2": 41.0})
@@ -209,7 +209,11 @@ def test_what_lies_where_in_the_sky_is_still_there_in_finer_pixels(folder, capsy
     turned = {"1_1": -0.8, "1_2": 0.6, "2_1": 0.6, "2_2": 0.8}
     if scale == "cd":
         header.update({f"CD{place}": 7e-5 * value for place, value in turned.items()})
-    else:
+    elif scale == "pc alone":
+        header.update({f"PC{place}": 7e-5 * value for place, value in turned.items()})
+    elif scale == "pc in part":
+        header.update({"CDELT1": 7e-5, "CDELT2": 7e-5, "PC1_2": 0.6, "PC2_1": 0.3})
+    elif scale != "none":
         header.update({"CDELT1": 7e-5, "CDELT2": 7e-5})
         header.update({f"PC{place}": value for place, value in turned.items()} if scale == "pc" else {})
     header["HISTORY"] = "taken at night"
@@ -282,6 +286,10 @@ def test_a_model_for_a_finer_grid_is_kept_and_used_again(folder, capsys):
             ["tomography", "noisy.tif", "o.tif", "--angles", "none.txt"],
             "is no list of angles: 'north' is no number",
         ),
+        (
+            ["superres", "coarse.ome.tif", "o.tif", "--psf", "coarse.ome.tif"],
+            "has 0.2 µm per sample along y but the image has 0.1",
+        ),
         (["tomography", "four.npy", "o.tif", "--angles", "few.txt"], "expected angle × detector"),
         (
             ["superres", "noisy.tif", "o.tif", "--model", "noisy.tif", "--save-model", "m.safetensors"],
@@ -294,6 +302,7 @@ def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(folder, capsys, 
     tifffile.imwrite("ones.tif", np.ones((64, 64), "u1"))
     tifffile.imwrite("nan.tif", np.pad([[np.nan]], (0, 63)).astype("f4"))
     np.save("four.npy", np.zeros((2, 2, 32, 32)))
+    io.write("coarse.ome.tif", io.Image(TRUTH.astype("f4"), "yx", {"y": 0.2, "x": 0.2}))
     np.savetxt("few.txt", [0.0, 1.0, 2.0])
     (folder / "none.txt").write_text("north\n")
     code, told = run(capsys, *arguments)

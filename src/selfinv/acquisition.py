@@ -133,7 +133,7 @@ class Acquisition:
         if psf is not None or is_sharp(self.forward):
             y, stray, words = without_stray(psf, y)
             _warn(words)
-        units = _common_units(y, self.forward, operator) if method in OURS else None
+        units = _common_units(y, self.forward, operator) if method in (*OURS, "auto") else None
         return replace(self, y=y if units is None else units.apply(y), stray=stray, units=units)
 
     @property
@@ -177,8 +177,6 @@ def _common_units(y: Tensor, forward: Any, operator: Any) -> ChannelUnits | None
     Where an operator does the same to each channel. Levels are taken off where it keeps constants.
     """
     if not isinstance(forward, LinearOperator) or forward.object_channels:
-        return None
-    if operator is not None and not is_on_grid(operator):
         return None
     keeps = operator is None and getattr(forward, "boundary", "") != "zero"
     return ChannelUnits.of(y, levels=keeps)

@@ -107,10 +107,17 @@ def hold_out(
     share = _share(measured, fraction, blind_spot, most)
     drawn = drawn_shape(y.shape, joint_channels=False, together=together)
     share = max(share, min(0.1, FEWEST / int(sets_in(torch.isfinite(y), drawn).sum())))
-    place = (torch.rand(drawn, generator=generator_for(seed)) / share).expand(y.shape)
-    hidden = ((place >= fold) & (place < fold + 1)).to(y.device) & torch.isfinite(y)
-    if not hidden.any():
-        hidden.view(-1)[int(torch.isfinite(y).view(-1).nonzero()[(measured // 2 + fold) % measured])] = True
+    place = (torch.rand(drawn, generator=generator_for(seed)) / share).to(y.device)
+    sets = sets_in(torch.isfinite(y), drawn)
+    chosen = sets & (place >= fold) & (place < fold + 1)
+    if not chosen.any():  # of few sets: one that is in no other fold either, if there is any
+        order = torch.where(sets & (place >= MAX_FOLDS), place, torch.inf).flatten().argsort()
+        spare = int((sets & (place >= MAX_FOLDS)).sum())
+        each = order[:spare] if spare else sets.flatten().nonzero()[:, 0]
+        chosen = torch.zeros_like(sets).flatten()
+        chosen[each[fold % len(each)]] = True
+        chosen = chosen.reshape(sets.shape)
+    hidden = chosen.expand(y.shape) & torch.isfinite(y)
     return HeldOut(y, hidden, loss or choose_loss(y), tuple(blind_spot))
 
 

@@ -85,7 +85,14 @@ def test_npy_and_fits_keep_every_value(tmp_path, suffix, image):
     write(path, image)
     back = read(path, axes=image.axes) if suffix == ".npy" else read(path)
     assert back.data.dtype == image.data.dtype.newbyteorder("=")
-    expected = image.data if suffix == ".npy" else image.data.reshape(back.data.shape)
+    expected = image.data
+    if suffix == ".fits":  # x is its first axis, whatever the order was
+        order = (
+            [image.axes.index(a) for a in "tczyx" if a in image.axes]
+            if image.axes
+            else range(image.data.ndim)
+        )
+        expected = image.data.transpose(order).reshape(back.data.shape)
     assert back.data.tobytes() == expected.astype(back.data.dtype).tobytes()
     if suffix == ".npy":
         assert (back.axes, back.data.shape) == (image.axes, image.data.shape)
@@ -240,6 +247,16 @@ def test_fits_keeps_its_header(tmp_path):
         assert "rain" in str(hdus[0].header["COMMENT"])
         assert "BZERO" not in hdus[0].header
         np.testing.assert_array_equal(hdus[0].data, np.arange(12).reshape(3, 4) + 0.5)
+
+
+def test_fits_has_x_as_its_first_axis_whatever_the_order_was(tmp_path):
+    pytest.importorskip("astropy.io.fits")
+    values = np.arange(24.0, dtype="f4").reshape(2, 4, 3)
+    for axes, turned in (("yxc", (2, 0, 1)), ("cxy", (0, 2, 1)), ("tyx", (0, 1, 2))):
+        write(tmp_path / "a.fits", Image(values, axes))
+        assert np.array_equal(read(tmp_path / "a.fits").data, values.transpose(turned))
+    write(tmp_path / "a.fits", Image(values[0], "xy"))
+    assert np.array_equal(read(tmp_path / "a.fits").data, values[0].T)
 
 
 def test_fits_extensions_scaling_and_compression(tmp_path):

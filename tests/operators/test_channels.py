@@ -41,7 +41,19 @@ def test_hiding_passes_through():
     assert torch.equal(EachChannel([Mask(m) for m in masks]).measured, torch.stack(masks))
     assert torch.equal(EachChannel(Mask(masks[0]), 2).measured, torch.stack([masks[0]] * 2))
     assert EachChannel(Identity((4, 5)), 2).measured is None
-    assert EachChannel(MaskedFourier((4, 5), masks[0], lines=-1), 2).together == (-2, -1)
+    fourier = MaskedFourier((4, 5), masks[0], lines=-1)
+    assert EachChannel(fourier, 2).together == (-2, -1)
+    assert torch.equal(EachChannel(fourier, 2).always_shown, torch.stack([fourier.always_shown] * 2))
+    assert EachChannel(Identity((4, 5)), 2).always_shown is None
+
+
+def test_what_speaks_against_a_channels_operator_is_said_once():
+    fourier = MaskedFourier((16, 16), torch.ones(16, 16, dtype=torch.bool))
+    corner = torch.fft.ifftshift(fourier(torch.rand(3, 16, 16)), dim=(-3, -2))
+    (words,) = EachChannel(fourier, 3).doubts(corner)
+    assert "centred=False" in words
+    assert EachChannel(fourier, 3).doubts(fourier(torch.rand(3, 16, 16))) == []
+    assert (2.0 * EachChannel(fourier, 3)).hint == fourier.hint
 
 
 def test_mistakes_are_said_in_words():

@@ -120,3 +120,12 @@ def test_mistakes_are_said_in_words():
         Convolution(torch.ones(0, 3), (8, 8))
     with pytest.raises(InputError, match=r"margin must be an integer, got 1\.5"):
         Convolution(torch.ones(3, 3), (8, 8), margin=1.5)
+
+
+def test_a_kernel_that_is_loaded_is_the_one_that_blurs():
+    first, second = (Convolution(asymmetric_kernel((3, 4), seed), (9, 8), method="fft") for seed in (0, 1))
+    x = torch.randn(*first.in_shape, dtype=torch.float64)
+    assert not torch.allclose(first(x), second(x))
+    first.load_state_dict(second.state_dict())
+    assert torch.equal(first(x), second(x))
+    assert torch.equal(first.adjoint(first(x)), second.adjoint(second(x)))

@@ -50,6 +50,19 @@ def test_the_parts_of_a_sample_and_lines_are_hidden_together():
     assert (2 * pair).together == (-2, -1)
 
 
+def test_a_missing_sample_is_not_taken_for_the_strongest():
+    operator = MaskedFourier((16, 16), torch.ones(16, 16, dtype=torch.bool))
+    y = operator(torch.rand(16, 16))
+    y[1, 2] = float("nan")
+    assert operator.doubts(y) == []
+
+
+def test_samples_may_be_in_any_order_in_memory():
+    operator = MaskedFourier((5, 6), torch.ones(5, 6, dtype=torch.bool))
+    y = torch.randn(2, 5, 6)
+    assert torch.equal(operator.adjoint(y.movedim(0, -1)), operator.adjoint(y.movedim(0, -1).contiguous()))
+
+
 def test_what_was_not_sampled_does_not_reach_the_adjoint():
     operator = MaskedFourier((4,), [True, True, False, True])
     y = operator(torch.randn(4))

@@ -180,6 +180,31 @@ def test_the_guard_knows_a_psf_that_is_far_too_wide():
     assert compared.significant
 
 
+def test_the_guard_takes_any_units_and_the_first_plane_with_something_on_it():
+    from selfinv.semiblind.fit import held_out_difference
+
+    image, _ = blurred(microscope(3.0))
+    told = [microscope(3.0), microscope(4.5)]
+    usual = held_out_difference(image[None, None], *told, 0)
+    for scale, level in ((1e-25, 0.0), (1e25, 0.0), (1.0, 1e6)):
+        found = held_out_difference((scale * (image + level))[None, None], *told, 0)
+        assert found.mean == pytest.approx(usual.mean, rel=0.05)
+        assert found.significant
+    empty, flat = np.full_like(image, np.nan), np.ones_like(image)
+    found = held_out_difference(np.stack([empty, flat, image])[:, None], *told, 0)
+    assert found.mean == pytest.approx(usual.mean, rel=1e-3)
+    assert not held_out_difference(empty[None, None], *told, 0).significant
+
+
+def test_empty_planes_do_not_count():
+    image, _ = blurred(psf.gaussian(2.0, (21, 21)))
+    series = np.stack([np.full_like(image, np.nan), image])
+    alone = fit_psf(image, gaussian_family(1.6, (21, 21)))
+    both = fit_psf(series, gaussian_family(1.6, (21, 21)), axes="tyx", mask_nan=True)
+    assert both.values == pytest.approx(alone.values)
+    assert both.intervals[0] == pytest.approx(alone.intervals[0])
+
+
 # ---- mistakes ----
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from selfinv.cli.console import FAILED, INTERRUPTED, progress, say, uninterrupted
@@ -164,19 +166,37 @@ def restore_large(
     kept = output.with_name(f"{output.stem}.model.safetensors")
     trained = how.resume and kept.is_file()
     places = large.Places(output)
+    kernel = None if psf is None else read_psf(psf, source)
+    told = None if kernel is None else hashlib.sha256(np.ascontiguousarray(kernel).tobytes()).hexdigest()
+    learning = {
+        "input": large.fingerprint(source.path),
+        "psf": told,
+        "method": method,
+        "axes": axes,
+        "seed": seed,
+        "steps": steps,
+        "mask_nan": mask_nan,
+    }
+    model = load_model(kept) if trained else None
+    if model is not None and (other := _other_learning(model, learning)):
+        if places.has_begun:
+            raise InputError(
+                f"the run of {output} was begun otherwise: {other}; leave out --resume and use --overwrite "
+                f"to start anew"
+            )
+        model = None  # what lies there is of another run
     if trained and not places.has_begun:  # it ended before the first tile
         how = replace(how, resume=False)
     places.check(source.path, resume=how.resume, overwrite=how.overwrite)
     large.check_means(how.bytes(), how.workers)
     if how.scheduler is not None:
         large.check_scheduler(how.scheduler)
-    if trained:
-        restorer: TrainedModel | Restorer = load_model(kept)
+    if model is not None:
+        restorer: TrainedModel | Restorer = model
     else:
-        kernel = None if psf is None else read_psf(psf, source)
         result = learned(source, kernel, method, axes, None, device, seed, steps, mask_nan, quiet)
         if result.model is not None:
-            restorer = result.model.described(input=input.name)
+            restorer = result.model.described(input=input.name, learning=learning)
             with uninterrupted(last=False):
                 restorer.save(kept)
             say(f"wrote {kept}, for --resume and 'selfinv apply'")
@@ -194,6 +214,18 @@ def restore_large(
         dtype=dtype,
         clip=clip,
         quiet=quiet,
+    )
+
+
+def _other_learning(model: TrainedModel, learning: dict[str, Any]) -> str:
+    """What a model that was kept for --resume was made of, if of something else; empty if not."""
+    before = model.origin.get("learning", {})
+    differ = [name for name, value in learning.items() if before.get(name) != value]
+    return ", ".join(
+        f"{name} is another one"
+        if name in ("input", "psf")
+        else f"{name} was {before.get(name)!r} and is {learning[name]!r}"
+        for name in differ
     )
 
 

@@ -83,6 +83,8 @@ def psf_gibson_lanni(
         working_distance=working_distance,
     )
     sides = whole("--shape", numbers("--shape", shape))
+    if z_step is not None and len(sides) == 2:
+        raise InputError(f"--shape {shape} is a plane, and --z-step of a stack; leave it out, or give z,y,x")
     lateral = per_axis("--pixel-size", pixel_size, 2)
     kernel = psf.gibson_lanni(
         sides,
@@ -281,7 +283,7 @@ def psf_fit(
     elif family in ("gibson-lanni", "zernike"):
         about = defocus if family == "gibson-lanni" else terms
         if pixels is None and "x" in image.voxel_size:
-            pixels = [image.voxel_size["x"]] * 2
+            pixels = [image.voxel_size.get(a, image.voxel_size["x"]) for a in "yx"]
         if about is None or na is None or wavelength is None or pixels is None:
             first = {
                 "gibson-lanni": "--defocus (about how far out of focus, as 1 for a micrometre; it is fitted)",

@@ -183,7 +183,6 @@ def superres(
 
     With --factor 4,1,1, for instance, a volume whose planes are far apart comes back with cubic voxels.
     """
-    from selfinv import io
     from selfinv.instrument import psf_operator
     from selfinv.io.fits import with_finer_pixels
     from selfinv.operators import Downsample, LinearOperator
@@ -199,16 +198,17 @@ def superres(
     check_model(save_model, method, [input, psf, mask], output, model)
     coarse = layout.spatial_shape(image.data.shape)
     fine = tuple(math.ceil(n * f - 1e-9) for n, f in zip(coarse, factors, strict=True))
+    steps_of = dict(zip(layout.spatial, factors, strict=True))
+    sizes = {a: size / steps_of.get(a, 1.0) for a, size in image.voxel_size.items()}
     A: LinearOperator = Downsample(fine, factors)
     if psf is not None:
-        blur = psf_operator(io.read(psf).data, fine, AxisLayout(layout.spatial), "unknown")
+        kernel = read_psf(psf, replace(image, voxel_size=sizes))
+        blur = psf_operator(kernel, fine, AxisLayout(layout.spatial), "unknown")
         assert isinstance(blur, LinearOperator)
         A = A @ blur
     data = layout.to_batch(values)
     leading = [a for a in "tc" if a in names]
     data = data.reshape([data.shape["tc".index(a)] for a in leading] + list(coarse))
-    steps_of = dict(zip(layout.spatial, factors, strict=True))
-    sizes = {a: size / steps_of.get(a, 1.0) for a, size in image.voxel_size.items()}
     spacing = spacing_of(image)
     metadata = dict(image.metadata)
     if "fits_header" in metadata:

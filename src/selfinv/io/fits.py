@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from selfinv.io.image import Format, Image
-from selfinv.types import InputError, SelfinvWarning, Shape
+from selfinv.types import AXES, InputError, SelfinvWarning, Shape
 
 _SUFFIXES = (".fits.gz", ".fits", ".fit", ".fts")
 # They describe how the old file stored its values; in the new one they would be lies.
@@ -121,18 +122,26 @@ def _listed(hdus: Any) -> str:
     return ", ".join(f"{i} ({n}{k})" for i, (n, k) in enumerate(zip(names, kinds, strict=True)))
 
 
+def _arranged(image: Image) -> np.ndarray[Any, Any]:
+    """The data in the order tczyx, in which x is NAXIS1; as it came where a header says what its axes are."""
+    if image.axes is None or "fits_header" in image.metadata:
+        return image.data
+    return image.data.transpose([image.axes.index(a) for a in AXES if a in image.axes])
+
+
 def write(path: Path, image: Image) -> None:
     fits = _astropy("writing")
+    data = _arranged(image)
     source: Source | None = image.metadata.get("fits_source")
     with ExitStack() as opened, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         header = fits.Header.fromstring(image.metadata.get("fits_header", ""), sep="\n")
         if "history" in image.metadata:
             header.add_history(image.metadata["history"])
-        before, after, lost = _others(fits, opened, source, image.data.shape)
+        before, after, lost = _others(fits, opened, source, data.shape)
         if source is not None:
             header.update(source.named)
-        own = fits.ImageHDU(image.data, header) if before else fits.PrimaryHDU(image.data, header)
+        own = fits.ImageHDU(data, header) if before else fits.PrimaryHDU(data, header)
         fits.HDUList([*before, own, *after]).writeto(path, overwrite=True, output_verify="silentfix+ignore")
     if lost:
         warnings.warn(lost, SelfinvWarning, stacklevel=2)
@@ -157,6 +166,17 @@ def _others(
     return before[:1], [], lost if names else ""
 
 
+def _scaled_by_defaults(cards: Any, turned: bool) -> Iterator[tuple[str, str]]:
+    """Keywords, with a place for the axis, and versions of the coordinates that are scaled by them."""
+    found = [re.fullmatch(r"(CTYPE|CRVAL|CRPIX|PC|CD)\d+(?:_\d+)?([A-Z]?)", keyword) for keyword in cards]
+    kinds = {(match[1], match[2]) for match in found if match}
+    for version in sorted({version for _, version in kinds}):
+        if ("CD", version) not in kinds:
+            yield "CDELT{}", version
+            if turned:
+                yield "PC{0}_{0}", version
+
+
 def with_finer_pixels(header: str, factors: dict[str, float]) -> str:
     """The header of the same field in pixels so many times finer along x and y (and z), its coordinates kept.
 
@@ -168,6 +188,9 @@ def with_finer_pixels(header: str, factors: dict[str, float]) -> str:
     by = {i: factors[a] for i, a in enumerate("xyz", start=1) if a in factors}
     x, y = by.get(1, 1.0), by.get(2, 1.0)
     turned = any(re.fullmatch(r"PC\d+_\d+[A-Z]?", keyword) for keyword in cards)
+    for words, version in _scaled_by_defaults(cards, turned):  # that are 1 where they are not given
+        for i in by:
+            cards.setdefault(words.format(i) + version, 1.0)
     for keyword in list(cards):
         if keyword in ("", "COMMENT", "HISTORY") or not isinstance(cards[keyword], int | float):
             continue

@@ -9,6 +9,7 @@ from selfinv.large.front import (
     plan_for,
     train,
 )
+from selfinv.large.journal import fingerprint
 from selfinv.large.memory import parse_memory
 from selfinv.large.places import Places
 from selfinv.large.restorers import ClassicalRestorer, NetworkRestorer
@@ -29,6 +30,7 @@ __all__ = [
     "check_scheduler",
     "choose_pieces",
     "classical",
+    "fingerprint",
     "parse_memory",
     "plan_for",
     "train",

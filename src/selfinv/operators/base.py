@@ -225,6 +225,10 @@ class Composition(LinearOperator):
         return self.outer.doubts(y)
 
     @property
+    def hint(self) -> str:
+        return self.outer.hint
+
+    @property
     def object_channels(self) -> int | None:
         return self.inner.object_channels
 
@@ -259,6 +263,10 @@ class Scaled(LinearOperator):
     @property
     def always_shown(self) -> Tensor | None:
         return self.operator.always_shown
+
+    @property
+    def hint(self) -> str:
+        return self.operator.hint
 
     @property
     def measured(self) -> Tensor | None:

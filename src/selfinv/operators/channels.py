@@ -148,12 +148,29 @@ class EachChannel(LinearOperator):
 
     @property
     def measured(self) -> Tensor | None:
-        known = [operator.measured for operator in self.each]
+        return self._stacked([operator.measured for operator in self.each], default=True)
+
+    @property
+    def always_shown(self) -> Tensor | None:
+        return self._stacked([operator.always_shown for operator in self.each], default=False)
+
+    def _stacked(self, known: list[Tensor | None], *, default: bool) -> Tensor | None:
+        """Of each channel, booleans, or the default where there is nothing to say; None: of all."""
         device = next((m.device for m in known if m is not None), None)
         if device is None:
             return None
-        whole = torch.ones(self.out_shape[1:], dtype=torch.bool, device=device)
+        whole = torch.full(self.out_shape[1:], default, device=device)
         return torch.stack([whole if m is None else m for m in known]).expand(self.out_shape)
+
+    @property
+    def hint(self) -> str:
+        return self.each[0].hint
+
+    def doubts(self, y: Tensor) -> list[str]:
+        channels = y.unbind(-len(self.out_shape))
+        each = self.each * len(channels) if len(self.each) == 1 else self.each
+        told = [words for a, channel in zip(each, channels, strict=True) for words in a.doubts(channel)]
+        return list(dict.fromkeys(told))
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x, self.in_shape, "forward", "object")

@@ -283,6 +283,11 @@ class Convolution(LinearOperator):
         self._spectra.clear()
         return super()._apply(fn, recurse)
 
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._otfs.clear()
+        self._spectra.clear()
+        super()._load_from_state_dict(*args)
+
     def _clip(self, kernel: Tensor) -> Tensor:
         """Without what cannot reach from one end of the image to the other, where nothing is outside."""
         if self.boundary == "zero":

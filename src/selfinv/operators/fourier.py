@@ -95,7 +95,7 @@ class MaskedFourier(LinearOperator):
         return f"that is complex frequencies of the shape {self.in_shape}, or their two parts on a last axis"
 
     def doubts(self, y: Tensor) -> list[str]:
-        power = torch.where(self.measured, y, 0.0).square().sum(-1)
+        power = torch.where(self.measured, y, 0.0).nan_to_num().square().sum(-1)
         power = power.reshape(-1, *self.in_shape).sum(0)
         place = tuple(int(i) for i in np.unravel_index(int(power.argmax()), self.in_shape))
         middle = sum(abs(i - n // 2) for i, n in zip(place, self.in_shape, strict=True))
@@ -133,7 +133,7 @@ class MaskedFourier(LinearOperator):
 
     def adjoint(self, y: Tensor) -> Tensor:
         self._check(y, self.out_shape, "adjoint", "measurement")
-        spectrum = torch.view_as_complex(torch.where(self.mask[..., None], y, 0.0))
+        spectrum = torch.view_as_complex(torch.where(self.mask[..., None], y, 0.0).contiguous())
         spectrum = torch.fft.ifftshift(spectrum, dim=self._dims) if self.centred else spectrum
         x = torch.fft.ifftn(spectrum, dim=self._dims, norm="ortho").real
         return torch.fft.fftshift(x, dim=self._dims) if self.centred else x

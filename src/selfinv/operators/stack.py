@@ -81,16 +81,31 @@ class Stack(LinearOperator):
 
     @property
     def measured(self) -> Tensor | None:
-        known = [view.measured for view in self.views]
+        return self._joined([view.measured for view in self.views], default=True)
+
+    @property
+    def always_shown(self) -> Tensor | None:
+        return self._joined([view.always_shown for view in self.views], default=False)
+
+    def _joined(self, known: list[Tensor | None], *, default: bool) -> Tensor | None:
+        """Of each view, booleans, or the default where there is nothing to say; None: of all."""
         device = next((m.device for m in known if m is not None), None)
         if device is None:
             return None
         return self._join(
             [
-                torch.ones(view.out_shape, dtype=torch.bool, device=device) if m is None else m
+                torch.full(view.out_shape, default, device=device) if m is None else m
                 for view, m in zip(self.views, known, strict=True)
             ]
         )
+
+    def doubts(self, y: Tensor) -> list[str]:
+        told = [
+            words
+            for view, part in zip(self.views, self._parts(y), strict=True)
+            for words in view.doubts(part)
+        ]
+        return list(dict.fromkeys(told))
 
     @property
     def object_channels(self) -> int | None:
@@ -102,14 +117,15 @@ class Stack(LinearOperator):
 
     def adjoint(self, y: Tensor) -> Tensor:
         self._check(y, self.out_shape, "adjoint", "measurement")
+        parts = zip(self.views, self._parts(y), strict=True)
+        return torch.stack([view.adjoint(part) for view, part in parts]).sum(0)
+
+    def _parts(self, y: Tensor) -> tuple[Tensor, ...]:
+        """What each view measured."""
         if self.same:
-            parts = y.unbind(-len(self.out_shape))
-        else:
-            parts = tuple(
-                part.unflatten(-1, view.out_shape)
-                for part, view in zip(y.split(self.sizes, dim=-1), self.views, strict=True)
-            )
-        return torch.stack([v.adjoint(p) for v, p in zip(self.views, parts, strict=True)]).sum(0)
+            return y.unbind(-len(self.out_shape))
+        parts = zip(y.split(self.sizes, dim=-1), self.views, strict=True)
+        return tuple(part.unflatten(-1, view.out_shape) for part, view in parts)
 
     def _join(self, parts: list[Tensor]) -> Tensor:
         if self.same:

@@ -182,6 +182,8 @@ def fit_psf(
     why = too_small(y.shape[2:], told.shape)
     if why:
         return _not_told(family, why)
+    planes = y.reshape(-1, 1, *y.shape[2:])
+    y = planes[[bool(np.isfinite(plane).any()) for plane in planes]]  # of the others nothing is told
     fitted = fit_spectrum(y, family)
     if guard and any(fitted.identifiable):
         compared = held_out_difference(y, told, fitted.psf, seed)
@@ -358,17 +360,30 @@ def _not_told(family: PSFFamily, why: str) -> FittedPSF:
     )
 
 
+def from_0_to_1(part: Floats) -> Floats | None:
+    """In units of its range; None if nothing varies."""
+    measured = part[np.isfinite(part)]
+    range_ = float(np.ptp(measured)) if measured.size else 0.0
+    return (part - measured.min()) / range_ if range_ > 0.0 else None
+
+
 def held_out_difference(
     y: Floats, told: Floats, fitted: Floats, seed: int, blind_spot: tuple[int, ...] = ()
 ) -> Difference:
     """The held-out score of self-tuned total variation with the fitted PSF, less that with the told one.
 
-    Of the middle of the first plane, or volume, of ``batch channel *space``, NaN where nothing is measured.
-    As many values as ``blind_spot`` says are hidden to each side of a scored one, along each axis.
+    Of the middle of the first plane, or volume, that is not the same all over, of ``batch channel *space``,
+    NaN where nothing is measured, in units of its range. As many values as ``blind_spot`` says are hidden to
+    each side of a scored one, along each axis.
     """
     space = y.shape[2:]
     middle = middle_of(space, GUARDED[len(space)])
-    part = torch.from_numpy(np.ascontiguousarray(y[(slice(0, 1), slice(0, 1), *middle)])).float()
+    parts = y[(slice(None), slice(None), *middle)]
+    planes = parts.reshape(-1, *parts.shape[2:])
+    varied = next((plane for plane in map(from_0_to_1, planes) if plane is not None), None)
+    if varied is None:
+        return Difference(0.0, math.inf)  # nothing is measured in the middle of any
+    part = torch.from_numpy(np.ascontiguousarray(varied)).float()[None, None]
     chosen = []
     for kernel in (told, fitted):
         tensor = torch.from_numpy(kernel).float()

@@ -29,12 +29,13 @@ import torch
 from scipy import fft  # of real arrays, in a third of NumPy's time
 
 from selfinv.solvers.wiener import fill_holes
+from selfinv.spectrum import taper
 
 Floats = npt.NDArray[np.float64]
 
 UNLIKE = 3.0  # prior deviations: beyond, the object's spectrum is not of the kind assumed
 
-_TAPER = 0.25  # of each side
+_TAPER = 0.5  # of an image, both ends of an axis together
 _CORRELATED = {2: 1.6, 3: 2.0}  # waves that the taper makes into one
 _LOWEST = 3  # periods per image
 _BLOCK = (64, 160, 160)  # samples, at most: of a larger volume a mean over blocks (Welch 1967)
@@ -59,11 +60,7 @@ class Spectrum:
             parts = _blocks(parts)
         self.shape = parts.shape[1:]
         axes = tuple(range(1, ndim + 1))
-        window = np.ones(self.shape)
-        for axis, n in enumerate(self.shape):
-            place = np.arange(n) + 0.5
-            rise = np.clip(np.minimum(place, n - place) / (_TAPER * n), 0, 1)
-            window *= (np.sin(rise * np.pi / 2) ** 2).reshape([-1 if i == axis else 1 for i in range(ndim)])
+        window = taper(self.shape, _TAPER)
         means = (parts * window).sum(axes, keepdims=True) / window.sum()
         power = (np.abs(np.fft.fftn((parts - means) * window, axes=axes)) ** 2).mean(0) / (window**2).sum()
         along = np.meshgrid(*(np.fft.fftfreq(n) for n in self.shape), indexing="ij", sparse=True)

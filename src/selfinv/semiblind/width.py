@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfinv.semiblind.families import scaled_family
-from selfinv.semiblind.fit import fit_spectrum, held_out_difference, too_small
+from selfinv.semiblind.fit import fit_spectrum, from_0_to_1, held_out_difference, too_small
 from selfinv.types import Array, middle_of, spatial_index
 
 Floats = npt.NDArray[np.float64]
@@ -43,7 +43,7 @@ def narrower(y: Floats, kernel: Array, *, independent: bool) -> tuple[float, flo
         If the kernel is none (`selfinv.psf.check_psf`).
     """
     part = y[spatial_index(middle_of(y.shape[2:], [LARGEST] * 2))]
-    each = (_from_0_to_1(plane) for plane in part.reshape(-1, 1, *part.shape[2:])[:MOST])
+    each = (from_0_to_1(plane) for plane in part.reshape(-1, 1, *part.shape[2:])[:MOST])
     varied = [plane for plane in each if plane is not None]
     if not varied:
         return None
@@ -60,10 +60,3 @@ def narrower(y: Floats, kernel: Array, *, independent: bool) -> tuple[float, flo
         planes, family.at(family.start), family.at((high,)), seed=0, blind_spot=() if independent else SHARED
     )
     return (low, high) if compared.significant and compared.mean < 0 else None
-
-
-def _from_0_to_1(part: Floats) -> Floats | None:
-    """In units of its range; None if nothing varies."""
-    measured = part[np.isfinite(part)]
-    range_ = float(np.ptp(measured)) if measured.size else 0.0
-    return (part - measured.min()) / range_ if range_ > 0.0 else None
