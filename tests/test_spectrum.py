@@ -38,6 +38,17 @@ def test_the_noise_of_photon_counts_is_the_mean_count(photons):
     assert PowerSpectrum.of(counts).noise() == pytest.approx(photons * image.mean(), rel=0.1)
 
 
+@pytest.mark.parametrize("space", [(48, 48), (200, 160), (20, 48, 40)])
+def test_white_noise_is_no_more_than_there_is_at_the_highest_frequencies(space):
+    level = np.linspace(0.2, 2.0, space[-1])  # larger in some places than in others
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        noise = level * rng.normal(size=space)
+        smooth = 30.0 * gaussian_filter(rng.normal(size=space), 3.0)
+        found = PowerSpectrum.of(smooth + noise).most_noise()
+        assert 0.9 < found / np.square(level).mean() < 1.8
+
+
 def test_where_details_reach_the_highest_frequency_the_noise_is_not_known():
     smooth = gaussian_filter(CAMERA, 1.0) + np.random.default_rng(0).normal(0.0, 0.05, CAMERA.shape)
     assert PowerSpectrum.of(smooth).levels_off()

@@ -17,6 +17,7 @@ from selfinv.acquisition import Acquisition
 from selfinv.arrangement import spacing_of
 from selfinv.doubts import (
     NOTHING_EXPLAINED,
+    detail_taken,
     left_as_it_is,
     nothing_explained,
     shared_noise,
@@ -263,6 +264,9 @@ def restore(
         compared = ("loss", "held_out_score", "held_out_score_of_a_constant")
         stats |= training(inner) | {key: stats[key] for key in compared if key in stats}
         model = trained_model(inner_solver, inner, y, acquired.layout, forward, stats, acquired.units)
+        plain = isinstance(forward, Identity) and inner.loss_function.kind == "l2"
+        if plain and whole and (words := detail_taken(y, measured)):
+            warnings.warn(words, SelfinvWarning, stacklevel=2)
     image, predicted = acquired.to_image(estimate), acquired.to_measurement(measured)
     return Result(image, status, stats, model, inner_solver, predicted)
 

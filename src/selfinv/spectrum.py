@@ -76,6 +76,14 @@ class PowerSpectrum:
         """The variance of the noise, were it alone at the highest frequencies."""
         return self._typical(FLOOR, 1.0)[0]
 
+    def most_noise(self) -> float:
+        """What the variance of white noise is at most: the mean power at the highest frequencies.
+
+        And two standard errors; modes come in pairs.
+        """
+        band = self.power[self.frequency > MIDDLE * self.frequency.max()]
+        return float(band.mean()) * (1.0 + 2.0 * math.sqrt(2.0 * self.alike / band.size))
+
     def beyond(self, frequency: float) -> float:
         """The variance of what is beyond a frequency, in cycles per sample."""
         return float(np.where(self.frequency > frequency, self.power, 0.0).mean())

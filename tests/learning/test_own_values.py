@@ -15,7 +15,7 @@ import selfinv
 from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.noise_line import NoiseLine, local_mean, of_residuals
 from selfinv.learning.normalisation import Normalisation
-from selfinv.learning.own_values import OwnValues, find_noise, has_wild_values
+from selfinv.learning.own_values import OwnValues, at_most_what_is_there, find_noise, has_wild_values
 from selfinv.noise import gaussian
 from selfinv.operators import Convolution, Downsample
 from selfinv.psf import gaussian as gaussian_psf
@@ -41,6 +41,25 @@ def test_the_noises_variance_over_the_intensity_is_found_beside_structure(slope)
     for level in (0.1, 0.5, 0.9):
         expected = 0.01 + slope * level
         assert float(found.variance(torch.tensor(level))) == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.1])
+def test_noise_is_not_larger_than_what_there_is_at_the_finest_frequencies(slope):
+    """Texture that predictions miss everywhere was taken for noise."""
+    y, blind, missing = scene(slope=slope)
+    generator = torch.Generator().manual_seed(1)
+    texture = torch.randn(y.shape, generator=generator)
+    texture = torch.fft.irfft2(torch.fft.rfft2(texture) * (torch.fft.rfftfreq(192) < 0.2), s=(192, 192))
+    both, right = y + 2.0 * texture, NoiseLine(0.01, slope)
+    wrong = find_noise(both, blind, missing)
+    expected = float(right.variance(blind).mean())
+    assert float(wrong[0].variance(blind).mean()) > 2.0 * expected
+    missing[..., 5:9, 20:30] = True
+    both[..., 5:9, 20:30] = torch.nan
+    for given in (wrong, (right.times(1.6),)):
+        (found,) = at_most_what_is_there(given, both, blind, missing)
+        assert float(found.variance(blind).mean()) == pytest.approx(expected, rel=0.15)
+    assert at_most_what_is_there((right,), both, blind, missing) == (right,)
 
 
 def test_a_value_weighs_as_much_as_its_prediction_is_worse_than_its_noise():

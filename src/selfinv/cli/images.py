@@ -35,6 +35,7 @@ def open_image(
 ) -> tuple[Image, str | None, bool]:
     """Read the input and make sure, before any work, that the output can be written."""
     from selfinv import io
+    from selfinv.io.casting import as_dtype
 
     if input.is_dir():
         raise InputError(
@@ -48,6 +49,7 @@ def open_image(
             dtype, clip = image.data.dtype.name, True
         else:
             dtype = "float32"
+    as_dtype(dtype)  # that there is such a type
     check_levels(image.data, dtype, clip)
     io.check_output(output, inputs=inputs, dtype=dtype, shape=image.data.shape, axes=image.axes)
     if preview is not None:

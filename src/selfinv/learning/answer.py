@@ -18,7 +18,13 @@ from selfinv.learning.inverter import Entrance, Inverter, invert, invert_parts
 from selfinv.learning.losses import MaskedLoss, cut_off
 from selfinv.learning.measurement import Measurement, Pads
 from selfinv.learning.noise_line import Limits, NoiseLine, of_counts, variance_of
-from selfinv.learning.own_values import OwnValues, find_noise, has_many_gaps, has_wild_values
+from selfinv.learning.own_values import (
+    OwnValues,
+    at_most_what_is_there,
+    find_noise,
+    has_many_gaps,
+    has_wild_values,
+)
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
 from selfinv.operators import Identity, LinearOperator, Mask
@@ -162,6 +168,8 @@ def _find_own_values(
     noise = None
     if counted is None:
         noise = find_noise(data.y, blind, data.missing, data.validated, limits, sparse=sparse)
+        if noise is not None and sharp and limits == (None, None):
+            noise = at_most_what_is_there(noise, data.y, blind, data.missing)
     if noise is None and not sharp:  # where hidden values confirm it
         counted = of_counts(data.y, blind, data.missing, limits)
     if counted is not None:

@@ -32,13 +32,14 @@ in the dark beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from selfinv.learning.capacity import spectra
 from selfinv.learning.error_spectrum import ErrorSpectrum
 from selfinv.learning.forward_model import DARK, ForwardModel
 from selfinv.learning.noise_line import (
@@ -368,6 +369,34 @@ def _of_channel(
     if other is not None and other.variance(level).mean() < line.variance(level).mean():
         return other
     return line
+
+
+def at_most_what_is_there(
+    noise: Sequence[NoiseLine], y: Tensor, level: Tensor, missing: Tensor
+) -> tuple[NoiseLine, ...]:
+    """Each channel's noise, or less: white noise has its mean variance at all frequencies.
+
+    So it is not larger than what there is at the finest, however it differs from place to place. Not asked
+    where much is missing, nor of images so large that their spectrum is of a part.
+
+    Parameters
+    ----------
+    y, level, missing
+        Measured values, about what they would be without noise, and where there are none, ``batch channel
+        *space``.
+    """
+    if has_many_gaps(missing):
+        return tuple(noise)
+    lines = []
+    for line, here, around, gaps in zip(noise, y.unbind(1), level.unbind(1), missing.unbind(1), strict=True):
+        seen = (~gaps).flatten(1).any(1)
+        frames = spectra(here[seen][:, None], gaps[seen][:, None])
+        if frames and min(spectrum.part for spectrum in frames) == 1.0:
+            there = sum(spectrum.most_noise() for spectrum in frames) / len(frames)
+            there /= 1.0 - float(gaps[seen].double().mean())  # what is filled in has hardly any noise
+            line = line.times(min(1.0, there / float(line.variance(around[seen]).double().mean())))
+        lines.append(line)
+    return tuple(lines)
 
 
 def has_many_gaps(missing: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,7 @@ _CUT = 0.05  # of the maximum, at the array's edge
 _OUTERMOST = 0.1  # of the sum, on all faces together
 _PEDESTAL = 0.2  # of the energy, in a constant under the whole array
 _FLAT_PEDESTAL, _FLAT = 0.05, 2.0  # the same where the edge is flat: its highest value over its lowest
+_FALLING = 1.2  # times as much an eighth of the way to the middle
 _ALIKE = 0.01  # of the maximum
 _FAR = 1.0  # pixels: an even-sized PSF is often centred at (n - 1) / 2, half a pixel off
 _NYQUIST = 0.5  # of the OTF's value at 0
@@ -220,7 +222,8 @@ def _edge(values: Floats) -> str | None:
     pedestal = np.quantile(np.concatenate([face.ravel() for face in faces]), 0.05)
     share = pedestal * values.size / values.sum()
     flat = len(wide) > 1 and max(face.max() for face in faces) < _FLAT * pedestal
-    if min(values.shape) >= 8 and share > (_FLAT_PEDESTAL if flat else _PEDESTAL):
+    enough = _FLAT_PEDESTAL if flat else _PEDESTAL
+    if min(values.shape) >= 8 and share > enough and not _falls_at_corners(values):
         return (
             f"psf stands on a constant background that holds {share:.0%} of its sum; "
             f"remove it with 'selfinv psf measured', else the restored image loses its contrast"
@@ -237,6 +240,19 @@ def _edge(values: Floats) -> str | None:
     else:
         return None
     return f"psf is cut off: {how}; compute or crop it larger, else the light beyond is not put back"
+
+
+def _falls_at_corners(values: Floats) -> bool:
+    """Whether light falls there, as that of a PSF which goes on does and a background does not."""
+    steps = [max(1, n // 8) if n > 3 else 0 for n in values.shape]
+    ends, inside = (
+        np.mean([values[place] for place in itertools.product(*sides)])
+        for sides in (
+            [(0, -1)] * values.ndim,
+            [(step, -1 - step) for step in steps],
+        )
+    )
+    return bool(inside > _FALLING * ends)
 
 
 def _narrow(values: Floats) -> str | None:
