@@ -6,11 +6,13 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
 import selfinv
 from selfinv.large import apply
+from selfinv.operators import MixedConvolution
 from selfinv.types import InputError, SelfinvWarning
 
 PSF = selfinv.psf.gaussian(1.5, (13, 13))
@@ -71,3 +73,38 @@ def test_another_blur_or_noise_is_told(model, tmp_path, blur, noise, words, in_t
     with pytest.warns(SelfinvWarning, match=words) as told:
         restored()
     assert len(told) == 1
+
+
+def test_where_the_blur_varies_images_of_its_size_are_updated_by_their_values(tmp_path):
+    """`apply` gave the network's answer alone, several decibels behind."""
+    truth = SCENE[60:156, 40:136]
+    kernels = np.stack([selfinv.psf.gaussian(s, (13, 13)) for s in (1.0, 1.4, 1.8, 2.2)])
+    corners = [[0, 0], [0, 95], [95, 0], [95, 95]]
+    A = MixedConvolution(
+        torch.from_numpy(kernels).float(), truth.shape, positions=corners, boundary="reflect"
+    )
+
+    def measured(seed):
+        blurred = A(torch.from_numpy(truth).float()).numpy()
+        return blurred + 0.002 * np.random.default_rng(seed).standard_normal(truth.shape)
+
+    def quality(image):
+        return selfinv.metrics.psnr(truth, image, 1.0)
+
+    image = measured(0)
+    result = selfinv.restore(image, operator=A, method="ssi-network", max_steps=60)
+    assert np.allclose(result.model.apply(image), result.image, atol=1e-4)
+    result.model.save(tmp_path / "m.safetensors")
+    again, alone = (selfinv.load_model(tmp_path / "m.safetensors", operator) for operator in (A, None))
+    assert np.allclose(again.apply(image), result.image, atol=1e-4)
+    other = measured(1)
+    assert quality(again.apply(other)) > quality(alone.apply(other)) + 1.0
+    assert again.apply(other[:80]).shape == (80, 96)  # of another size: by the network
+
+
+def test_a_model_of_a_psf_takes_no_operator(model, tmp_path):
+    model.save(tmp_path / "m.safetensors")
+    kernels = torch.from_numpy(np.stack([PSF, PSF])).float()
+    A = MixedConvolution(kernels, SCENE.shape, positions=[[0, 0], [0, 255]])
+    with pytest.raises(InputError, match="takes no operator"):
+        selfinv.load_model(tmp_path / "m.safetensors", A)

@@ -41,8 +41,9 @@ def table(state: SelfTunedState) -> str:
     elif first.score > min(trial.score for trial in state.best.values()):
         lines.append(
             f"\n{first.name} is kept, although another method predicts hidden values better: the "
-            f"difference is below {_errors(state.convincing)}, or too small to matter; or the noise is "
-            f"correlated, and the better score only says that more of it was kept."
+            f"difference is below {_errors(state.convincing)}, or too small to matter, as hidden values do "
+            f"not show all errors; where noise is correlated, a better score only says that more of it was "
+            f"kept."
         )
     return "\n".join(lines)
 

@@ -31,6 +31,7 @@ SAMPLES = 64  # of a transfer function along each axis
 FAINT = 2e-3  # of the image's deviation: what matters little, whatever it is
 UNLIKE_NOISE = 3.5  # fourth power, over the local mean square, of what is left over; Gaussian noise has 2.8
 MANY, FEW_PHOTONS = 2e-3, 20
+HARDLY = 0.999  # of a constant's score
 FRAMES = 4  # that noise is looked for in
 DRAWN, LEVELS = 0.05, 16  # of the others, in plateaus, too; other values: else it is no image with noise
 
@@ -228,19 +229,19 @@ def saturated(y: Tensor) -> str:
     return (
         f"{count} values ({count / at.numel():.2g} of all) lie at the highest, {float(highest):g}, side by "
         f"side, as where a detector saturates: the light there is a lower bound, and so it is in the result; "
-        f"to have them filled in from around, mark them as missing (NaN, with mask_nan; from the "
-        f"shell --saturation {float(highest):g})"
+        f"to have them filled in from around instead, which forgets the bound (better of a few than of large "
+        f"areas), mark them as missing (NaN, with mask_nan; from the shell --saturation {float(highest):g})"
     )
 
 
 def nothing_explained(stats: Mapping[str, Any]) -> bool:
-    """Whether a run that has compared methods predicted hidden values no better than a constant."""
+    """Whether a run that has compared methods predicted hidden values hardly better than a constant."""
     score, of_a_constant = stats.get("held_out_score"), stats.get("held_out_score_of_a_constant")
-    return score is not None and of_a_constant is not None and bool(score >= of_a_constant)
+    return score is not None and of_a_constant is not None and bool(score >= HARDLY * of_a_constant)
 
 
 NOTHING_EXPLAINED = (
-    "hidden values are predicted no better than by a constant: either the image is noise, or it is "
-    "outweighed by values that no others explain (cosmic rays, hot pixels); mark those as missing (NaN, with "
-    "mask_nan)"
+    "hidden values are predicted hardly better than by a constant: either the image is noise, or its light "
+    "is in a few values that no others explain: stars and small spots, of which some may be lost (look at "
+    "what is left over), or cosmic rays and hot pixels (mark those as missing: NaN, with mask_nan)"
 )

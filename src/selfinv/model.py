@@ -59,6 +59,9 @@ class TrainedModel:
         The point spread function it inverts, or None for another operator.
     sharp
         Whether nothing is blurred: the operator measures the object itself, or a part of it.
+    operator
+        The operator on pixels that it inverts, if that is neither a convolution nor sharp, as far as it is
+        known (`load`): what images of its shape are updated by, in the end.
     crude
         The first guess, where measured values are not pixels; it holds the operator.
     filters
@@ -89,6 +92,7 @@ class TrainedModel:
     axes: str
     psf: Tensor | None = field(default=None, repr=False)
     sharp: bool = False
+    operator: LinearOperator | None = field(default=None, repr=False)
     crude: CrudeInverse | None = field(default=None, repr=False)
     filters: InverseFilters | None = None
     outliers: OutlierTest | None = None
@@ -106,13 +110,16 @@ class TrainedModel:
 
     def forward_model(self, shape: Sequence[int]) -> ForwardModel | None:
         """What measures an image of this spatial shape, as far as `own_values` ask for it; else None."""
-        if self.own_values is None or (self.psf is None and self.crude is None):
+        if self.own_values is None:
             return None
         if self.crude is not None:
             operator = self.crude.operator
-        else:
-            assert self.psf is not None
+        elif self.psf is not None:
             operator = Convolution(self.psf, shape, self.boundary, margin=[max(pad) for pad in self.pads])
+        elif self.operator is not None and self.operator.out_shape == tuple(shape):
+            operator = self.operator
+        else:
+            return None
         # In the units that channels have in common: beside a large level, single precision tells little.
         both = (replace(n, channels=None) for n in (self.normalisation, self.object_normalisation))
         return ForwardModel(operator, *both)
@@ -232,6 +239,10 @@ class TrainedModel:
         y = self.normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
         if self.outliers is not None:
             missing = self.outliers.left_out(y, missing)
+        forward = self.forward_model(y.shape[2:])
+        if forward is not None and self.operator is not None:
+            self.operator.to(device)
+        updated = self.sharp or forward is not None
         x = answer(
             self.inverter.to(device),
             y.to(device),
@@ -239,12 +250,12 @@ class TrainedModel:
             self.pads if pads is None else pads,
             self.symmetries,
             self.entrance,
-            self.own_values,
-            self.forward_model(y.shape[2:]),
+            self.own_values if updated else None,
+            forward,
             most=most,
             beyond=beyond,
         )
-        return self.object_normalisation.undo(brightened(x, self.light))
+        return self.object_normalisation.undo(brightened(x, self.light if updated else ()))
 
     def doubts(self, y: Tensor) -> Iterator[str]:
         """What makes an image unlike the one that the model was trained on, in words for a warning.
@@ -297,7 +308,9 @@ class TrainedModel:
         Parameters
         ----------
         operator
-            The one it was trained for, where measured values are not pixels: it is not in the file.
+            The one it was trained for: it is not in the file. Where measured values are not pixels it must be
+            given; where they are, of a blur that varies from place to place say, images are then updated by
+            their values in the end, as that was which it was trained on.
 
         Raises
         ------

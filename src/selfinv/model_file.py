@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from selfinv.arrangement import is_on_grid
 from selfinv.atomic import written_beside
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.error_spectrum import ErrorSpectrum
@@ -111,13 +113,14 @@ def _fields(
     description: dict[str, Any], tensors: dict[str, Tensor], operator: LinearOperator | None
 ) -> dict[str, Any]:
     kept: Any = description.get("crude")
-    if (kept is None) is not (operator is None):
+    if kept is not None and operator is None:
         raise InputError(
-            "the model was trained for pixels; it takes no operator"
-            if kept is None
-            else "the model is for an operator whose values are not pixels; give that to load_model "
+            "the model is for an operator whose values are not pixels; give that to load_model "
             "(from the shell, the model to --model of the command that trained it)"
         )
+    on_pixels = kept is None and operator is not None
+    if on_pixels and ("psf" in tensors or description["sharp"] or not is_on_grid(operator)):
+        raise InputError("the model was trained for pixels; it takes no operator")
     inverter = build_inverter(
         UNetSettings.from_dict(description["architecture"]), Head(**description["head"])
     )
@@ -135,7 +138,8 @@ def _fields(
         "axes": description["axes"],
         "psf": tensors.get("psf"),
         "sharp": bool(description["sharp"]),
-        "crude": None if operator is None else CrudeInverse.with_settings(operator, kept),
+        "operator": copy.deepcopy(operator) if on_pixels else None,
+        "crude": None if kept is None or operator is None else CrudeInverse.with_settings(operator, kept),
         "filters": InverseFilters(tensors["filters"]) if "filters" in tensors else None,
         "outliers": OutlierTest(**test) if (test := description.get("outliers")) else None,
         "own_values": _own_values(description["own_values"]),

@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
+from selfinv.arrangement import is_on_grid
 from selfinv.comparison import table
 from selfinv.doubts import white_noise
 from selfinv.learning.answer import is_sharp
 from selfinv.learning.normalisation import ChannelUnits
 from selfinv.learning.solver import SSI, SSIState
 from selfinv.model import TrainedModel
-from selfinv.operators import Convolution
+from selfinv.operators import Convolution, LinearOperator
 from selfinv.selection import SelfTunedState
 from selfinv.solvers.base import Forward
 from selfinv.types import AxisLayout
@@ -72,10 +73,12 @@ def trained_model(
     """
     psf = forward.psf if isinstance(forward, Convolution) else None
     entrance = state.data.entrance
-    # Of operators on a grid, a model for images of any size has a PSF for all frames, and nothing else to
-    # update by.
+    # A model for images of any size has a PSF for all frames, and nothing else to update by.
     one_psf = psf is not None and psf.ndim <= len(layout.spatial) + 1
-    alone = one_psf or entrance.crude is not None or is_sharp(forward)
+    operator = forward if isinstance(forward, LinearOperator) and is_on_grid(forward) else None
+    if psf is not None or is_sharp(forward):
+        operator = None
+    alone = one_psf or entrance.crude is not None or is_sharp(forward) or operator is not None
     return TrainedModel(
         inverter=solver.best_model(state),
         normalisation=replace(state.data.normalisation, channels=units),
@@ -86,6 +89,7 @@ def trained_model(
         axes=layout.axes,
         psf=psf,
         sharp=is_sharp(forward),
+        operator=operator,
         crude=entrance.crude,
         filters=entrance.filters,
         outliers=entrance.outliers,

@@ -78,9 +78,9 @@ class Result:
           what was fitted of it; ``channel_units``: offsets and scales that channels were brought to.
     model
         The trained inverse, to save or to apply to more images of the same instrument; without what was mixed
-        in (``stats["weights"]``) and, of a function or a blur that varies over the field, without what values
-        themselves added; None where a classical method made the image, or most of it (with
-        ``method="ssi-network"`` there always is one).
+        in (``stats["weights"]``) and, of a function, without what values themselves added (of a blur that
+        varies over the field they are asked in images of the same size); None where a classical method made
+        the image, or most of it (with ``method="ssi-network"`` there always is one).
     solver
         What made the image, or most of it, with the settings that were chosen.
     predicted
@@ -96,6 +96,10 @@ class Result:
     model: TrainedModel | None = None
     solver: Solver | None = None
     predicted: Array | None = None
+
+    def __repr__(self) -> str:
+        shape = " × ".join(str(n) for n in self.image.shape)
+        return f"<Result of {shape} by {self.stats.get('method')}: {self.status}>"
 
 
 def restore(

@@ -242,7 +242,7 @@ def carry_out(
     if job.save_model is not None and result.model is None:
         chosen = result.stats.get("chosen", result.stats["method"])
         say(
-            f"no model was written to {job.save_model}: the image is by {chosen}, "
+            f"warning: no model was written to {job.save_model}: the image is by {chosen}, "
             "which trains none; --method ssi-network keeps the network in any case"
         )
     elif job.save_model is not None and "mixture" in result.stats:
