@@ -607,7 +607,7 @@ MISTAKES = {
     "no psf": ((*RESTORE, "--psf", "psff.tif"), "psff.tif does not exist"),
     "flat psf": (
         ("restore", "volume.tif", "out.tif", "--psf", "psf.tif"),
-        "psf has 2 axes but the image has 3 spatial axes (zyx); pass a 3-D psf or axes='cyx'",
+        "psf has 2 axes but the image has 3 spatial axes (zyx); pass a 3-D psf or --axes cyx",
     ),
     "deep psf": ((*RESTORE, "--psf", "psf3d.tif"), "psf has 3 axes but the image has 2 spatial axes (yx)"),
     "deep psf, no names": (
@@ -622,8 +622,8 @@ MISTAKES = {
         "0.2 µm per sample along y but the image has 0.1",
     ),
     # the options
-    "method": ((*FLAT, "--method", "magic"), "method='magic' is unknown; use one of ssi,"),
-    "boundary": ((*FLAT, "--boundary", "wall"), "boundary='wall' is unknown"),
+    "method": ((*FLAT, "--method", "magic"), "--method magic is unknown; use one of ssi,"),
+    "boundary": ((*FLAT, "--boundary", "wall"), "--boundary wall is unknown"),
     "device": ((*FLAT, "--device", "abacus"), "device='abacus' is unknown; use 'auto'"),
     "steps": ((*FLAT, "--steps", "0"), "'--steps'"),
     "no weight": (
@@ -633,7 +633,7 @@ MISTAKES = {
     "negative weight": ((*FLAT, "--method", "wiener", "--weight", "-2"), "positive number, got -2"),
     "weight of a network": (
         (*FLAT, "--method", "ssi", "--weight", "1"),
-        "method='ssi' has no weight; leave it out, or use one of tv-chambolle-pock",
+        "--method ssi has no weight; leave it out, or use one of tv-chambolle-pock",
     ),
     "weight in words": ((*FLAT, "--weight", "much"), "'--weight'"),
     "no number": ((*FLAT, "--seed", "x"), "'--seed'"),

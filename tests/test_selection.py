@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 from skimage.data import brick
 
 import selfinv
@@ -621,3 +621,42 @@ def test_of_a_search_ended_in_the_last_solve_the_table_tells_what_the_image_is_b
     assert next(line for line in table(state).splitlines() if "| chosen |" in line).startswith("| best |")
     solver, state, _ = tune(data(), *candidates)
     assert state.trial.name == "first"
+
+
+def lines_and_noise():
+    truth = np.zeros((96, 96))
+    for place in range(6, 96, 9):
+        truth[place, 10 + place // 3 : 60 + place // 3] = 1.0
+    noisy = truth + 0.03 * np.random.default_rng(0).standard_normal(truth.shape)
+    return truth, torch.from_numpy(noisy)[None, None]
+
+
+class Blurs(Wiener):
+    """Takes lines for noise."""
+
+    def estimate(self, state):
+        return torch.from_numpy(uniform_filter(super().estimate(state).numpy(), (1, 1, 9, 9)))
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_method_that_takes_lines_for_noise_is_not_taken_if_another_keeps_them(keeps):
+    truth, y = lines_and_noise()
+    candidates = (
+        Candidate("blurs", lambda _: Blurs(), margin=math.inf),
+        Candidate("keeps", lambda _: Wiener()),
+    )
+    state, status = run(SelfTuned(candidates, keeps_detail=keeps, loss=L2), y, Identity((96, 96)))
+    assert not status.failed
+    assert state.chosen.name == ("keeps" if keeps else "blurs")
+    solver = SelfTuned(candidates)
+    error = (solver.estimate(state) - torch.from_numpy(truth)).square().mean()
+    assert (float(error) < 0.03**2) is keeps
+    assert ("stands out of the noise" in state.skipped.get("blurs", "")) is keeps
+
+
+def test_where_none_keeps_them_the_chosen_one_stays():
+    _, y = lines_and_noise()
+    both = [Candidate(name, lambda _: Blurs()) for name in ("first", "second")]
+    state, _ = run(SelfTuned(tuple(both), keeps_detail=True, loss=L2), y, Identity((96, 96)))
+    assert state.chosen.name == "first"
+    assert state.skipped == {}

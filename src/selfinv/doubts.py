@@ -13,9 +13,8 @@ from torch import Tensor
 
 from selfinv.independence import SHARED, SMOOTH, NoiseCorrelation, noise_correlation
 from selfinv.learning.capacity import spectra, white_variance
-from selfinv.learning.noise_line import local_mean, standing_out
+from selfinv.learning.lost_detail import lost_detail
 from selfinv.learning.own_values import has_many_gaps
-from selfinv.learning.photons import as_counts
 from selfinv.noise import noise_level
 from selfinv.operators import Convolution
 from selfinv.semiblind.width import narrower
@@ -29,8 +28,6 @@ STEP = 0.01  # of the range, between two numbers of the result: it would be seen
 INSIDE, FEWEST_INSIDE = 0.8, 20  # of the values between two at the highest, at it too: what makes a plateau
 SAMPLES = 64  # of a transfer function along each axis
 FAINT = 2e-3  # of the image's deviation: what matters little, whatever it is
-UNLIKE_NOISE = 3.5  # fourth power, over the local mean square, of what is left over; Gaussian noise has 2.8
-MANY, FEW_PHOTONS = 2e-3, 20
 HARDLY = 0.999  # of a constant's score
 FRAMES = 4  # that noise is looked for in
 DRAWN, LEVELS = 0.05, 16  # of the others, in plateaus, too; other values: else it is no image with noise
@@ -139,23 +136,13 @@ def smoothed_away(y: Tensor, x: Tensor, weight: float) -> str:
 
 
 def detail_taken(y: Tensor, x: Tensor) -> str:
-    """The warning of a denoised image ``x`` that has lost more than noise; "" if it has not.
-
-    What noise is left over is spread alike all around a place; of thin lines and small spots a few values
-    stand out. Nothing is said of few photons, whose noise does too.
-    """
-    missing = ~torch.isfinite(y)
-    left = (y - x.to(y)).masked_fill(missing, 0.0)
-    counted = as_counts(y[~missing].double().cpu().numpy())
-    if counted is not None and float(np.median(counted[0])) < FEW_PHOTONS:
-        return ""
-    relative = left / local_mean(left.square(), missing).clamp_min(1e-30).sqrt()
-    found = int(standing_out(left, missing).sum())
-    if float(relative[~missing].pow(4).mean()) < UNLIKE_NOISE or found < MANY * left.numel():
+    """The warning of a denoised image ``x`` that has lost more than noise; "" if it has not."""
+    found = lost_detail(y, x)
+    if not found:
         return ""
     return (
-        f"{found} values of what was taken away ({found / left.numel():.2g} of all) stand out of the noise, "
-        f"as fine detail does: thin lines or small spots may have lost light; look at what is left over (the "
+        f"{found} values of what was taken away ({found / y.numel():.2g} of all) stand out of the noise, as "
+        f"fine detail does: thin lines or small spots may have lost light; look at what is left over (the "
         f"image less the result; --residual), or try method='tv-chambolle-pock'"
     )
 

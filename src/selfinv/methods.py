@@ -21,7 +21,7 @@ from selfinv.learning.masks import drawn_shape
 from selfinv.learning.measurement import gain
 from selfinv.learning.presets import ssi, ssi_paper, ssi_unmasked
 from selfinv.learning.solver import SSI
-from selfinv.operators import LinearOperator
+from selfinv.operators import Identity, LinearOperator
 from selfinv.selection import Candidate, SelfTuned
 from selfinv.solvers.base import Forward, Solver
 from selfinv.solvers.chambolle_pock import ChambollePock, strong_weight
@@ -151,7 +151,8 @@ def _ssi(request: Request, preset: str = "default") -> Solver:
     if request.correlated:  # held-out values prefer what keeps the noise, which a network does least
         network = replace(network, margin=math.inf)
     tuned = _tuned(request, network, *simple)
-    return replace(tuned, mixed=not request.correlated, cautious=pixels, most=most)
+    plain_image = isinstance(request.operator, Identity) and request.steps is None
+    return replace(tuned, mixed=not request.correlated, cautious=pixels, most=most, keeps_detail=plain_image)
 
 
 def _auto(request: Request) -> Solver:

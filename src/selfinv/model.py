@@ -242,7 +242,7 @@ class TrainedModel:
         forward = self.forward_model(y.shape[2:])
         if forward is not None and self.operator is not None:
             self.operator.to(device)
-        updated = self.sharp or forward is not None
+        alone = self.own_values is not None and forward is None and not self.sharp  # nothing to ask them by
         x = answer(
             self.inverter.to(device),
             y.to(device),
@@ -250,12 +250,12 @@ class TrainedModel:
             self.pads if pads is None else pads,
             self.symmetries,
             self.entrance,
-            self.own_values if updated else None,
+            None if alone else self.own_values,
             forward,
             most=most,
             beyond=beyond,
         )
-        return self.object_normalisation.undo(brightened(x, self.light if updated else ()))
+        return self.object_normalisation.undo(brightened(x, () if alone else self.light))
 
     def doubts(self, y: Tensor) -> Iterator[str]:
         """What makes an image unlike the one that the model was trained on, in words for a warning.

@@ -8,7 +8,7 @@ that tunes any method and chooses between methods, for one image, without clean 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from selfinv.arrangement import together_of
 from selfinv.held_out import MAX_FOLDS, MOST, count_folds, hold_out
 from selfinv.learning.capacity import white_variance
 from selfinv.learning.losses import MaskedLoss, choose_loss
+from selfinv.learning.lost_detail import lost_detail
 from selfinv.operators import Identity
 from selfinv.solvers.base import Forward, Solver, Status
 from selfinv.trials import Trial, difference, mix
@@ -56,6 +57,10 @@ class SelfTuned:
         others take its place, or are given weight (`mix`), more reluctantly.
     most
         The share of values that is hidden at most where ``fraction`` is None.
+    keeps_detail
+        Whether the result may not have lost any (`lost_detail`) if another method takes less away and has
+        not. For images that are not blurred: of thin lines and small spots hidden values only say that none
+        can predict them.
 
     Raises
     ------
@@ -70,6 +75,7 @@ class SelfTuned:
     mixed: bool = False
     cautious: bool = True
     most: float = MOST
+    keeps_detail: bool = False
 
     def __post_init__(self) -> None:
         if not self.candidates:
@@ -181,6 +187,39 @@ class SelfTuned:
         state.chosen = state.best[chosen.name]
         if len(mixture.weights) > 1:
             state.mixture = mixture
+        if self.keeps_detail and state.held_out.loss.kind == "l2":
+            yield from self._keep_detail(state, solved)
+
+    def _keep_detail(
+        self, state: SelfTunedState, solved: Callable[[str], Generator[None, None, None]]
+    ) -> Generator[None, None, None]:
+        """If the result takes away more than noise, the next best method that takes less, and noise alone."""
+        chosen, y = state.chosen, state.held_out.y
+        assert chosen is not None
+        x = self.estimate(replace(state, finished=True))
+        if not bool(torch.isfinite(x).all()) or not lost_detail(y, x):
+            return
+        most = (y - x).square().nanmean()
+        for trial in sorted(state.best.values(), key=lambda trial: trial.score):
+            if trial.name == chosen.name or not math.isfinite(trial.score):
+                continue
+            if trial.name not in state.finals:
+                try:
+                    yield from solved(trial.name)
+                except InputError as error:
+                    state.skipped[trial.name] = str(error)
+                    continue
+            solver, inner = state.finals[trial.name]
+            if solver.status(inner).failed:
+                continue
+            other = solver.estimate(inner)
+            if (y - other).square().nanmean() < most and not lost_detail(y, other):
+                state.skipped[chosen.name] = "what it takes away stands out of the noise, as fine detail does"
+                state.chosen, state.mixture = state.best[trial.name], None
+                break
+        assert state.chosen is not None
+        state.solver, state.inner = state.finals[state.chosen.name]
+        state.latest = partial(state.solver.estimate, state.inner)
 
     def _choose(self, trials: Sequence[Trial], score_of_a_constant: float, convincing: float) -> Trial:
         trials = [t for t in trials if math.isfinite(t.score)] or trials

@@ -30,9 +30,9 @@ ENOUGH, MOST_PROBES = 200, 8  # modes that a ring is told by, if so few random o
 class Transfer:
     """The mean power of a measurement's modes, of an object with the power 1 in one ring of frequencies.
 
-    A filter lets each mode through by itself. Others, as
-    coarser pixels, where fine waves are seen as long ones, or a blur that is not the same at all places, are
-    tried on random objects, and what is measured is told by rings alone.
+    A filter lets each mode through by itself. Others, as coarser pixels, where fine waves are seen as long
+    ones, or a blur that is not the same at all places, are tried on random objects, and what is measured is
+    told by rings alone.
 
     Parameters
     ----------
