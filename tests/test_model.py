@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from skimage import data
 
 import selfinv
-from selfinv.large import apply
+from selfinv.large import NetworkRestorer, apply
 from selfinv.operators import MixedConvolution
 from selfinv.types import InputError, SelfinvWarning
 
@@ -108,3 +109,23 @@ def test_a_model_of_a_psf_takes_no_operator(model, tmp_path):
     A = MixedConvolution(kernels, SCENE.shape, positions=[[0, 0], [0, 255]])
     with pytest.raises(InputError, match="takes no operator"):
         selfinv.load_model(tmp_path / "m.safetensors", A)
+
+
+def test_an_answer_that_no_value_was_asked_of_keeps_its_light():
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(3.0 * gaussian_filter(SCENE[:128, :128], 1.5)).astype(float)
+    result = selfinv.restore(counts, PSF, method="ssi-network", max_steps=10)
+    model = dataclasses.replace(result.model, own_values=None, light=(1.2,))
+    dark = dataclasses.replace(model, light=())
+    assert np.allclose(model.apply(counts, check=False), 1.2 * dark.apply(counts, check=False), rtol=1e-4)
+
+
+def test_a_tile_of_the_operators_shape_is_not_updated_by_it():
+    psfs = torch.from_numpy(np.stack([PSF, PSF])).float()
+    A = MixedConvolution(psfs, (64, 64), positions=[[0, 0], [0, 63]], boundary="reflect")
+    image = frame(1.5, 0.003)[:64, :64]
+    model = selfinv.restore(image, operator=A, method="ssi-network", max_steps=10).model
+    restorer = NetworkRestorer(model)
+    alone = dataclasses.replace(model, own_values=None, light=()).apply(image, check=False)
+    tile = restorer.restore(image[None].astype("f4"), (slice(0, 64), slice(0, 64)), (128, 128))
+    assert np.allclose(tile[0], alone, atol=1e-4)

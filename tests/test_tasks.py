@@ -288,7 +288,7 @@ def test_a_model_for_a_finer_grid_is_kept_and_used_again(folder, capsys):
         ),
         (
             ["superres", "coarse.ome.tif", "o.tif", "--psf", "coarse.ome.tif"],
-            "has 0.2 µm per sample along y but the image has 0.1",
+            "has 0.2 µm per sample along y but the finer grid has 0.1",
         ),
         (["tomography", "four.npy", "o.tif", "--angles", "few.txt"], "expected angle × detector"),
         (

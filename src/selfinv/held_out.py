@@ -28,6 +28,7 @@ from selfinv.types import InputError
 ENOUGH = 5000  # hidden values at which the score tells settings apart that differ by some hundredths of a dB
 MOST = 0.1  # of the values
 MAX_FOLDS = 5  # sets of hidden values, on small images
+FEW_SETS = 100  # of values that are set apart together
 
 
 @dataclass(frozen=True)
@@ -101,23 +102,24 @@ def hold_out(
     together
         Axes along which values are set apart together (`LinearOperator.together`).
     fold
-        Which one of the sets that this seed gives; no value is in two of them.
+        Which one of the sets that this seed gives; no value is in two of them, as long as there are enough.
     """
     measured = int(torch.isfinite(y).sum())
     share = _share(measured, fraction, blind_spot, most)
     drawn = drawn_shape(y.shape, joint_channels=False, together=together)
-    share = max(share, min(0.1, FEWEST / int(sets_in(torch.isfinite(y), drawn).sum())))
-    place = (torch.rand(drawn, generator=generator_for(seed)) / share).to(y.device)
     sets = sets_in(torch.isfinite(y), drawn)
+    there = int(sets.sum())
+    share = max(share, min(0.1, FEWEST / there))
+    place = (torch.rand(drawn, generator=generator_for(seed)) / share).to(y.device)
     chosen = sets & (place >= fold) & (place < fold + 1)
-    if not chosen.any():  # of few sets: one that is in no other fold either, if there is any
-        order = torch.where(sets & (place >= MAX_FOLDS), place, torch.inf).flatten().argsort()
-        spare = int((sets & (place >= MAX_FOLDS)).sum())
-        each = order[:spare] if spare else sets.flatten().nonzero()[:, 0]
-        chosen = torch.zeros_like(sets).flatten()
-        chosen[each[fold % len(each)]] = True
-        chosen = chosen.reshape(sets.shape)
+    if 2 <= there < FEW_SETS:  # by chance a fold might have none
+        each = max(1, round(share * there))
+        rank = torch.where(sets, place, torch.inf).flatten().argsort().argsort().reshape(sets.shape)
+        chosen = sets & (rank // each == fold % (there // each))
     hidden = chosen.expand(y.shape) & torch.isfinite(y)
+    if there < 2 or not hidden.any():
+        hidden = torch.zeros_like(hidden)
+        hidden.view(-1)[int(torch.isfinite(y).view(-1).nonzero()[(measured // 2 + fold) % measured])] = True
     return HeldOut(y, hidden, loss or choose_loss(y), tuple(blind_spot))
 
 

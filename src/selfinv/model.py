@@ -112,17 +112,21 @@ class TrainedModel:
         """What measures an image of this spatial shape, as far as `own_values` ask for it; else None."""
         if self.own_values is None:
             return None
-        if self.crude is not None:
-            operator = self.crude.operator
-        elif self.psf is not None:
+        operator = self._known_operator(shape)
+        if self.psf is not None:
             operator = Convolution(self.psf, shape, self.boundary, margin=[max(pad) for pad in self.pads])
-        elif self.operator is not None and self.operator.out_shape == tuple(shape):
-            operator = self.operator
-        else:
+        if operator is None:
             return None
         # In the units that channels have in common: beside a large level, single precision tells little.
         both = (replace(n, channels=None) for n in (self.normalisation, self.object_normalisation))
         return ForwardModel(operator, *both)
+
+    def _known_operator(self, shape: Sequence[int]) -> LinearOperator | None:
+        """What measures an image of this spatial shape, if that is no PSF and known."""
+        if self.crude is not None:
+            return self.crude.operator
+        fits = self.operator is not None and self.operator.out_shape == tuple(shape)
+        return self.operator if fits else None
 
     def apply(
         self,
@@ -173,9 +177,10 @@ class TrainedModel:
         if not 1 <= symmetries <= 8:
             raise InputError(f"symmetries={symmetries} is not a number from 1 to 8")
         place = choose_device(device) if device else next(self.inverter.parameters()).device
-        operator = self.crude.operator if self.crude is not None else None
-        array = check_image(as_measured(image, operator), allow_nan=mask_nan)
-        settings, arrangement = self.inverter.network.settings, None
+        settings = self.inverter.network.settings
+        known = self._known_operator(np.shape(image)[-settings.ndim :])
+        array = check_image(as_measured(image, known), allow_nan=mask_nan)
+        arrangement = None
         if self.crude is not None:
             A = self.crude.operator
             ndim = array.ndim - len(A.out_shape) + len(A.in_shape)
@@ -234,8 +239,9 @@ class TrainedModel:
             (`selfinv.learning.answer`); None: as in training.
         """
         missing = ~torch.isfinite(y)
-        if self.crude is not None and self.crude.operator.measured is not None:
-            missing = missing | ~self.crude.operator.measured.cpu()
+        known = self._known_operator(y.shape[2:])
+        if known is not None and known.measured is not None:
+            missing = missing | ~known.measured.cpu()
         y = self.normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
         if self.outliers is not None:
             missing = self.outliers.left_out(y, missing)

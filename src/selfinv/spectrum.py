@@ -84,6 +84,12 @@ class PowerSpectrum:
         band = self.power[self.frequency > MIDDLE * self.frequency.max()]
         return float(band.mean()) * (1.0 + 2.0 * math.sqrt(2.0 * self.alike / band.size))
 
+    @staticmethod
+    def weight(shape: Sequence[int]) -> Array:
+        """How much each place of a whole image counts, 1 on the mean."""
+        squared = taper(shape, TAPER) ** 2
+        return squared / squared.mean()
+
     def beyond(self, frequency: float) -> float:
         """The variance of what is beyond a frequency, in cycles per sample."""
         return float(np.where(self.frequency > frequency, self.power, 0.0).mean())

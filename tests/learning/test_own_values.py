@@ -62,6 +62,26 @@ def test_noise_is_not_larger_than_what_there_is_at_the_finest_frequencies(slope)
     assert at_most_what_is_there((right,), both, blind, missing) == (right,)
 
 
+@pytest.mark.parametrize("kind", ["rim", "strip", "vignette"])
+def test_noise_that_is_larger_at_the_rim_is_not_told_smaller_for_it(kind):
+    space = (128, 128)
+    level = torch.full(space, 0.05)
+    if kind == "rim":
+        level[:6], level[-6:], level[:, :6], level[:, -6:] = 1.0, 1.0, 1.0, 1.0
+    elif kind == "strip":
+        level[:8] = 1.0
+    else:
+        level += torch.linspace(-1, 1, 128)[:, None] ** 2 + torch.linspace(-1, 1, 128) ** 2
+    right = NoiseLine(0.0, 0.01)
+    for seed in range(5):
+        noise = right.variance(level).sqrt() * torch.randn(
+            space, generator=torch.Generator().manual_seed(seed)
+        )
+        y, around = (level + noise)[None, None], level[None, None]
+        (found,) = at_most_what_is_there((right,), y, around, torch.zeros(1, 1, *space, dtype=torch.bool))
+        assert found.slope > 0.9 * right.slope
+
+
 def test_a_value_weighs_as_much_as_its_prediction_is_worse_than_its_noise():
     y, blind, missing = scene(error=0.2)
     weights = told(y, blind, missing).weights(y, blind, missing)

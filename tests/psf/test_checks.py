@@ -163,6 +163,14 @@ def test_what_looks_wrong_is_said_once(psf, image_shape, words):
         raise AssertionError(found[0])
 
 
+def test_a_noisy_background_is_still_told():
+    clean = gaussian(2.0, (33, 33))
+    for seed in range(20):
+        noise = 0.2 * np.random.default_rng(seed).standard_normal(clean.shape)
+        noisy = clean + 0.05 * clean.max() * (1.0 + noise)
+        assert any("constant background" in words for words in check_psf(noisy, 2))
+
+
 def test_the_raw_image_of_a_bead_is_not_taken_for_a_psf_silently():
     observed = read_shared("volumes/bead/observed.tif")
     text = " ".join(check_psf(observed, 3))

@@ -26,6 +26,7 @@ from selfinv.cli.console import (
     USAGE,
     ClickException,
     Interruption,
+    as_options,
     progress,
     say,
     show_warning,
@@ -141,7 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
         if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
             raise KeyboardInterrupt
     except InputError as error:
-        say(f"error: {error}")
+        say(f"error: {as_options(str(error))}")
         code = USAGE
     except ClickException as error:
         words = error.format_message().rstrip(".")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfinv.cli.console import FAILED, INTERRUPTED, about, say
+from selfinv.cli.console import FAILED, INTERRUPTED, about, as_options, say
 from selfinv.cli.options import Quiet
 from selfinv.types import InputError
 
@@ -106,7 +106,8 @@ def _carried_out(call: Call, input: str) -> Row:
         how = "interrupted"
     except Exception as error:  # whatever it is, the other inputs need not suffer from it
         known = isinstance(error, InputError | OSError)
-        how, why = "failed", " ".join(f"{'' if known else type(error).__name__ + ': '}{error}".split())
+        words = as_options(str(error)) if known else f"{type(error).__name__}: {error}"
+        how, why = "failed", " ".join(words.split())
         say(f"error: {why}")
     return Row(input, call.output, how, time.monotonic() - start, why)
 

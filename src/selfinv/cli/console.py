@@ -27,8 +27,8 @@ ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ =
 
 _BOTH = re.compile(r"(?<![\w./-])[a-z_]+=\S* \((--[^)]+)\)")  # axes= (--axes)
 _PARAMETER = re.compile(
-    r"(?<![\w./-])(?P<name>axes|background|boundary|mask_nan|method|seed|symmetries|weight|max_steps)="
-    r"(?P<value>'[^']*'|\w+)?"
+    r"(?<![\w./-])(?P<name>axes|boundary|mask_nan|method|seed|symmetries|weight|max_steps)="
+    r"(?P<value>'\S*'|-?\d+(?:\.\d+)?|[A-Za-z][\w-]*)?(?![\w/(]|\.\w)"
 )
 
 _subjects: list[str] = []
@@ -37,7 +37,7 @@ _subjects: list[str] = []
 def say(words: str) -> None:
     """One line on standard error."""
     subject = f"{_subjects[-1]}: " if _subjects else ""
-    show(f"selfinv: {subject}{' '.join(as_options(words).split())}")
+    show(f"selfinv: {subject}{' '.join(words.split())}")
 
 
 def as_options(words: str) -> str:
@@ -183,4 +183,4 @@ class Interruption:
 
 def show_warning(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
     if issubclass(category, SelfinvWarning):
-        say(f"warning: {message}")
+        say(f"warning: {as_options(str(message))}")

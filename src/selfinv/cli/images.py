@@ -116,8 +116,8 @@ def check_different(path: Path, output: Path) -> None:
         raise InputError(f"{path} is the output's own name; choose another one")
 
 
-def read_psf(path: Path, image: Image | LazyImage) -> Array:
-    """The PSF's values, once its voxel size is known not to contradict the image's."""
+def read_psf(path: Path, image: Image | LazyImage, what: str = "the image") -> Array:
+    """The PSF's values, once its voxel size is known not to contradict that of ``what`` is restored."""
     from selfinv import io
 
     kernel = io.read(path)
@@ -125,7 +125,7 @@ def read_psf(path: Path, image: Image | LazyImage) -> Array:
         ours, theirs = image.voxel_size.get(axis), kernel.voxel_size.get(axis)
         if ours and theirs and abs(ours / theirs - 1) > 0.01:
             raise InputError(
-                f"{path} has {theirs:g} µm per sample along {axis} but the image has {ours:g}; resample it: "
+                f"{path} has {theirs:g} µm per sample along {axis} but {what} has {ours:g}; resample it: "
                 f"selfinv psf measured {path} --target-voxel-size ... -o resampled.tif"
             )
     return kernel.data

@@ -177,7 +177,13 @@ def restore_large(
         "steps": steps,
         "mask_nan": mask_nan,
     }
-    model = load_model(kept) if trained else None
+    model = None
+    if trained:
+        try:
+            model = load_model(kept)
+        except InputError:
+            if places.has_begun:
+                raise
     if model is not None and (other := _other_learning(model, learning)):
         if places.has_begun:
             raise InputError(
@@ -202,6 +208,7 @@ def restore_large(
             say(f"wrote {kept}, for --resume and 'selfinv apply'")
         else:
             restorer = large.classical(result, kernel)
+            kept.unlink(missing_ok=True)  # of an earlier run: --resume would take it for this one's
     apply_large(
         restorer,
         source,

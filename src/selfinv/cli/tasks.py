@@ -202,7 +202,7 @@ def superres(
     sizes = {a: size / steps_of.get(a, 1.0) for a, size in image.voxel_size.items()}
     A: LinearOperator = Downsample(fine, factors)
     if psf is not None:
-        kernel = read_psf(psf, replace(image, voxel_size=sizes))
+        kernel = read_psf(psf, replace(image, voxel_size=sizes), "the finer grid")
         blur = psf_operator(kernel, fine, AxisLayout(layout.spatial), "unknown")
         assert isinstance(blur, LinearOperator)
         A = A @ blur

@@ -166,14 +166,14 @@ def _others(
     return before[:1], [], lost if names else ""
 
 
-def _scaled_by_defaults(cards: Any, turned: bool) -> Iterator[tuple[str, str]]:
+def _scaled_by_defaults(cards: Any, turned: set[str]) -> Iterator[tuple[str, str]]:
     """Keywords, with a place for the axis, and versions of the coordinates that are scaled by them."""
-    found = [re.fullmatch(r"(CTYPE|CRVAL|CRPIX|PC|CD)\d+(?:_\d+)?([A-Z]?)", keyword) for keyword in cards]
+    found = [re.fullmatch(r"(CTYPE|CRVAL|PC|CD)\d+(?:_\d+)?([A-Z]?)", keyword) for keyword in cards]
     kinds = {(match[1], match[2]) for match in found if match}
     for version in sorted({version for _, version in kinds}):
         if ("CD", version) not in kinds:
             yield "CDELT{}", version
-            if turned:
+            if version in turned:
                 yield "PC{0}_{0}", version
 
 
@@ -187,7 +187,7 @@ def with_finer_pixels(header: str, factors: dict[str, float]) -> str:
     cards = fits.Header.fromstring(header, sep="\n")
     by = {i: factors[a] for i, a in enumerate("xyz", start=1) if a in factors}
     x, y = by.get(1, 1.0), by.get(2, 1.0)
-    turned = any(re.fullmatch(r"PC\d+_\d+[A-Z]?", keyword) for keyword in cards)
+    turned = {match[1] for keyword in cards if (match := re.fullmatch(r"PC\d+_\d+([A-Z]?)", keyword))}
     for words, version in _scaled_by_defaults(cards, turned):  # that are 1 where they are not given
         for i in by:
             cards.setdefault(words.format(i) + version, 1.0)
@@ -202,8 +202,8 @@ def with_finer_pixels(header: str, factors: dict[str, float]) -> str:
         elif match := re.fullmatch(r"PC\d+_(\d+)[A-Z]?", keyword):
             if len(set(by.values())) > 1:
                 cards[keyword] /= by.get(int(match[1]), 1.0)
-        elif match := re.fullmatch(r"CDELT(\d+)[A-Z]?", keyword):
-            if not turned or len(set(by.values())) == 1:
+        elif match := re.fullmatch(r"CDELT(\d+)([A-Z]?)", keyword):
+            if match[2] not in turned or len(set(by.values())) == 1:
                 cards[keyword] /= by.get(int(match[1]), 1.0)
         elif match := re.fullmatch(r"([AB])P?_(\d)_(\d)", keyword):
             own = x if match[1] == "A" else y

@@ -238,9 +238,8 @@ def apply(
             outcome = engine.carry_out(work, plan, journal, client, on_tile=on_tile)
         if not outcome.cancelled and outcome.done + outcome.skipped:
             target.finish()
-            commit_folder(
-                places.part, places.final, overwrite=True
-            )  # whether it may be replaced was asked before
+            # Whether it may be replaced was asked before.
+            commit_folder(places.part, places.final, overwrite=True)
             if not outcome.failed:
                 journal.path.unlink()
     except KeyboardInterrupt:

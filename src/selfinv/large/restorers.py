@@ -122,9 +122,14 @@ class NetworkRestorer:
 
     @property
     def _tiled(self) -> TrainedModel:
-        """The model as a tile takes it: of an object that repeats, it has not got the other end."""
+        """The model as a tile takes it: of an object that repeats, it has not got the other end.
+
+        Nor has it what an operator that is no PSF measures of a part.
+        """
         periodic = self.model.psf is not None and self.model.boundary == "periodic"
-        return replace(self.model, own_values=None) if periodic else self.model
+        if periodic or (self.model.psf is None and not self.model.sharp):
+            return replace(self.model, own_values=None, light=())
+        return self.model
 
     def bytes_for(self, values: int, channels: int) -> float:
         settings = self.model.inverter.network.settings

@@ -21,7 +21,7 @@ so where :math:`C` rises with the frequency it is taken to be more: half way, by
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ def spectra_of_errors(
     """The likeliest, where it can be told, and the one with the same :math:`v` at all frequencies.
 
     And with each the mean square, by channel, of what is measured of errors whose highest power is 1, before
-    long waves are raised. Nothing where a measurement has not the object's axes.
+    long waves are raised. Nothing where a measurement has not as many axes as the object.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def _spectrum(transfer: Transfer, powers: list[Floats]) -> ErrorSpectrum:
     shares = [(power / power.max()).clip(LEAST) for power in powers]
     seen = [transfer.by_ring(gains @ share) for gains, share in zip(transfer.gains, shares, strict=True)]
     measured = None if transfer.is_filter else ErrorSpectrum.of(transfer.measured_frequency, seen)
-    return replace(ErrorSpectrum.of(transfer.frequency, shares), measured=measured)
+    return ErrorSpectrum.of(transfer.frequency, shares, measured)
 
 
 def _powers_of_objects(y: Tensor, seen: Tensor, transfer: Transfer) -> list[tuple[float, float]]:

@@ -42,10 +42,12 @@ class ErrorSpectrum:
     measured: ErrorSpectrum | None = None
 
     @classmethod
-    def of(cls, frequency: Floats, powers: Sequence[Floats]) -> ErrorSpectrum:
+    def of(
+        cls, frequency: Floats, powers: Sequence[Floats], measured: ErrorSpectrum | None = None
+    ) -> ErrorSpectrum:
         """Of powers of each channel in rings."""
         logs = (np.log(power.clip(1e-30)) for power in powers)
-        return cls(tuple(frequency.tolist()), tuple(tuple(part.tolist()) for part in logs))
+        return cls(tuple(frequency.tolist()), tuple(tuple(part.tolist()) for part in logs), measured)
 
     @cached_property
     def reach(self) -> int:

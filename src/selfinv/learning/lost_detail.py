@@ -27,6 +27,8 @@ def lost_detail(y: Tensor, x: Tensor) -> int:
         An image, NaN where missing, and the same without noise, ``batch channel *space``.
     """
     missing = ~torch.isfinite(y)
+    if bool(missing.all()):
+        return 0
     counted = as_counts(y[~missing].double().cpu().numpy())
     if counted is not None and float(np.median(counted[0])) < FEW_PHOTONS:
         return 0

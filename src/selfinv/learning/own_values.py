@@ -44,6 +44,7 @@ from selfinv.learning.error_spectrum import ErrorSpectrum
 from selfinv.learning.forward_model import DARK, ForwardModel
 from selfinv.learning.noise_line import (
     CLEAR,
+    ENOUGH_PLACES,
     OUT,
     TOGETHER,
     Limits,
@@ -377,7 +378,7 @@ def at_most_what_is_there(
     """Each channel's noise, or less: white noise has its mean variance at all frequencies.
 
     So it is not larger than what there is at the finest, however it differs from place to place. Not asked
-    where much is missing, nor of images so large that their spectrum is of a part.
+    where much is missing, nor of images so small that this is chance, or so large that it is of a part.
 
     Parameters
     ----------
@@ -391,10 +392,11 @@ def at_most_what_is_there(
     for line, here, around, gaps in zip(noise, y.unbind(1), level.unbind(1), missing.unbind(1), strict=True):
         seen = (~gaps).flatten(1).any(1)
         frames = spectra(here[seen][:, None], gaps[seen][:, None])
-        if frames and min(spectrum.part for spectrum in frames) == 1.0:
+        if frames and here[0].numel() >= ENOUGH_PLACES and frames[0].part == 1.0:
             there = sum(spectrum.most_noise() for spectrum in frames) / len(frames)
-            there /= 1.0 - float(gaps[seen].double().mean())  # what is filled in has hardly any noise
-            line = line.times(min(1.0, there / float(line.variance(around[seen]).double().mean())))
+            weight = frames[0].weight(here.shape[1:])  # what is filled in has hardly any noise
+            told = line.variance(around[seen]).masked_fill(gaps[seen], 0.0).double().cpu().numpy() * weight
+            line = line.times(min(1.0, there / float(told.mean())))
         lines.append(line)
     return tuple(lines)
 

@@ -61,7 +61,7 @@ class Transfer:
     @classmethod
     @torch.no_grad()
     def of(cls, forward: ForwardModel, channels: int, like: Tensor) -> Transfer:
-        """Of a linear one whose measurement has the object's axes, in the network's units."""
+        """Of a linear one whose measurement has as many axes as the object, in the network's units."""
         operator = forward.operator
         assert isinstance(operator, LinearOperator)
         waves = Modes(operator.out_shape, True, like)

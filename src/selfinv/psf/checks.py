@@ -243,13 +243,16 @@ def _edge(values: Floats) -> str | None:
 
 
 def _falls_at_corners(values: Floats) -> bool:
-    """Whether light falls there, as that of a PSF which goes on does and a background does not."""
-    steps = [max(1, n // 8) if n > 3 else 0 for n in values.shape]
+    """Whether light falls there, as that of a PSF which goes on does and a background does not.
+
+    By the mean over blocks at the corners, an eighth of the array along each axis, and those inside of them.
+    """
+    steps = [n // 8 for n in values.shape]
     ends, inside = (
-        np.mean([values[place] for place in itertools.product(*sides)])
+        np.mean([values[place].mean() for place in itertools.product(*sides)])
         for sides in (
-            [(0, -1)] * values.ndim,
-            [(step, -1 - step) for step in steps],
+            [(slice(0, step), slice(-step, None)) for step in steps],
+            [(slice(step, 2 * step), slice(-2 * step, -step)) for step in steps],
         )
     )
     return bool(inside > _FALLING * ends)
