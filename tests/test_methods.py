@@ -436,3 +436,18 @@ def test_solvers_can_be_had_without_an_image_file_or_the_front_door():
     y = torch.from_numpy(IMAGE)[None, None].float()
     solver = solver_for("tv-chambolle-pock", Request(y, Identity((32, 32)), (32, 32), weight=3.0))
     assert solver == ChambollePock(3.0, box=Box(0.0))
+
+
+def test_a_first_look_is_on_a_coarser_grid_only_where_detail_is_blurred():
+    y = torch.rand(1, 1, 64, 64)
+    blur = Convolution(torch.from_numpy(psf.gaussian(1.5, (9, 9))).float(), (64, 64), "reflect")
+    folds = {}
+    for operator in (Identity((64, 64)), blur):
+        for method in ("ssi-fast", "ssi"):
+            solver = solver_for(method, Request(y, operator, operator.in_shape)).candidates[0].solver(0.0)
+            folds[type(operator).__name__, method] = solver.network.fold, solver.training.max_steps
+    assert (
+        folds["Identity", "ssi-fast"][0] == folds["Identity", "ssi"][0] < folds["Convolution", "ssi-fast"][0]
+    )
+    for operator in ("Identity", "Convolution"):
+        assert folds[operator, "ssi-fast"][1] < 0.6 * folds[operator, "ssi"][1]
