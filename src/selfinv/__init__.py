@@ -26,7 +26,8 @@ if TYPE_CHECKING:
         solvers,
     )
     from selfinv.model import TrainedModel
-    from selfinv.restoration import Result, load_model, restore
+    from selfinv.restoration import load_model, restore
+    from selfinv.result import Result
     from selfinv.solvers import Progress, Status
     from selfinv.types import InputError, SelfinvWarning
 
@@ -36,7 +37,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "InputError": "selfinv.types",
     "Progress": "selfinv.solvers",
-    "Result": "selfinv.restoration",
+    "Result": "selfinv.result",
     "SelfinvWarning": "selfinv.types",
     "Status": "selfinv.solvers",
     "TrainedModel": "selfinv.model",

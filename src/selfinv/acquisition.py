@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfinv.arrangement import Arrangement, as_measured, is_on_grid, space_of
+from selfinv.arrangement import Arrangement, as_measured, is_on_grid, is_sharp, space_of
 from selfinv.doubts import beside_a_level, nothing_measured, saturated
 from selfinv.instrument import choose_device, psf_operator
-from selfinv.learning.answer import is_sharp
 from selfinv.learning.inverse_filters import point_spread
-from selfinv.learning.measurement import Pads, field_of_view, object_pads
+from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.normalisation import ChannelUnits
 from selfinv.learning.stray_values import without_stray
 from selfinv.methods import AS_PUBLISHED, OURS
@@ -27,13 +25,14 @@ from selfinv.types import (
     Array,
     AxisLayout,
     InputError,
-    SelfinvWarning,
+    Pads,
     Shape,
     as_array,
     check_contrast,
     check_image,
     guess_axes,
     parse_axes,
+    warn,
 )
 
 SMALLEST = 16
@@ -102,10 +101,10 @@ class Acquisition:
         check_contrast(array)
         y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
         y = y.masked_fill(~torch.isfinite(y), torch.nan)
-        _warn(nothing_measured(y))
-        _warn(beside_a_level(y))
+        warn(nothing_measured(y))
+        warn(beside_a_level(y))
         plateau = "" if arrangement else saturated(y)
-        _warn(plateau)
+        warn(plateau)
         forward = operator if operator is not None else psf_operator(kernel, shape, layout, boundary, y)
         place = choose_device(device)
         if isinstance(forward, torch.nn.Module):  # the caller's own stays where it is
@@ -118,7 +117,7 @@ class Acquisition:
                 if forward.measured is not None:
                     y = y.masked_fill(~forward.measured, torch.nan)
                 for words in forward.doubts(y):
-                    _warn(words)
+                    warn(words)
         pairs = np.iscomplexobj(as_array(image)) and y.shape[-1] == 2
         return cls(y, forward, layout, arrangement, shape, pads, place, pairs, plateau=bool(plateau))
 
@@ -132,7 +131,7 @@ class Acquisition:
         y, stray, psf = self.y, 0, point_spread(self.forward)
         if psf is not None or is_sharp(self.forward):
             y, stray, words = without_stray(psf, y)
-            _warn(words)
+            warn(words)
         units = _common_units(y, self.forward, operator) if method in (*OURS, "auto") else None
         return replace(self, y=y if units is None else units.apply(y), stray=stray, units=units)
 
@@ -163,12 +162,6 @@ class Acquisition:
                 f"1e15"
             )
         return self.y.float()
-
-
-def _warn(words: str) -> None:
-    """To whom called `selfinv.restore`, if there is anything to say."""
-    if words:
-        warnings.warn(words, SelfinvWarning, stacklevel=4)
 
 
 def _common_units(y: Tensor, forward: Any, operator: Any) -> ChannelUnits | None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfinv.operators import LinearOperator, as_real
+from selfinv.operators import Identity, LinearOperator, Mask, as_real
 from selfinv.types import (
     SPACE,
     Array,
@@ -167,3 +167,8 @@ def is_on_grid(operator: object) -> bool:
     if not isinstance(operator, LinearOperator):
         return True
     return operator.field_of_view is not None and operator.object_channels is None
+
+
+def is_sharp(operator: object) -> bool:
+    """Whether an operator measures the object itself, or a part of it."""
+    return isinstance(operator, Identity | Mask)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from selfinv import io, metrics, noise, psf
 from selfinv.report import preview
-from selfinv.restoration import Result, restore
+from selfinv.restoration import restore
+from selfinv.result import Result
 from selfinv.solvers.base import Callback
 from selfinv.types import Array, InputError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Literal, get_args
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from selfinv.operators import Boundary, Convolution, Identity, choose_boundary
 from selfinv.psf import check_psf, normalise
 from selfinv.solvers.base import Forward
-from selfinv.types import Array, AxisLayout, InputError, SelfinvWarning, Shape
+from selfinv.types import Array, AxisLayout, InputError, Shape, warn
 
 
 def psf_operator(
@@ -41,7 +40,7 @@ def psf_operator(
         )
     for kernel in kernels:
         for warning in check_psf(kernel, ndim, shape):
-            warnings.warn(warning, SelfinvWarning, stacklevel=4)  # to whom called `selfinv.restore`
+            warn(warning)  # to whom called `selfinv.restore`
     normalised = [torch.from_numpy(normalise(kernel)).to(torch.float32) for kernel in kernels]
     check_boundary(boundary)
     if boundary == "auto":

@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfinv.arrangement import is_on_grid, together_of
+from selfinv.arrangement import is_on_grid, is_sharp, together_of
 from selfinv.functionals import Box, Fidelity, Huber, SquaredL2, noise_scale
 from selfinv.held_out import MOST
-from selfinv.learning.answer import is_sharp
 from selfinv.learning.losses import choose_loss
 from selfinv.learning.masks import drawn_shape
 from selfinv.learning.measurement import gain

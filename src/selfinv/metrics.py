@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from selfinv.spectrum import taper as cosine_window
 from selfinv.types import Array, InputError, check_image
 
 
@@ -169,9 +170,7 @@ def fourier_ring_correlation(
     if not 1 <= count <= resolved.max():
         raise InputError(f"bins is {bins}; expected 1 to {resolved.max()}, what the longest axis resolves")
 
-    window = np.ones(())
-    for n in x.shape:
-        window = window[..., None] * _tukey(n, taper)
+    window = cosine_window(x.shape, taper)
     f, g = (rfftn((v - v.mean()) * window) for v in (x, y))
 
     steps = [fftfreq(n, d) for n, d in zip(x.shape[:-1], pixel[:-1], strict=True)]
@@ -292,9 +291,3 @@ def _positive(value: float, name: str = "data_range") -> float:
     if not 0 < value < np.inf:
         raise InputError(f"{name} is {value}; expected a positive number")
     return value
-
-
-def _tukey(n: int, taper: float) -> Array:
-    # Sampled at pixel centres, so that no value is thrown away entirely.
-    edge = np.minimum(np.arange(n) + 0.5, n - 0.5 - np.arange(n)) / n
-    return np.sin(np.pi / 2 * np.minimum(2 * edge / taper, 1)) ** 2 if taper > 0 else np.ones(n)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,8 +20,8 @@ from selfinv.learning.answer import answer
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.inverse_filters import InverseFilters
-from selfinv.learning.inverter import Entrance, Inverter, Looks
-from selfinv.learning.measurement import Pads, field_of_view
+from selfinv.learning.inverter import Entrance, Inverter, Looks, TrainedInverse
+from selfinv.learning.measurement import field_of_view
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.own_values import OwnValues
@@ -30,7 +29,7 @@ from selfinv.learning.photometry import brightened
 from selfinv.learning.stray_values import without_stray
 from selfinv.learning.symmetry import Symmetry
 from selfinv.operators import Boundary, Convolution, LinearOperator
-from selfinv.types import Array, InputError, SelfinvWarning, check_image, parse_axes, same_layout
+from selfinv.types import Array, InputError, Pads, check_image, parse_axes, same_layout, warn
 
 OTHER_RANGE = 4.0  # times that of training, or a part of it, at which an image is called unlike it
 BRIGHTER = 2.0  # times, or a part of it, that the next frame may be
@@ -103,10 +102,14 @@ class TrainedModel:
     noise: float = 0.0
     origin: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def entrance(self) -> Entrance:
-        """How the network sees a measurement."""
-        return Entrance(self.fill, self.crude, self.filters, self.outliers, self.looks)
+    def inverse(self, device: str | torch.device, pads: Pads | None = None) -> TrainedInverse:
+        """The network on a device, for an object that reaches as far beyond the measurement as in training.
+
+        ``pads``: or so far.
+        """
+        entrance = Entrance(self.fill, self.crude, self.filters, self.outliers, self.looks)
+        reach = self.pads if pads is None else pads
+        return TrainedInverse(self.inverter.to(device), reach, self.symmetries, entrance)
 
     def forward_model(self, shape: Sequence[int]) -> ForwardModel | None:
         """What measures an image of this spatial shape, as far as `own_values` ask for it; else None."""
@@ -199,7 +202,7 @@ class TrainedModel:
         y, words = self.measured(batch)
         for told in (words, *(self.doubts(y) if check else ())):
             if told:
-                warnings.warn(told, SelfinvWarning, stacklevel=2)
+                warn(told)
         x = self.restored(y, device=place, most=symmetries)
         if arrangement is None:
             x = x[field_of_view(self.pads, y.shape[2:])]
@@ -250,12 +253,9 @@ class TrainedModel:
             self.operator.to(device)
         alone = self.own_values is not None and forward is None and not self.sharp  # nothing to ask them by
         x = answer(
-            self.inverter.to(device),
+            self.inverse(device, pads),
             y.to(device),
             missing.to(device),
-            self.pads if pads is None else pads,
-            self.symmetries,
-            self.entrance,
             None if alone else self.own_values,
             forward,
             most=most,

@@ -7,10 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from selfinv.arrangement import is_on_grid
+from selfinv.arrangement import is_on_grid, is_sharp
 from selfinv.comparison import table
 from selfinv.doubts import white_noise
-from selfinv.learning.answer import is_sharp
 from selfinv.learning.normalisation import ChannelUnits
 from selfinv.learning.solver import SSI, SSIState
 from selfinv.model import TrainedModel

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
 from selfinv.operators import LinearOperator
 from selfinv.operators.base import check_linear
 from selfinv.solvers.base import Forward
-from selfinv.types import InputError, SelfinvWarning
+from selfinv.types import InputError, warn
 
 ROUNDING = 1e-3  # relative; single precision leaves 1e-5, and sums over a million values more
 UNUSABLE = 0.1  # relative error of an adjoint; gradients with one are still of use below
@@ -130,11 +128,9 @@ def _check_linear(operator: LinearOperator, x: Tensor, ax: Tensor) -> None:
             f"forward is written in torch"
         )
     if mismatch > ROUNDING:
-        warnings.warn(
+        warn(
             f"{name}.adjoint is only nearly the adjoint of its forward (to {mismatch:.1%}); methods that "
-            f"search for a minimum may end beside it",
-            SelfinvWarning,
-            stacklevel=5,  # to whom called `selfinv.restore`
+            f"search for a minimum may end beside it"
         )
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 import time
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -34,72 +33,16 @@ from selfinv.operators import Boundary, Convolution, Downsample, Identity, Linea
 from selfinv.outcome import outcome, trained_model, training
 from selfinv.probe import check_built
 from selfinv.psf import values_of
+from selfinv.result import Result
 from selfinv.selection import SelfTuned, SelfTunedState
 from selfinv.semiblind import PSFFamily, fit_psf
 from selfinv.solvers.base import Callback, Forward, Solver, Status, run
 from selfinv.solvers.chambolle_pock import ChambollePock
-from selfinv.types import (
-    Array,
-    InputError,
-    SelfinvWarning,
-    check_integer,
-)
+from selfinv.types import Array, InputError, check_integer, warn
 from selfinv.versions import versions
 
 MOST_SEED = 2**62  # others are made of it by adding
 WIDEST = 4  # blind spot, in values to each side
-
-
-@dataclass(frozen=True)
-class Result:
-    """A restored image and how it came about.
-
-    Parameters
-    ----------
-    image
-        Same shape, axes and intensity units as the input, float32; with an operator whose values are not
-        pixels, its object.
-    status
-        How the run ended; ``status.failed`` says not to use it, ``status.advice`` what to do.
-    stats
-        How it was made, in plain types:
-
-        - ``method`` as it was asked for, ``seed``, ``device``, ``axes``, ``boundary``, ``seconds``,
-          ``versions``;
-        - ``chosen``: of several methods the one (if the run was ended early, the part of it) that the image
-          is by, ``weights`` and ``mixture``: what was mixed; ``trials``: name, parameter, setting, held-out
-          score, steps of all that was tried, ``table``: the same in Markdown with reasons, ``skipped``: what
-          could not be tried; ``weight``, ``balance``, ``fidelity``: settings;
-        - ``held_out_score``, and that ``of_a_constant``, in the image's units (squared, if ``loss`` is
-          ``"l2"``; in ``channel_units`` if there are any): what hidden values are off by, noise included;
-        - of a network ``steps``, ``best_step`` (whose weights were kept), ``parameters``, ``symmetries``,
-          ``history``: step, training loss (where noise is learned, minus a log-likelihood), held-out score;
-        - ``noise``: whether it is independent, in words; ``stray_values``: how many were left out; ``psf``:
-          what was fitted of it; ``channel_units``: offsets and scales that channels were brought to.
-    model
-        The trained inverse, to save or to apply to more images of the same instrument; without what was mixed
-        in (``stats["weights"]``) and, of a function, without what values themselves added (of a blur that
-        varies over the field they are asked in images of the same size); None where a classical method made
-        the image, or most of it (with ``method="ssi-network"`` there always is one).
-    solver
-        What made the image, or most of it, with the settings that were chosen.
-    predicted
-        What the instrument would measure of the restored object, of its part beyond the image's edges too:
-        the measurement's shape and units, float32 or complex64. The measurement less this is what nothing
-        in the object explains: noise, if all is well, without any structure, and less than there is where
-        the object has about as many values as were measured.
-    """
-
-    image: Array
-    status: Status
-    stats: dict[str, Any] = field(default_factory=dict)
-    model: TrainedModel | None = None
-    solver: Solver | None = None
-    predicted: Array | None = None
-
-    def __repr__(self) -> str:
-        shape = " × ".join(str(n) for n in self.image.shape)
-        return f"<Result of {shape} by {self.stats.get('method')}: {self.status}>"
 
 
 def restore(
@@ -182,13 +125,7 @@ def restore(
     (32, 32)
     """
     start = time.monotonic()
-    seed = check_integer(seed, "seed", least=0, most=MOST_SEED)
-    if not isinstance(mask_nan, bool | np.bool_):
-        raise InputError(
-            f"mask_nan is a {type(mask_nan).__name__}; pass True, and NaN where values are missing"
-        )
-    max_steps = None if max_steps is None else check_integer(max_steps, "max_steps", least=1)
-    _check_callback(callback)
+    seed, max_steps = _checked(seed, max_steps, mask_nan, callback)
     if psf is not None and operator is not None:
         raise InputError("both psf and operator were given; pass one of them")
     check_built(operator)
@@ -201,7 +138,7 @@ def restore(
         fitted = fit_psf(image, psf, axes=axes, mask_nan=mask_nan, seed=seed)
         psf = fitted.psf
         for words in fitted.warnings():
-            warnings.warn(words, SelfinvWarning, stacklevel=2)
+            warn(words)
     acquired = Acquisition.of(
         image,
         values_of(psf),
@@ -215,16 +152,10 @@ def restore(
     noise = shared_noise(y, forward) if isinstance(method, str) else None
     request = _request(acquired, noise, weight, max_steps, spacing)
     name = method if isinstance(method, str) else "custom"
-    solver = solver_for(method, request) if isinstance(method, str) else method
-    if not isinstance(solver, Solver):
-        raise InputError(f"method is a {type(method).__name__}; give a method's name or a Solver")
-    if not isinstance(method, str) and (weight is not None or spacing is not None):
-        raise InputError("weight and spacing are for methods by name; give them to the solver itself")
-    if isinstance(method, SSI) and max_steps is not None:  # the schedule is made for this many
-        solver = replace(method, training=replace(method.training, max_steps=max_steps))
+    solver = _solver(method, request, alone=weight is None and spacing is None)
     trusted = isinstance(method, str) and (fitted is None or fitted.kept) and not acquired.plateau
-    if trusted and (words := too_wide(y, forward, noise)):
-        warnings.warn(words, SelfinvWarning, stacklevel=2)
+    if trusted:
+        warn(too_wide(y, forward, noise))
 
     if not isinstance(solver, SSI):
         y = acquired.single()
@@ -243,36 +174,76 @@ def restore(
     if noise is not None:
         stats["noise"] = noise.explain()
         if noise.correlated:
-            words = f"{stats['noise']}{_what_is_done(noise, request, solver, stats)}"
-            warnings.warn(words, SelfinvWarning, stacklevel=2)
-    tells = name == "richardson-lucy" or isinstance(solver, SelfTuned)  # of a weight given, it is no news
-    sharp = (Identity, Downsample) if name == "richardson-lucy" else Identity
-    if tells and isinstance(forward, sharp) and left_as_it_is(y, measured):
-        warnings.warn(unchanged(name), SelfinvWarning, stacklevel=2)
+            warn(f"{stats['noise']}{_what_is_done(noise, request, solver, stats)}")
     whole = acquired.arrangement is None and max_steps is None  # of pixels, and no quick look
-    if weight is not None and whole and (words := smoothed_away(y, measured, weight)):
-        warnings.warn(words, SelfinvWarning, stacklevel=2)
-    if isinstance(state, SelfTunedState) and not status.failed and nothing_explained(stats):
-        other = "" if name.startswith("ssi") else ", or use ssi"
-        warnings.warn(f"{NOTHING_EXPLAINED}{other}", SelfinvWarning, stacklevel=2)
+    for words in _doubts(solver, status, stats, forward, y, measured, weight if whole else None):
+        warn(words)
     inner, inner_solver = state, solver
     if isinstance(state, SelfTunedState):
         status = status.after(*status.failed_attempts, *state.failures)
         ended, inner = cast(SelfTuned, solver).end(state)
         inner_solver = cast(Solver, ended)
     if status.failed:
-        warnings.warn(str(status), SelfinvWarning, stacklevel=2)
+        warn(str(status))
     model = None
     if isinstance(inner, SSIState) and isinstance(inner_solver, SSI):
         # A choice between methods has scores of its own, on the same values for all of them.
         compared = ("loss", "held_out_score", "held_out_score_of_a_constant")
         stats |= training(inner) | {key: stats[key] for key in compared if key in stats}
         model = trained_model(inner_solver, inner, y, acquired.layout, forward, stats, acquired.units)
-        plain = isinstance(forward, Identity) and inner.loss_function.kind == "l2"
-        if plain and whole and (words := detail_taken(y, measured)):
-            warnings.warn(words, SelfinvWarning, stacklevel=2)
+        if whole and isinstance(forward, Identity) and inner.loss_function.kind == "l2":
+            warn(detail_taken(y, measured))
     image, predicted = acquired.to_image(estimate), acquired.to_measurement(measured)
     return Result(image, status, stats, model, inner_solver, predicted)
+
+
+def _checked(seed: Any, max_steps: Any, mask_nan: Any, callback: Any) -> tuple[int, int | None]:
+    """The first two as integers, if all are what they have to be."""
+    seed = check_integer(seed, "seed", least=0, most=MOST_SEED)
+    if not isinstance(mask_nan, bool | np.bool_):
+        raise InputError(
+            f"mask_nan is a {type(mask_nan).__name__}; pass True, and NaN where values are missing"
+        )
+    max_steps = None if max_steps is None else check_integer(max_steps, "max_steps", least=1)
+    _check_callback(callback)
+    return seed, max_steps
+
+
+def _solver(method: str | Solver, request: Request, *, alone: bool) -> Solver:
+    """``alone``: whether nothing else is said that a solver has settings of its own for."""
+    if isinstance(method, str):
+        return solver_for(method, request)
+    if not isinstance(method, Solver):
+        raise InputError(f"method is a {type(method).__name__}; give a method's name or a Solver")
+    if not alone:
+        raise InputError("weight and spacing are for methods by name; give them to the solver itself")
+    if isinstance(method, SSI) and request.steps is not None:  # the schedule is made for this many
+        return replace(method, training=replace(method.training, max_steps=request.steps))
+    return method
+
+
+def _doubts(
+    solver: Solver,
+    status: Status,
+    stats: dict[str, Any],
+    forward: Forward,
+    y: Tensor,
+    measured: Tensor,
+    weight: float | None,
+) -> Iterator[str]:
+    """What is to be warned of in a result, by what would be ``measured`` of it; some of it may be empty.
+
+    ``weight``: as given, if the result is to be compared with the image by it.
+    """
+    name, tuned = stats["method"], isinstance(solver, SelfTuned)
+    sharp = (Identity, Downsample) if name == "richardson-lucy" else Identity
+    # Of a weight given it is no news.
+    if (name == "richardson-lucy" or tuned) and isinstance(forward, sharp) and left_as_it_is(y, measured):
+        yield unchanged(name)
+    if weight is not None:
+        yield smoothed_away(y, measured, weight)
+    if tuned and not status.failed and nothing_explained(stats):
+        yield NOTHING_EXPLAINED + ("" if name.startswith("ssi") else ", or use ssi")
 
 
 def _request(

@@ -22,7 +22,8 @@ MOST_VALUES = 2**21
 def taper(shape: Sequence[int], part: float) -> Array:
     """A cosine window that falls to nothing over a ``part`` of each axis, both ends together.
 
-    Edges that do not fit together would have power at all frequencies.
+    Edges that do not fit together would have power at all frequencies. Sampled at the values' middles, so
+    that none is thrown away entirely.
     """
     window = np.ones(())
     for axis, n in enumerate(shape):

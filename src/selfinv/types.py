@@ -8,15 +8,20 @@ Axes are named by single letters, in the order in which an array stores them: ``
 from __future__ import annotations
 
 import numbers
+import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
+Pads = tuple[tuple[int, int], ...]  # before and after, per spatial axis
 
 SPACE = "zyx"
 AXES = "tc" + SPACE
@@ -31,6 +36,19 @@ class InputError(ValueError):
 
 class SelfinvWarning(UserWarning):
     """Something in the data deserves the user's attention but does not stop the work."""
+
+
+def warn(words: str) -> None:
+    """Warn in these words, if there are any, at the line of the caller's program that called this package."""
+    if not words:
+        return
+    frame: FrameType | None = sys._getframe()
+    depth = outside = 1
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] == "selfinv":
+            outside = depth + 1
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(words, SelfinvWarning, stacklevel=outside)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import selfinv
-from selfinv.learning import answer
-from selfinv.learning.answer import answer_to_own, predict_blind
+from selfinv.learning.answer import predict_blind
+from selfinv.learning.asking import Evidence, answer_to_own
 from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.noise_line import NoiseLine
 from selfinv.learning.presets import ssi
@@ -36,11 +36,10 @@ def started(operator, seed=0):
 @pytest.mark.parametrize("operator", [Identity(SHAPE), BLUR, COARSER], ids=["pixels", "blur", "coarser"])
 def test_a_blind_prediction_does_not_depend_on_the_value_itself(operator):
     model, data = started(operator)
-    given = (data.missing, data.pads, data.symmetries, data.entrance, data.forward_model)
-    _, before = predict_blind(model, data.y, *given)
+    _, before = predict_blind(data.inverse(model), data.y, data.missing, data.forward_model)
     y = data.y.clone()
     y[..., 5, 8] += 3.0
-    _, after = predict_blind(model, y, *given)
+    _, after = predict_blind(data.inverse(model), y, data.missing, data.forward_model)
     assert float((after - before)[..., 5, 8].abs().max()) < 1e-6
     assert float((after - before).abs().max()) > 1e-4  # of others it tells
 
@@ -103,11 +102,9 @@ def test_there_is_no_update_where_hidden_values_are_then_predicted_worse(monkeyp
     [(0.6, 0.05, 1, True), (0.6, 0.7, 3, True), (0.6, 3.0, 4, False), (-0.6, 0.05, 1, False)],
     ids=["clearly better", "not so clearly", "too little to tell", "worse"],
 )
-def test_what_a_quarter_of_the_values_leaves_open_the_next_is_asked(
-    monkeypatch, brought, noise, quarters, confirmed
-):
+def test_what_a_quarter_of_the_values_leaves_open_the_next_is_asked(brought, noise, quarters, confirmed):
     """``brought``: so much of the way from the network's answer to the truth."""
-    model, data = started(BLUR)
+    _, data = started(BLUR)
     generator = torch.Generator().manual_seed(1)
     truth = torch.rand(1, 1, *BLUR.in_shape, generator=generator)
     error = torch.randn(truth.shape, generator=generator)
@@ -115,7 +112,7 @@ def test_what_a_quarter_of_the_values_leaves_open_the_next_is_asked(
     data = replace(data, y=measured + noise * torch.randn(measured.shape, generator=generator))
     asked = []
 
-    def invert(model, y, hidden, *given, **options):
+    def inverse(y, hidden, **options):
         asked.append(hidden)
         return truth + 0.1 * error
 
@@ -123,22 +120,24 @@ def test_what_a_quarter_of_the_values_leaves_open_the_next_is_asked(
         def update(self, x, *given):
             return torch.lerp(x, truth, brought)
 
-    monkeypatch.setattr(answer, "invert", invert)
-    given = (MaskedLoss("l2"), data.forward_model, measured, [NoiseLine(noise**2, 0.0)])
-    assert (answer._confirmed([Update()], model, data, *given) is not None) is confirmed
+    evidence = Evidence(inverse, data, MaskedLoss("l2"), data.forward_model, truth, measured)
+    found = evidence.confirmed([Update()], data.forward_model, [NoiseLine(noise**2, 0.0)])
+    assert (found is not None) is confirmed
     assert len(asked) == quarters
     own = torch.stack(asked).sum(dim=0)[~data.validation]
     assert float((own > 1).float().mean()) == 0.0  # each time others
 
 
-def test_of_two_updates_the_first_is_kept_unless_hidden_values_are_predicted_better_by_the_other(monkeypatch):
-    model, data = started(BLUR)
+def test_of_two_updates_the_first_is_kept_unless_hidden_values_are_predicted_better_by_the_other():
+    _, data = started(BLUR)
     generator = torch.Generator().manual_seed(1)
     truth = torch.rand(1, 1, *BLUR.in_shape, generator=generator)
     error = torch.randn(truth.shape, generator=generator)
     measured = data.forward_model(truth)
     data = replace(data, y=measured + 0.05 * torch.randn(measured.shape, generator=generator))
-    monkeypatch.setattr(answer, "invert", lambda *given, **options: truth + 0.3 * error)
+
+    def inverse(*given, **options):
+        return truth + 0.3 * error
 
     class Update:
         def __init__(self, brought):
@@ -148,7 +147,8 @@ def test_of_two_updates_the_first_is_kept_unless_hidden_values_are_predicted_bet
             return torch.lerp(x, truth, self.brought)
 
     little, alike, much = Update(0.5), Update(0.5), Update(0.9)
-    given = (model, data, MaskedLoss("l2"), data.forward_model, measured, [NoiseLine(0.0025, 0.0)])
-    assert answer._confirmed([little, alike], *given) is little
-    assert answer._confirmed([little, much], *given) is much
-    assert answer._confirmed([much, little], *given) is much
+    evidence = Evidence(inverse, data, MaskedLoss("l2"), data.forward_model, truth, measured)
+    given = (data.forward_model, [NoiseLine(0.0025, 0.0)])
+    assert evidence.confirmed([little, alike], *given) is little
+    assert evidence.confirmed([little, much], *given) is much
+    assert evidence.confirmed([much, little], *given) is much

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from selfinv.benchmark.images import SMALLEST, Source, find_images, find_volumes
 from selfinv.benchmark.methods import Method, choose
 from selfinv.benchmark.pool import run_cases
 from selfinv.benchmark.store import Row, Store
-from selfinv.types import InputError, SelfinvWarning
+from selfinv.types import InputError, warn
 
 MOST_JOBS = 8  # at once by default: each needs a GiB or two
 TOLERANCE = 1e-3
@@ -133,11 +132,9 @@ def run_benchmark(
     stale = store.stale(cases)
     if stale:
         how_many = f"{len(stale)} finished case{'s were' if len(stale) > 1 else ' was'}"
-        warnings.warn(
+        warn(
             f"{how_many} made with other settings ({_changes(stale)}) and will be done again; "
-            f"another --output would keep both",
-            SelfinvWarning,
-            stacklevel=2,
+            f"another --output would keep both"
         )
     left = [case for case in cases if case.key not in finished]
     jobs, threads = share(plan, len(left))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from selfinv.large import LargeResult, Outcome, Tile
     from selfinv.large.restorers import Restorer
     from selfinv.model import TrainedModel
-    from selfinv.restoration import Result
+    from selfinv.result import Result
 
 SHOWN = 10  # lines about tiles that failed, or frames that no longer fit
 
@@ -154,7 +154,6 @@ def restore_large(
     """Train or tune on pieces, keep the network beside, restore all tiles."""
     from selfinv import large
     from selfinv.io.lazy import open_lazily
-    from selfinv.restoration import load_model
 
     if boundary not in ("auto", "unknown"):
         raise InputError(
@@ -164,7 +163,6 @@ def restore_large(
         raise InputError(f"--boundary {boundary} has no effect without --psf; leave it out")
     source = open_lazily(input, axes=axes)
     kept = output.with_name(f"{output.stem}.model.safetensors")
-    trained = how.resume and kept.is_file()
     places = large.Places(output)
     kernel = None if psf is None else read_psf(psf, source)
     told = None if kernel is None else hashlib.sha256(np.ascontiguousarray(kernel).tobytes()).hexdigest()
@@ -178,28 +176,16 @@ def restore_large(
         "mask_nan": mask_nan,
     }
     model = None
-    if trained:
-        try:
-            model = load_model(kept)
-        except InputError:
-            if places.has_begun:
-                raise
-    if model is not None and (other := _other_learning(model, learning)):
-        if places.has_begun:
-            raise InputError(
-                f"the run of {output} was begun otherwise: {other}; leave out --resume and use --overwrite "
-                f"to start anew"
-            )
-        model = None  # what lies there is of another run
-    if trained and not places.has_begun:  # it ended before the first tile
-        how = replace(how, resume=False)
+    if how.resume and kept.is_file():
+        model = _kept_network(kept, learning, output, begun=places.has_begun)
+        if not places.has_begun:  # it ended before the first tile
+            how = replace(how, resume=False)
     places.check(source.path, resume=how.resume, overwrite=how.overwrite)
     large.check_means(how.bytes(), how.workers)
     if how.scheduler is not None:
         large.check_scheduler(how.scheduler)
-    if model is not None:
-        restorer: TrainedModel | Restorer = model
-    else:
+    restorer: TrainedModel | Restorer | None = model
+    if restorer is None:
         result = learned(source, kernel, method, axes, None, device, seed, steps, mask_nan, quiet)
         if result.model is not None:
             restorer = result.model.described(input=input.name, learning=learning)
@@ -222,6 +208,30 @@ def restore_large(
         clip=clip,
         quiet=quiet,
     )
+
+
+def _kept_network(kept: Path, learning: dict[str, Any], output: Path, *, begun: bool) -> TrainedModel | None:
+    """The network that an earlier run has left for --resume; None if it is of another run.
+
+    If tiles were ``begun`` with it, it has to be there and this run's.
+    """
+    from selfinv.restoration import load_model
+
+    try:
+        model = load_model(kept)
+    except InputError:
+        if begun:
+            raise
+        return None
+    other = _other_learning(model, learning)
+    if not other:
+        return model
+    if begun:
+        raise InputError(
+            f"the run of {output} was begun otherwise: {other}; leave out --resume and use --overwrite to "
+            f"start anew"
+        )
+    return None
 
 
 def _other_learning(model: TrainedModel, learning: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from selfinv.io.image import Format, Image
-from selfinv.types import AXES, InputError, SelfinvWarning, Shape
+from selfinv.types import AXES, InputError, Shape, warn
 
 _SUFFIXES = (".fits.gz", ".fits", ".fit", ".fts")
 # They describe how the old file stored its values; in the new one they would be lies.
@@ -88,10 +88,8 @@ def read(path: Path) -> Image:
             header = hdus[index].header.copy(strip=True)
     if len(images) > 1 and wanted is None:
         name = header.get("EXTNAME", "the first")
-        warnings.warn(
-            f"{path} holds {len(images)} images; took {name} of {there}; {path.name}[{images[1]}] is another",
-            SelfinvWarning,
-            stacklevel=2,
+        warn(
+            f"{path} holds {len(images)} images; took {name} of {there}; {path.name}[{images[1]}] is another"
         )
     # Degenerate axes (one frequency, one polarisation) lead in the array.
     while data.ndim > 2 and data.shape[0] == 1:
@@ -144,7 +142,7 @@ def write(path: Path, image: Image) -> None:
         own = fits.ImageHDU(data, header) if before else fits.PrimaryHDU(data, header)
         fits.HDUList([*before, own, *after]).writeto(path, overwrite=True, output_verify="silentfix+ignore")
     if lost:
-        warnings.warn(lost, SelfinvWarning, stacklevel=2)
+        warn(lost)
 
 
 def _others(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from selfinv.types import Array, InputError, SelfinvWarning, Shape
+from selfinv.types import Array, InputError, Shape, warn
 
 Metadata = dict[str, Any]
 
@@ -90,7 +89,7 @@ def drop_alpha(data: Array, axis: int, path: Path) -> Array:
     alpha = np.take(data, -1, axis)
     opaque = np.iinfo(data.dtype).max if data.dtype.kind in "ui" else 1
     if (alpha != opaque).any():
-        warnings.warn(f"{path} has transparent pixels; transparency is ignored", SelfinvWarning, stacklevel=2)
+        warn(f"{path} has transparent pixels; transparency is ignored")
     colour = np.take(data, range(data.shape[axis] - 1), axis)
     return colour.squeeze(axis) if colour.shape[axis] == 1 else colour
 

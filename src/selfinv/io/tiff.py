@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import struct
-import warnings
 from collections import ChainMap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from selfinv.io.image import Format, Image, Metadata, drop_alpha, micrometres
-from selfinv.types import Array, InputError, SelfinvWarning, Shape
+from selfinv.types import Array, InputError, Shape, warn
 
 # Classic TIFF counts bytes in 32 bits; some of them are for tags.
 CLASSIC_LIMIT = 2**32 - 2**25
@@ -73,11 +72,9 @@ def series_of(path: Path) -> Iterator[tuple[Any, Any, Layout]]:
     with _quiet(), tifffile.TiffFile(path) as tif:
         index, series = max(enumerate(tif.series), key=lambda one: one[1].size)
         if len(tif.series) > 1:
-            warnings.warn(
+            warn(
                 f"{path} holds {len(tif.series)} images; took the largest, number "
-                f"{index + 1} with the shape {tuple(series.shape)}",
-                SelfinvWarning,
-                stacklevel=2,
+                f"{index + 1} with the shape {tuple(series.shape)}"
             )
         _check_announced(path, tif, series)
         _check_pages(path, series)

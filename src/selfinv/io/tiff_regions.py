@@ -16,7 +16,7 @@ import numpy as np
 from selfinv.io.image import numeric_type
 from selfinv.io.regions import LazyImage, Reader, Region
 from selfinv.io.tiff import series_of
-from selfinv.types import Array, SelfinvWarning, Shape
+from selfinv.types import Array, Shape, warn
 
 
 def open_tiff(path: Path) -> LazyImage | None:
@@ -28,7 +28,7 @@ def open_tiff(path: Path) -> LazyImage | None:
         if not mapped and pages is None:
             return None
         if layout.alpha is not None:
-            warnings.warn(f"{path} has transparency, which is ignored", SelfinvWarning, stacklevel=2)
+            warn(f"{path} has transparency, which is ignored")
         pieces = _plane(series) if pages is None else pages.pieces
     chunks = tuple(min(n, m) for n, m in zip(layout.shape, _without(pieces, layout.single), strict=True))
     opener = partial(_reader, path, layout.single)

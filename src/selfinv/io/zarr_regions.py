@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +13,7 @@ from selfinv.io.files import reading
 from selfinv.io.image import numeric_type
 from selfinv.io.ome_metadata import Described, described, ome_of
 from selfinv.io.regions import LazyImage, Reader
-from selfinv.types import AXES, InputError, SelfinvWarning
+from selfinv.types import AXES, InputError, warn
 
 _MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
@@ -69,11 +68,7 @@ def open_zarr(path: Path, *, quiet: bool = False) -> LazyImage:
         raise InputError(f"{path} names the axes {axes!r} but has the shape {shape}; convert it again")
     if found is None and not quiet:
         assumed = f"took the axes {axes!r} from its dimensions" if axes else "nothing names its axes"
-        warnings.warn(
-            f"{path} has no OME metadata; read the array {place or path.name!r} of shape {shape}, {assumed}",
-            SelfinvWarning,
-            stacklevel=3,
-        )
+        warn(f"{path} has no OME metadata; read the array {place or path.name!r} of shape {shape}, {assumed}")
     opener = partial(_reader, path, place)
     voxel_size, metadata = (found.voxel_size, found.metadata) if found else ({}, {})
     return LazyImage(path, shape, dtype, axes, voxel_size, metadata, chunks, opener)
@@ -101,10 +96,8 @@ def _image(zarr: ModuleType, path: Path, node: Any) -> tuple[str, Described | No
     if series:
         first = min(series, key=lambda name: (len(name), name))
         if len(series) > 1:
-            warnings.warn(
-                f"{path} holds {len(series)} images; took {first!r}, give the folder of another to read that",
-                SelfinvWarning,
-                stacklevel=4,
+            warn(
+                f"{path} holds {len(series)} images; took {first!r}, give the folder of another to read that"
             )
         found = described(f"{path}/{first}", ome_of(dict(node[first].attrs)))
         return f"{first}/{found.dataset}", found

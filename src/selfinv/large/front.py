@@ -8,7 +8,6 @@ import json
 import math
 import os
 import statistics
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,16 +29,10 @@ from selfinv.large.sample import Piece, choose_pieces, read_pieces
 from selfinv.large.tiles import Plan, Tile, chunks_for, cores_for
 from selfinv.model import TrainedModel
 from selfinv.psf import normalise, values_of
-from selfinv.restoration import Result, restore
+from selfinv.restoration import restore
+from selfinv.result import Result
 from selfinv.solvers.base import Callback
-from selfinv.types import (
-    AxisLayout,
-    InputError,
-    SelfinvWarning,
-    guess_axes,
-    parse_axes,
-    same_layout,
-)
+from selfinv.types import AxisLayout, InputError, guess_axes, parse_axes, same_layout, warn
 from selfinv.versions import versions
 
 BASE = 450 * 2**20  # bytes that a worker takes before it has any tile: mostly libraries
@@ -216,7 +209,7 @@ def apply(
     places.check(source.path, resume=resume, overwrite=overwrite)
     if model is not None and check:
         for words in _doubts(model, source, letters):
-            warnings.warn(words, SelfinvWarning, stacklevel=2)
+            warn(words)
     # To start a process takes longer than a tile of one chunk.
     count = 0 if workers is None and _is_one_chunk(source, letters) else _workers(workers)
     outcome = None
@@ -304,11 +297,7 @@ def _axes(source: LazyImage, axes: str | None, ndim: int | None) -> str:
     letters = axes or source.axes
     if letters is None:
         letters = guess_axes(source.shape, ndim)
-        warnings.warn(
-            f"{source.path} does not name its axes; taken as {letters} (--axes tells them)",
-            SelfinvWarning,
-            stacklevel=3,
-        )
+        warn(f"{source.path} does not name its axes; taken as {letters} (--axes tells them)")
     return parse_axes(letters, len(source.shape)).axes
 
 
@@ -323,11 +312,9 @@ def _check_chunks(source: LazyImage, each: float) -> None:
             f"{each / 2**20:.0f} MiB; allow more (--memory), use fewer workers, or store it in smaller chunks"
         )
     if size < SMALL_CHUNK and math.prod(source.shape) > math.prod(source.chunks):
-        warnings.warn(
+        warn(
             f"{source.path} is stored in chunks of {size} bytes, so that reading takes long; larger ones are "
-            f"better",
-            SelfinvWarning,
-            stacklevel=4,
+            f"better"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -13,7 +12,6 @@ from torch import Tensor
 
 from selfinv.io.regions import Region
 from selfinv.large.tiles import Reach
-from selfinv.learning.inverter import invert
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.noise_line import smoothing_reach, surplus_reach
 from selfinv.learning.outliers import REACH as OUTLIER_REACH
@@ -23,7 +21,7 @@ from selfinv.model import TrainedModel
 from selfinv.operators import Convolution, Identity, LinearOperator
 from selfinv.operators.boundary import reflect
 from selfinv.solvers.base import Solver, run
-from selfinv.types import Array, InputError, SelfinvWarning, Shape, spatial_index
+from selfinv.types import Array, InputError, Shape, spatial_index, warn
 
 SCORED = 0.05  # of a tile's middle: hidden to see whether the model still fits
 MIDDLE = {1: 4096, 2: 192, 3: 48}  # values along each axis of that
@@ -140,7 +138,7 @@ class NetworkRestorer:
 
     def restore(self, block: Array, seen: Region, space: Shape) -> Array:
         y, words = self._tiled.measured(block[None])
-        _warn(words)
+        warn(words)
         all_pads = self.model.pads
         pads = tuple(
             (a if part.start == 0 else 0, b if part.stop == n else 0)
@@ -163,14 +161,7 @@ class NetworkRestorer:
         hidden = (torch.rand(y.shape, generator=generator_for(0)) < SCORED).to(y.device) & ~missing
         if not hidden.any():
             return None
-        x = invert(
-            model.inverter.to(self.device),
-            y,
-            hidden | missing,
-            model.pads,
-            model.symmetries[:1],
-            model.entrance,
-        )
+        x = model.inverse(self.device)(y, hidden | missing, most=1)
         operator = _operator(model.psf, y.shape[2:]).to(self.device)
         if operator.in_shape != tuple(x.shape[2:]):  # trained with another boundary
             x = reflect(x[field_of_view(model.pads, y.shape[2:])], object_pads(operator, y.shape[2:]))
@@ -213,7 +204,7 @@ class ClassicalRestorer:
         y = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))[None]
         operator = _operator(self.psf, y.shape[2:])
         y, _, words = without_stray(self.psf, y.masked_fill(~torch.isfinite(y), torch.nan))
-        _warn(words)
+        warn(words)
         state, status = run(self.solver, y, operator, seed=self.seed)
         if status.failed:
             raise RuntimeError(str(status))
@@ -224,12 +215,6 @@ class ClassicalRestorer:
 
     def score(self, block: Array) -> float | None:
         return None
-
-
-def _warn(words: str) -> None:
-    """Of a tile, if there is anything to say."""
-    if words:
-        warnings.warn(words, SelfinvWarning, stacklevel=3)
 
 
 def _operator(psf: Tensor | None, shape: Sequence[int]) -> LinearOperator:

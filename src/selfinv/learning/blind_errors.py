@@ -31,9 +31,10 @@ from torch import Tensor
 from selfinv.learning.error_spectrum import ErrorSpectrum
 from selfinv.learning.forward_model import ForwardModel
 from selfinv.learning.normalisation import of_channels
-from selfinv.learning.transfer import Floats, Transfer
+from selfinv.learning.transfer import Transfer
 from selfinv.operators import LinearOperator
 from selfinv.solvers.wiener import fill_holes, likeliest_power_law
+from selfinv.types import Floats
 
 HIGHEST = 0.25  # cycles per sample: one of two values is hidden at a time, and in what differs between these
 ALONE = 0.35  # cycles per sample: beyond, there is no less than the noise

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from scipy.fft import next_fast_len
@@ -16,8 +15,7 @@ from torch import Tensor
 from selfinv.learning.forward_model import ForwardModel
 from selfinv.operators import LinearOperator
 from selfinv.solvers.modes import Modes, power_transfer
-
-Floats = npt.NDArray[np.float64]
+from selfinv.types import Floats
 
 SIDE, UNCORRELATED = 256, 2e-3
 FURTHEST = 64  # samples: or tiles would have to reach further than they are large

@@ -20,7 +20,7 @@ from selfinv.learning.symmetry import Symmetry
 from selfinv.learning.unet import UNet, UNetSettings
 from selfinv.operators import LinearOperator
 from selfinv.operators.boundary import reflect
-from selfinv.types import InputError
+from selfinv.types import InputError, Pads
 
 EDGE = 0.01  # of the span: how near to its bounds a residual begins
 
@@ -202,69 +202,85 @@ class Entrance:
         return torch.cat([image, self.filters(image), mark], dim=1)
 
 
-@torch.no_grad()
-def invert(
-    model: Inverter,
-    y: Tensor,
-    missing: Tensor,
-    pads: Sequence[tuple[int, int]],
-    symmetries: Sequence[Symmetry],
-    entrance: Entrance,
-    *,
-    most: int = 8,
-) -> Tensor:
-    """Apply a trained inverse to a normalised measurement and average over (at most ``most``) symmetries.
+@dataclass(frozen=True)
+class TrainedInverse:
+    """A trained network, and how it is asked for an object.
 
-    What the operator suppresses the loss never sees; it differs between transformed copies, and averages out.
-    Where measured values are not pixels, over looks at parts of them (`invert_parts`).
+    Parameters
+    ----------
+    inverter
+        In evaluation mode.
+    pads
+        How far the object's grid reaches beyond the measurement's, before and after, per spatial axis.
+    symmetries
+        To average over, the identity first: what the operator suppresses the loss never sees; it differs
+        between transformed copies, and averages out.
+    entrance
+        How the network sees a measurement.
     """
-    if entrance.looks is not None:
-        return invert_parts(model, y, missing, symmetries, entrance, most=most)[0]
-    settings, chosen = model.network.settings, _chosen(symmetries, most)
-    frames = []
-    for frame, holes in zip(y.split(1), missing.split(1), strict=True):  # one by one: less memory
-        seen = entrance(frame, holes, pads, settings.marks, generator_for(0))
-        total = torch.zeros_like(seen[:, : settings.channels])
-        for symmetry in chosen:
-            total += symmetry.inverse(model(symmetry(seen)))
-        frames.append(total / len(chosen))
-    return torch.cat(frames)
 
+    inverter: Inverter
+    pads: Pads
+    symmetries: Sequence[Symmetry]
+    entrance: Entrance
 
-@torch.no_grad()
-def invert_parts(
-    model: Inverter,
-    y: Tensor,
-    missing: Tensor,
-    symmetries: Sequence[Symmetry],
-    entrance: Entrance,
-    forward: Callable[[Tensor], Tensor] | None = None,
-    *,
-    most: int = 8,
-) -> tuple[Tensor, Tensor]:
-    """The mean of the answers to parts of a measurement (`Looks`), and blind predictions with ``forward``.
+    @torch.no_grad()
+    def __call__(self, y: Tensor, hidden: Tensor, *, most: int = 8) -> Tensor:
+        """The object behind a normalised measurement, ``batch channel *space``, without ``hidden`` values.
 
-    A network that improves crude images has learned from such as lack a part of the values, whose errors
-    are of their own kind: the crude image of all values is not one of them, and the mean of many is better.
-    """
-    assert entrance.looks is not None
-    assert entrance.crude is not None
-    chosen, marks = _chosen(symmetries, most), model.network.settings.marks
-    frames, blind = [], torch.zeros_like(y)
-    for f in range(len(y)):  # one by one: less memory
-        frame, holes = y[f : f + 1], missing[f : f + 1]
-        looks, count = entrance.looks.hidden(frame, entrance.crude.operator, most), entrance.looks.count(most)
-        total = torch.zeros(())
-        for i, (part, concealed) in enumerate(looks):
-            symmetry = chosen[i % len(chosen)]
-            seen = entrance(frame, concealed | holes, (), marks, generator_for(0))
-            x = symmetry.inverse(model(symmetry(seen)))
-            total = total.to(x) + x / count
-            if forward is not None:
-                blind[f : f + 1] += part * forward(x) * (entrance.looks.parts / count)
-        frames.append(total)
-    return torch.cat(frames), blind
+        Averaged over (at most ``most``) symmetries; where measured values are not pixels, over looks at parts
+        of them (`of_parts`).
+        """
+        if self.entrance.looks is not None:
+            return self.of_parts(y, hidden, most=most)[0]
+        chosen = self._chosen(most)
+        frames = []
+        for frame, holes in zip(y.split(1), hidden.split(1), strict=True):  # one by one: less memory
+            seen = self.look(frame, holes)
+            total = torch.zeros_like(seen[:, : self.inverter.network.settings.channels])
+            for symmetry in chosen:
+                total += self.turned(symmetry, seen)
+            frames.append(total / len(chosen))
+        return torch.cat(frames)
 
+    @torch.no_grad()
+    def of_parts(
+        self,
+        y: Tensor,
+        missing: Tensor,
+        forward: Callable[[Tensor], Tensor] | None = None,
+        *,
+        most: int = 8,
+    ) -> tuple[Tensor, Tensor]:
+        """The mean of answers to parts of a measurement (`Looks`), and blind predictions with ``forward``.
 
-def _chosen(symmetries: Sequence[Symmetry], most: int) -> Sequence[Symmetry]:
-    return symmetries[:: max(1, math.ceil(len(symmetries) / most))]
+        A network that improves crude images has learned from such as lack a part of the values, whose errors
+        are of their own kind: the crude image of all values is not one of them, and the mean of many is
+        better.
+        """
+        looks, crude = self.entrance.looks, self.entrance.crude
+        assert looks is not None
+        assert crude is not None
+        chosen, count = self._chosen(most), looks.count(most)
+        frames, blind = [], torch.zeros_like(y)
+        for f in range(len(y)):  # one by one: less memory
+            frame, holes = y[f : f + 1], missing[f : f + 1]
+            total = torch.zeros(())
+            for i, (part, concealed) in enumerate(looks.hidden(frame, crude.operator, most)):
+                x = self.turned(chosen[i % len(chosen)], self.look(frame, concealed | holes))
+                total = total.to(x) + x / count
+                if forward is not None:
+                    blind[f : f + 1] += part * forward(x) * (looks.parts / count)
+            frames.append(total)
+        return torch.cat(frames), blind
+
+    def look(self, y: Tensor, hidden: Tensor) -> Tensor:
+        """What the network sees of a measurement, on the object's grid."""
+        return self.entrance(y, hidden, self.pads, self.inverter.network.settings.marks, generator_for(0))
+
+    def turned(self, symmetry: Symmetry, seen: Tensor) -> Tensor:
+        """The network's answer to a transformed copy of what it sees, transformed back."""
+        return symmetry.inverse(self.inverter(symmetry(seen)))
+
+    def _chosen(self, most: int) -> Sequence[Symmetry]:
+        return self.symmetries[:: max(1, math.ceil(len(self.symmetries) / most))]

@@ -11,19 +11,17 @@ import torch
 from torch import Tensor
 
 from selfinv.learning.forward_model import ForwardModel
-from selfinv.learning.inverter import Entrance
+from selfinv.learning.inverter import Entrance, Inverter, TrainedInverse
 from selfinv.learning.masks import drawn_shape
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
 from selfinv.operators import LinearOperator, device_of
 from selfinv.solvers.base import Forward
-from selfinv.types import InputError, Shape, spatial_index
+from selfinv.types import InputError, Pads, Shape, spatial_index
 
 UNITS = 0.25  # of the range: constants that come out as near to themselves have its units
 FEWEST = 4  # sets of values hidden together that are enough to score with
-
-Pads = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,10 @@ class Measurement:
     def forward_model(self) -> ForwardModel:
         """The operator between the network's units."""
         return ForwardModel(self.operator, self.normalisation, self.object_normalisation)
+
+    def inverse(self, inverter: Inverter) -> TrainedInverse:
+        """What a network that was trained on it makes of such a measurement."""
+        return TrainedInverse(inverter, self.pads, self.symmetries, self.entrance)
 
     @property
     def validated(self) -> Tensor:

@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.optimize import nnls
 from torch import Tensor
@@ -29,8 +28,7 @@ from torch.nn import functional
 
 from selfinv.learning.masks import smooth, smoothing_radius
 from selfinv.learning.photons import as_counts, mostly_none
-
-Floats = npt.NDArray[np.float64]
+from selfinv.types import Floats
 
 TOGETHER = 200  # independent values in a local mean
 BIN = 500  # values in each of at most ten bins of intensity

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from selfinv.types import Floats
 
 ROUNDING = 1e-6  # of the range
 WHOLE = 0.05  # how far from whole numbers rounding may take counts

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from selfinv.arrangement import always_shown_of, for_network, for_operator, is_on_grid
-from selfinv.learning.answer import answer_to_own
 from selfinv.learning.artefacts import has_checkerboard
+from selfinv.learning.asking import answer_to_own
 from selfinv.learning.capacity import adapted
 from selfinv.learning.domain import WithinDomain
 from selfinv.learning.equivariance import Lesson, ScaleLessons, instrument
 from selfinv.learning.graphs import GraphedPasses, Recorder, can_be_replayed, launched
-from selfinv.learning.inverter import Entrance, Head, Inverter, build_inverter, invert
+from selfinv.learning.inverter import Entrance, Head, Inverter, TrainedInverse, build_inverter
 from selfinv.learning.likelihood import NoiseLikelihood
 from selfinv.learning.losses import (
     MaskedLoss,
@@ -424,7 +424,7 @@ class SSI:
         weights = state.average.average if state.average else state.model.state_dict()
         hidden = self.hiding.concealed(validation) | missing
         model = self._averaged(weights, state)
-        return invert(model, y, hidden, window.pads, data.symmetries, data.entrance, most=4)
+        return TrainedInverse(model, window.pads, data.symmetries, data.entrance)(y, hidden, most=4)
 
     @torch.no_grad()
     def _check(self, state: SSIState) -> None:

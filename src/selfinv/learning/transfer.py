@@ -17,8 +17,7 @@ from selfinv.learning.random import generator_for
 from selfinv.operators import LinearOperator
 from selfinv.solvers.modes import Modes, power_transfer
 from selfinv.spectrum import taper
-
-Floats = npt.NDArray[np.float64]
+from selfinv.types import Floats
 
 LONGEST, PER_OCTAVE = 32.0, 4  # samples, of the longest waves that are told apart; and rings
 FEWEST = 4  # modes in a ring
@@ -121,14 +120,10 @@ class Transfer:
         waves = Modes(tuple(values.shape[1:]), True, values)
         window = self.window(values) if seen is None else self.window(values) * seen
         power = waves.analyse(values * window).abs().square()
-        power = power / window.square().mean(waves.dims, keepdim=True).clamp_min(1e-30)
-        twice, inside = _flat(waves.twice.expand(waves.frequency.shape)), self.cell >= 0
-        return np.stack(
-            [
-                np.bincount(self.cell[inside], (_flat(part) * twice)[inside], len(self.ring)) / self.count
-                for part in power
-            ]
-        )
+        power = power * waves.twice / window.square().mean(waves.dims, keepdim=True).clamp_min(1e-30)
+        inside = self.cell >= 0
+        sums = [np.bincount(self.cell[inside], _flat(part)[inside], len(self.ring)) for part in power]
+        return np.stack(sums) / self.count
 
     def by_ring(self, values: Floats) -> Floats:
         """The means, over rings of the measurement, of what cells have, ``... cell``."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from selfinv.learning.measurement import Measurement, Pads
+from selfinv.learning.measurement import Measurement
 from selfinv.learning.random import generator_for
 from selfinv.operators import LinearOperator
 from selfinv.solvers.base import Forward
-from selfinv.types import Shape
+from selfinv.types import Pads, Shape
 
 
 @dataclass(frozen=True)

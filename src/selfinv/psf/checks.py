@@ -8,11 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from selfinv.types import SPACE, Array, InputError, spatial_index
-
-Floats = npt.NDArray[np.float64]
+from selfinv.types import SPACE, Array, Floats, InputError, spatial_index
 
 _NEGATIVE = 0.01  # of the maximum: beyond this it is not rounding or interpolation
 _CUT = 0.05  # of the maximum, at the array's edge

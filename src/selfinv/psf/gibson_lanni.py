@@ -21,14 +21,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import lstsq
 from scipy.special import j0, j1
 
 from selfinv.psf.checks import per_axis, positive
-from selfinv.types import InputError, check_shape
-
-Floats = npt.NDArray[np.float64]
+from selfinv.types import Floats, InputError, check_shape
 
 # The basis J0(s_m ρ), s_m = 2.5 m, is denser than the orthogonal one (spacing → π). That makes it a frame in
 # which smooth functions converge geometrically, whatever their slope at the pupil's edge.

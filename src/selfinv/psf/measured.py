@@ -12,9 +12,7 @@ from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 
 from selfinv.psf.checks import per_axis
-from selfinv.types import Array, InputError, Shape, check_image, check_shape
-
-Floats = npt.NDArray[np.float64]
+from selfinv.types import Array, Floats, InputError, Shape, check_image, check_shape
 
 _SHIFT_FLOOR = 1e-3  # pixels: below this, interpolating costs more than it mends
 _BRIGHT = 0.1  # of the peak: what belongs to the bead's core

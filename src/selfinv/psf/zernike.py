@@ -27,9 +27,7 @@ import numpy.typing as npt
 
 from selfinv.psf.checks import per_axis
 from selfinv.psf.gibson_lanni import Objective, best_focus, pupil_phases
-from selfinv.types import InputError, check_shape
-
-Floats = npt.NDArray[np.float64]
+from selfinv.types import Floats, InputError, check_shape
 
 #: Noll's indices of the terms that have a name.
 TERMS = {

@@ -8,13 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from selfinv import psf as psf_models
 from selfinv.psf.zernike import check_terms, orders
-from selfinv.types import Array, InputError, check_shape
-
-Floats = npt.NDArray[np.float64]
+from selfinv.types import Array, Floats, InputError, check_shape
 
 SPREAD = 1.5  # bounds: the start value divided and multiplied by this
 WIDTH_SPREAD = 2.0  # the same of a Gaussian's width, of which less is known

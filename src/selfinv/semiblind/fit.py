@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from selfinv.learning.measurement import object_pads
@@ -30,9 +29,8 @@ from selfinv.semiblind.families import POINTS, PSFFamily
 from selfinv.semiblind.spectrum import Spectrum, first_guess, misfit, unlike
 from selfinv.solvers.base import Status, run
 from selfinv.trials import Difference, difference
-from selfinv.types import InputError, check_contrast, check_image, guess_axes, middle_of, parse_axes
+from selfinv.types import Floats, InputError, check_contrast, check_image, guess_axes, middle_of, parse_axes
 
-Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
 TEMPER = 3.0  # with it 70 to 90 % of the intervals hold the truth (docs/experiments.md)

@@ -24,14 +24,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import fft  # of real arrays, in a third of NumPy's time
 
 from selfinv.solvers.wiener import fill_holes
 from selfinv.spectrum import taper
-
-Floats = npt.NDArray[np.float64]
+from selfinv.types import Floats
 
 UNLIKE = 3.0  # prior deviations: beyond, the object's spectrum is not of the kind assumed
 

@@ -11,13 +11,10 @@ narrow neither says anything: an object that is soft itself looks the same.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from selfinv.semiblind.families import scaled_family
 from selfinv.semiblind.fit import fit_spectrum, from_0_to_1, held_out_difference, too_small
-from selfinv.types import Array, middle_of, spatial_index
-
-Floats = npt.NDArray[np.float64]
+from selfinv.types import Array, Floats, middle_of, spatial_index
 
 CLEARLY = 0.9  # of the told width: the interval ends below it
 STEP = 0.06  # of a first, coarse grid

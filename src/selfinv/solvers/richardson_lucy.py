@@ -20,7 +20,6 @@ Hammoud & White 1993, doi:10.1364/JOSAA.10.001014.
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,7 +28,7 @@ from torch import Tensor
 
 from selfinv.operators import Gradient, LinearOperator
 from selfinv.solvers.base import Forward, Status, linear, observed
-from selfinv.types import InputError, SelfinvWarning, spatial_index
+from selfinv.types import InputError, spatial_index, warn
 
 
 @dataclass(frozen=True)
@@ -254,12 +253,10 @@ def _counts(y: Tensor, weights: Tensor, background: float) -> Tensor:
         )
     if lowest < 0:
         least = min(background, 0.0)
-        warnings.warn(
+        warn(
             f"{int((y < 0).sum())} of {int(weights.count_nonzero())} values are below {least:g}, which "
             f"Richardson–Lucy cannot take, and were set to {least:g}, which makes dark regions too bright; "
-            f"if an offset was subtracted from the image, leave it in, or use a TV method",
-            SelfinvWarning,
-            stacklevel=2,
+            f"if an offset was subtracted from the image, leave it in, or use a TV method"
         )
         y = y.clamp(min=0.0)
     return y
@@ -303,12 +300,10 @@ def _tell_unseen(unseen: Tensor | None, operator: LinearOperator) -> None:
     """Warn if the image, less what lies beyond its edges, has pixels that will keep their start value."""
     shown = None if unseen is None else unseen[spatial_index(operator.view)]
     if shown is not None and bool(shown.any()):
-        warnings.warn(
+        warn(
             f"no measured value depends on {int(shown.sum())} of the object's {shown.numel()} pixels, and "
             f"Richardson–Lucy leaves them at the constant that it starts from; to have them filled in, use a "
-            f"method with a prior: tv-chambolle-pock or ssi",
-            SelfinvWarning,
-            stacklevel=3,
+            f"method with a prior: tv-chambolle-pock or ssi"
         )
 
 
