@@ -1,6 +1,7 @@
 """Axes are read as the user meant them, and every mistake is told in words."""
 
 import itertools
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfinv.operators import Convolution
+from selfinv.solvers import RichardsonLucy
+from selfinv.solvers.base import run
 from selfinv.types import (
     AxisLayout,
     InputError,
+    SelfinvWarning,
     check_flag,
     check_image,
     check_shape,
     guess_axes,
     parse_axes,
     same_layout,
+    warn,
 )
 
 SIZES = {"t": 2, "c": 3, "z": 4, "y": 5, "x": 6}
@@ -193,3 +199,14 @@ def test_a_flag_is_true_or_false():
     assert check_flag(np.True_, "circle") is True
     with pytest.raises(InputError, match="circle must be True or False, got 'no'"):
         check_flag("no", "circle")
+
+
+def test_a_warning_points_at_the_line_that_called_the_package():
+    operator = Convolution(torch.ones(3, 3) / 9, (16, 16), "unknown")
+    y = operator(torch.rand(1, 1, *operator.in_shape)) - 0.4
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run(RichardsonLucy(max_steps=1), y, operator)
+        warn("")
+    assert [Path(w.filename) for w in caught] == [Path(__file__)]
+    assert isinstance(caught[0].message, SelfinvWarning)

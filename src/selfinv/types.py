@@ -25,6 +25,7 @@ Pads = tuple[tuple[int, int], ...]  # before and after, per spatial axis
 
 SPACE = "zyx"
 AXES = "tc" + SPACE
+DECORATORS = ("contextlib", "torch.utils._contextlib")  # whose frames stand between a function and its caller
 
 
 class InputError(ValueError):
@@ -43,9 +44,11 @@ def warn(words: str) -> None:
     if not words:
         return
     frame: FrameType | None = sys._getframe()
-    depth = outside = 1
+    depth, outside, inside = 1, 1, True
     while frame is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] == "selfinv":
+        module = str(frame.f_globals.get("__name__"))
+        inside = module.partition(".")[0] == "selfinv" or (inside and module in DECORATORS)
+        if inside:
             outside = depth + 1
         frame, depth = frame.f_back, depth + 1
     warnings.warn(words, SelfinvWarning, stacklevel=outside)

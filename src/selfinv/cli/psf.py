@@ -9,22 +9,14 @@ import numpy as np
 import typer
 
 from selfinv.cli.console import FAILED, say
-from selfinv.cli.images import read_psf
 from selfinv.cli.options import Axes, MaskNan, PSFOutput, Quiet, Seed, numbers, per_axis, shape_of, whole
+from selfinv.cli.psf_family import Told, terms_of
 from selfinv.types import Array, InputError, Shape, guess_axes, parse_axes
 
 psf_app = typer.Typer(
     help="Make a point spread function: by formula, from a bead, or fitted to a blurred image.",
     no_args_is_help=True,
 )
-
-
-NOT_OF_FAMILY = {
-    "gaussian": ("psf", "defocus", "terms", "na", "wavelength", "fit"),
-    "scaled": ("sigma", "defocus", "terms", "na", "wavelength", "fit", "shape"),
-    "gibson-lanni": ("psf", "sigma", "terms"),
-    "zernike": ("psf", "sigma"),
-}
 
 
 @psf_app.command("gaussian")
@@ -123,7 +115,7 @@ def psf_zernike(
     kernel = psf.zernike(
         shape_of(shape, 2),
         psf.Objective(na=na, wavelength=wavelength, ni=immersion),
-        _terms(terms),
+        terms_of(terms),
         pixel_size=lateral,
         defocus=defocus,
     )
@@ -208,7 +200,10 @@ def psf_fit(
             help="In the sample, µm, one number or one per axis; for optics one, by default INPUT's."
         ),
     ] = None,
-    immersion: Annotated[float, typer.Option(help="Refractive index: air 1, water 1.33, oil 1.515.")] = 1.33,
+    immersion: Annotated[
+        float | None,
+        typer.Option(help="Optics: refractive index: air 1, water 1.33 (the default), oil 1.515."),
+    ] = None,
     fit: Annotated[
         str | None,
         typer.Option(
@@ -239,87 +234,17 @@ def psf_fit(
     compare what is restored with the fitted PSF and with the told one.
     """
     from selfinv import io, semiblind
-    from selfinv.psf import Objective
 
     io.check_output(output, inputs=[input, psf] if psf else [input], dtype="float32")
     image = io.read(input, axes=axes)
-    widths = [] if sigma is None else numbers("--sigma", sigma, "3,1.5")
-    kernel_told = read_psf(psf, image) if psf and family == "scaled" else None
-    ndim = len(widths) + 1 if family == "gaussian" else 2 if kernel_told is None else kernel_told.ndim
-    sizes = None if shape is None else shape_of(shape, ndim)
-    pixels = None if pixel_size is None else per_axis("--pixel-size", pixel_size, ndim, "0.3,0.1,0.1")
-    given = {
-        "psf": psf,
-        "shape": shape,
-        "sigma": sigma,
-        "defocus": defocus,
-        "terms": terms,
-        "na": na,
-        "wavelength": wavelength,
-        "fit": fit,
-    }
-    for option in NOT_OF_FAMILY.get(family, ()):
-        if given[option] is not None:
-            raise InputError(
-                f"--{option} says nothing of --family {family}; leave it out, or name its family"
-            )
-    if family == "gaussian":
-        if not widths:
-            raise InputError("--family gaussian needs --sigma, about how wide the PSF is")
-        told = semiblind.gaussian_family(
-            widths,
-            sizes,
-            pixel_size=pixels or 1.0,
-            spread=semiblind.WIDTH_SPREAD if spread is None else spread,
-        )
-    elif family == "scaled":
-        if kernel_told is None:
-            raise InputError("--family scaled needs --psf, a PSF of the right shape")
-        told = semiblind.scaled_family(
-            kernel_told, spread=semiblind.WIDTH_SPREAD if spread is None else spread
-        )
-        if pixels is None and all(a in image.voxel_size for a in "zyx"[-ndim:]):
-            pixels = [image.voxel_size[a] for a in "zyx"[-ndim:]]
-    elif family in ("gibson-lanni", "zernike"):
-        about = defocus if family == "gibson-lanni" else terms
-        if pixels is None and "x" in image.voxel_size:
-            pixels = [image.voxel_size.get(a, image.voxel_size["x"]) for a in "yx"]
-        if about is None or na is None or wavelength is None or pixels is None:
-            first = {
-                "gibson-lanni": "--defocus (about how far out of focus, as 1 for a micrometre; it is fitted)",
-                "zernike": "--terms",
-            }[family]
-            raise InputError(
-                f"--family {family} needs {first}, --na, --wavelength and, "
-                f"where the file does not tell it, --pixel-size, all lengths in µm"
-            )
-        optics = Objective(na=na, wavelength=wavelength, ni=immersion)
-        if isinstance(about, str):
-            told = semiblind.zernike_family(
-                sizes or (25, 25),
-                optics,
-                _terms(about),
-                pixel_size=pixels,
-                defocus=defocus or 0.0,
-                fit=_words(fit or "defocus,spherical"),
-                spread=semiblind.TERM_SPREAD if spread is None else spread,
-            )
-        else:
-            told = semiblind.gibson_lanni_family(
-                sizes or (17, 17),
-                optics,
-                pixel_size=pixels,
-                defocus=about,
-                fit=_words(fit or "defocus"),
-                spread=semiblind.SPREAD if spread is None else spread,
-            )
-    else:
-        raise InputError(f"--family {family!r} is unknown; use gaussian, scaled, gibson-lanni or zernike")
+    told, pixels = Told(
+        family, psf, shape, sigma, defocus, terms, na, wavelength, immersion, fit, pixel_size, spread
+    ).of(image)
     if not quiet:
         say(f"fitting {', '.join(told.names)}; it takes from seconds to a minute")
     fitted = semiblind.fit_psf(image.data, told, axes=image.axes, mask_nan=mask_nan, seed=seed)
     kernel = fitted.psf
-    if sizes is None:
+    if shape is None:
         layout = parse_axes(image.axes or guess_axes(image.data.shape, kernel.ndim), image.data.ndim)
         kernel = _within(kernel, layout.spatial_shape(image.data.shape))
     for line in fitted.explain(profile=False).splitlines():  # what was asked for, also if quiet
@@ -337,21 +262,6 @@ def _within(kernel: Array, shape: Shape) -> Array:
         slice(k // 2 - m // 2, k // 2 - m // 2 + m) for k, m in zip(kernel.shape, sides, strict=True)
     )
     return kernel[inner] / kernel[inner].sum()
-
-
-def _words(listed: str) -> list[str]:
-    return [word.strip() for word in listed.split(",")]
-
-
-def _terms(listed: str) -> dict[str, float]:
-    """The Zernike coefficients of a list like ``defocus=0.3,spherical=-0.1``."""
-    found: dict[str, float] = {}
-    for word in _words(listed):
-        name, equals, value = word.partition("=")
-        if not equals or name.strip() in found:
-            raise InputError(f"--terms {listed!r}: expected each term once, e.g. defocus=0.3,spherical=-0.1")
-        found[name.strip()] = numbers(f"--terms {name.strip()}", value, "0.3")[0]
-    return found
 
 
 def _write_psf(output: Path, kernel: Array, voxel_size: list[float] | None) -> None:
