@@ -22,7 +22,7 @@ import selfinv
 from selfinv import noise, psf
 from selfinv.learning import ssi
 from selfinv.learning.solver import SSI
-from selfinv.operators import Identity, LinearOperator, MaskedFourier, Radon
+from selfinv.operators import Convolution, Identity, LinearOperator, Mask, MaskedFourier, Radon
 from selfinv.solvers.conjugate_gradient import ConjugateGradient
 from selfinv.types import InputError, SelfinvWarning
 
@@ -842,3 +842,28 @@ def test_sparse_spots_under_little_noise_keep_their_light():
 def test_a_solver_has_settings_of_its_own(given):
     with pytest.raises(InputError, match="give them to the solver itself"):
         selfinv.restore(IMAGE, KERNEL, method=ConjugateGradient(0.1, max_steps=2), **given)
+
+
+@pytest.mark.parametrize("blur", [None, Convolution(torch.as_tensor(KERNEL).float(), (40, 36), "unknown")])
+@pytest.mark.parametrize("method", ["ssi-network", "tv-chambolle-pock"])
+def test_what_a_mask_leaves_out_is_missing(blur, method):
+    measured = RNG(1).random(IMAGE.shape) < 0.7
+    A = Mask(measured) if blur is None else Mask(measured) @ blur
+    gaps = np.where(measured, IMAGE, np.nan)
+    options = {"max_steps": 10 if method.startswith("ssi") else None, "method": method}
+    by_nan = restore(gaps, None, operator=blur, mask_nan=True, **options)
+    by_mask = restore(np.where(measured, IMAGE, 0.0), None, operator=A, **options)
+    assert np.array_equal(by_mask.image, by_nan.image)
+    assert not by_mask.predicted[~measured].any()
+    if by_mask.model is not None:
+        assert np.array_equal(by_mask.model.apply(np.where(measured, IMAGE, 0.0)), by_mask.image)
+
+
+def test_a_saved_model_of_a_mask_takes_images_with_gaps_or_the_mask(tmp_path):
+    measured = RNG(1).random(IMAGE.shape) < 0.7
+    result = restore(IMAGE, None, operator=Mask(measured), max_steps=5)
+    result.model.save(tmp_path / "m.safetensors")
+    model = selfinv.load_model(tmp_path / "m.safetensors")
+    assert np.array_equal(model.apply(np.where(measured, IMAGE, np.nan), mask_nan=True), result.image)
+    model = selfinv.load_model(tmp_path / "m.safetensors", Mask(measured))
+    assert np.array_equal(model.apply(IMAGE), result.image)

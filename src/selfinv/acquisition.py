@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfinv.arrangement import Arrangement, as_measured, is_on_grid, is_sharp, space_of
+from selfinv.arrangement import Arrangement, as_measured, is_on_grid, is_sharp, space_of, unmasked
 from selfinv.doubts import beside_a_level, nothing_measured, saturated
 from selfinv.instrument import choose_device, psf_operator
 from selfinv.learning.inverse_filters import point_spread
@@ -47,7 +47,9 @@ class Acquisition:
     y
         ``batch channel *space``, NaN where nothing was measured.
     forward
-        From the object to it.
+        From the object to it, where it is measured.
+    instrument
+        The same, with 0 where nothing is measured.
     layout, arrangement
         The axes of the caller's image, and if values are no pixels, those of the measurement.
     shape, pads
@@ -66,6 +68,7 @@ class Acquisition:
 
     y: Tensor
     forward: Forward
+    instrument: Forward
     layout: AxisLayout
     arrangement: Arrangement | None
     shape: Shape
@@ -118,8 +121,13 @@ class Acquisition:
                     y = y.masked_fill(~forward.measured, torch.nan)
                 for words in forward.doubts(y):
                     warn(words)
+        instrument = forward
+        if isinstance(forward, LinearOperator) and not arrangement:
+            forward = unmasked(forward)
         pairs = np.iscomplexobj(as_array(image)) and y.shape[-1] == 2
-        return cls(y, forward, layout, arrangement, shape, pads, place, pairs, plateau=bool(plateau))
+        return cls(
+            y, forward, instrument, layout, arrangement, shape, pads, place, pairs, plateau=bool(plateau)
+        )
 
     def for_method(self, method: Any, operator: Any) -> Acquisition:
         """As a method of ours takes it: without stray values, channels of very different ranges made alike.
@@ -149,6 +157,8 @@ class Acquisition:
     def to_measurement(self, y: Tensor) -> Array:
         """What is measured of an object as the caller's measurement is, float32 or complex64."""
         y = y if self.units is None else self.units.undo(y)
+        if isinstance(self.instrument, LinearOperator) and self.instrument.measured is not None:
+            y = y.masked_fill(~self.instrument.measured, 0.0)
         values = y.to(torch.float32).cpu().numpy()
         values = self.arrangement.from_batch(values) if self.arrangement else self.layout.from_batch(values)
         return np.ascontiguousarray(values).view(np.complex64)[..., 0] if self.complex_pairs else values

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfinv.operators import Identity, LinearOperator, Mask, as_real
+from selfinv.operators import Composition, Identity, LinearOperator, Mask, as_real
 from selfinv.types import (
     SPACE,
     Array,
@@ -167,6 +167,21 @@ def is_on_grid(operator: object) -> bool:
     if not isinstance(operator, LinearOperator):
         return True
     return operator.field_of_view is not None and operator.object_channels is None
+
+
+def unmasked(operator: LinearOperator) -> LinearOperator:
+    """The operator without a `Mask` that comes last: what that leaves out is missing, and nothing else.
+
+    A mask has hardly any symmetry, and what is behind it has more.
+    """
+    if isinstance(operator, Mask):
+        return Identity(operator.in_shape)
+    if isinstance(operator, Composition):
+        outer = unmasked(operator.outer)
+        if isinstance(outer, Identity):
+            return operator.inner
+        return operator if outer is operator.outer else outer @ operator.inner
+    return operator
 
 
 def is_sharp(operator: object) -> bool:

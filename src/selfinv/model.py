@@ -59,8 +59,9 @@ class TrainedModel:
     sharp
         Whether nothing is blurred: the operator measures the object itself, or a part of it.
     operator
-        The operator on pixels that it inverts, if that is neither a convolution nor sharp, as far as it is
-        known (`load`): what images of its shape are updated by, in the end.
+        The operator on pixels that it inverts, if that is neither a convolution nor sharp, or does not
+        measure everywhere, as far as it is known (`load`): what images of its shape are updated by, in the
+        end.
     crude
         The first guess, where measured values are not pixels; it holds the operator.
     filters
@@ -113,7 +114,7 @@ class TrainedModel:
 
     def forward_model(self, shape: Sequence[int]) -> ForwardModel | None:
         """What measures an image of this spatial shape, as far as `own_values` ask for it; else None."""
-        if self.own_values is None:
+        if self.own_values is None or self.sharp:
             return None
         operator = self._known_operator(shape)
         if self.psf is not None:
@@ -214,6 +215,9 @@ class TrainedModel:
         """A measurement ``batch channel *space``, NaN where missing or stray; and a warning of the stray."""
         y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
         y = y.masked_fill(~torch.isfinite(y), torch.nan)
+        known = self._known_operator(y.shape[2:])
+        if known is not None and known.measured is not None:
+            y = y.masked_fill(~known.measured.cpu(), torch.nan)
         if self.psf is None and not self.sharp:
             return y, ""
         y, _, words = without_stray(self.psf, y)
@@ -242,9 +246,6 @@ class TrainedModel:
             (`selfinv.learning.answer`); None: as in training.
         """
         missing = ~torch.isfinite(y)
-        known = self._known_operator(y.shape[2:])
-        if known is not None and known.measured is not None:
-            missing = missing | ~known.measured.cpu()
         y = self.normalisation.apply(y).masked_fill(missing, 0.0).to(torch.float32)
         if self.outliers is not None:
             missing = self.outliers.left_out(y, missing)

@@ -119,8 +119,10 @@ def _fields(
             "(from the shell, the model to --model of the command that trained it)"
         )
     on_pixels = kept is None and operator is not None
-    if on_pixels and ("psf" in tensors or description["sharp"] or not is_on_grid(operator)):
-        raise InputError("the model was trained for pixels; it takes no operator")
+    if kept is None and operator is not None:
+        alone = "psf" in tensors or description["sharp"]
+        if not is_on_grid(operator) or (alone and operator.measured is None):
+            raise InputError("the model was trained for pixels; it takes no operator but one that masks them")
     inverter = build_inverter(
         UNetSettings.from_dict(description["architecture"]), Head(**description["head"])
     )

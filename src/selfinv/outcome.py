@@ -63,19 +63,21 @@ def trained_model(
     y: Tensor,
     layout: AxisLayout,
     forward: Forward,
+    instrument: Forward,
     stats: dict[str, Any],
     units: ChannelUnits | None = None,
 ) -> TrainedModel:
     """The trained inverse with all that it needs to be used again.
 
+    ``instrument``: ``forward``, with 0 where nothing is measured.
     ``units``: those that the channels of what it was trained on, ``y``, were brought to.
     """
     psf = forward.psf if isinstance(forward, Convolution) else None
     entrance = state.data.entrance
     # A model for images of any size has a PSF for all frames, and nothing else to update by.
     one_psf = psf is not None and psf.ndim <= len(layout.spatial) + 1
-    operator = forward if isinstance(forward, LinearOperator) and is_on_grid(forward) else None
-    if psf is not None or is_sharp(forward):
+    operator = instrument if isinstance(instrument, LinearOperator) and is_on_grid(instrument) else None
+    if instrument is forward and (psf is not None or is_sharp(forward)):
         operator = None
     alone = one_psf or entrance.crude is not None or is_sharp(forward) or operator is not None
     return TrainedModel(

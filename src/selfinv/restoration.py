@@ -190,7 +190,8 @@ def restore(
         # A choice between methods has scores of its own, on the same values for all of them.
         compared = ("loss", "held_out_score", "held_out_score_of_a_constant")
         stats |= training(inner) | {key: stats[key] for key in compared if key in stats}
-        model = trained_model(inner_solver, inner, y, acquired.layout, forward, stats, acquired.units)
+        given = (acquired.layout, forward, acquired.instrument, stats, acquired.units)
+        model = trained_model(inner_solver, inner, y, *given)
         if whole and isinstance(forward, Identity) and inner.loss_function.kind == "l2":
             warn(detail_taken(y, measured))
     image, predicted = acquired.to_image(estimate), acquired.to_measurement(measured)

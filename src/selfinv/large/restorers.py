@@ -124,10 +124,11 @@ class NetworkRestorer:
 
         Nor has it what an operator that is no PSF measures of a part.
         """
-        periodic = self.model.psf is not None and self.model.boundary == "periodic"
-        if periodic or (self.model.psf is None and not self.model.sharp):
-            return replace(self.model, own_values=None, light=())
-        return self.model
+        model = replace(self.model, operator=None)
+        periodic = model.psf is not None and model.boundary == "periodic"
+        if periodic or (model.psf is None and not model.sharp):
+            return replace(model, own_values=None, light=())
+        return model
 
     def bytes_for(self, values: int, channels: int) -> float:
         settings = self.model.inverter.network.settings
