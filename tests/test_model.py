@@ -8,11 +8,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import zarr
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
 import selfinv
 from selfinv.large import NetworkRestorer, apply
+from selfinv.likeness import Likeness
 from selfinv.operators import MixedConvolution
 from selfinv.types import InputError, SelfinvWarning
 
@@ -75,6 +77,43 @@ def test_another_blur_or_noise_is_told(model, tmp_path, blur, noise, words, in_t
     with pytest.warns(SelfinvWarning, match=words) as told:
         restored()
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("in_tiles", [False, True], ids=["whole", "tile by tile"])
+@pytest.mark.parametrize(("gain", "level"), [(0.5, 0.0), (1.3, 0.0), (1.0, 0.3), (1.0, -0.3), (1e3, 2e3)])
+def test_the_same_brighter_or_on_a_level_comes_out_the_same(model, tmp_path, gain, level, in_tiles):
+    """It came out worse than measured, without a word, from 1.3 times as bright on."""
+    image = frame(1.5, 0.003, seed=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if in_tiles:
+            np.save(tmp_path / "frame.npy", gain * image + level)
+            apply(model, tmp_path / "frame.npy", tmp_path / "frame.zarr", axes="yx", workers=0)
+            found = zarr.open_group(tmp_path / "frame.zarr", mode="r")["0"][:]
+        else:
+            found = model.apply(gain * image + level)
+    assert not caught
+    change = (found - level) / gain - model.apply(image)
+    assert np.sqrt(np.square(change).mean()) < 0.005
+
+
+def test_what_is_darker_than_all_of_training_is_restored_as_well(model, monkeypatch):
+    truth = data.camera()[100:356, 100:356] / 255.0 * 0.4 - 0.3
+    image = gaussian_filter(truth, 1.5) + 0.003 * np.random.default_rng(0).standard_normal(truth.shape)
+    off = np.abs(model.apply(image, check=False) - truth).mean()
+    monkeypatch.setattr(Likeness, "place", lambda *given, **options: (0.0, 1.0))
+    assert off < 0.5 * np.abs(model.apply(image, check=False) - truth).mean()
+
+
+def test_where_nothing_lies_around_nothing_stays_0():
+    truth = np.zeros((64, 64))
+    truth[20:44, 24:40] = SCENE[100:124, 100:116]
+    image = gaussian_filter(truth, 1.5, mode="constant")
+    image = image + 0.01 * np.random.default_rng(0).standard_normal(truth.shape)
+    given = {"boundary": "zero", "method": "ssi-network", "max_steps": 30}
+    model = selfinv.restore(image, PSF, **given).model
+    bright = model.apply(3.0 * image, check=False)
+    assert np.abs(bright / 3.0 - model.apply(image)).max() < 0.02
 
 
 def test_where_the_blur_varies_images_of_its_size_are_updated_by_their_values(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from selfinv import model_file
 from selfinv.arrangement import Arrangement, as_measured, for_operator
-from selfinv.doubts import saturated, shared_noise, too_wide, white_noise
+from selfinv.doubts import saturated, shared_noise, too_wide
 from selfinv.instrument import choose_device
 from selfinv.learning.answer import answer
 from selfinv.learning.crude import CrudeInverse
@@ -28,12 +27,9 @@ from selfinv.learning.own_values import OwnValues
 from selfinv.learning.photometry import brightened
 from selfinv.learning.stray_values import without_stray
 from selfinv.learning.symmetry import Symmetry
+from selfinv.likeness import Likeness
 from selfinv.operators import Boundary, Convolution, LinearOperator
 from selfinv.types import Array, InputError, Pads, check_image, parse_axes, same_layout, warn
-
-OTHER_RANGE = 4.0  # times that of training, or a part of it, at which an image is called unlike it
-BRIGHTER = 2.0  # times, or a part of it, that the next frame may be
-OTHER_NOISE = 1.6  # times that of training, or a part of it: more than twice the photons make
 
 
 @dataclass(frozen=True)
@@ -147,7 +143,8 @@ class TrainedModel:
         Parameters
         ----------
         image
-            Any size; as many channels as in training; the same intensity units.
+            Any size; as many channels as in training; the same intensity units. One that is brighter, or on
+            another level, is restored within the range that the network knows (`in_units_of`).
         axes
             Its axes; by default those of the training image.
         mask_nan
@@ -201,10 +198,10 @@ class TrainedModel:
                 f"train a model on an image like it"
             )
         y, words = self.measured(batch)
-        for told in (words, *(self.doubts(y) if check else ())):
-            if told:
-                warn(told)
-        x = self.restored(y, device=place, most=symmetries)
+        likeness = Likeness.of(y, self.normalisation, self.noise)
+        for told in (words, *(self.doubts(y, likeness) if check else ())):
+            warn(told)
+        x = self.in_units_of(likeness).restored(y, device=place, most=symmetries)
         if arrangement is None:
             x = x[field_of_view(self.pads, y.shape[2:])]
         else:
@@ -264,7 +261,28 @@ class TrainedModel:
         )
         return self.object_normalisation.undo(brightened(x, () if alone else self.light))
 
-    def doubts(self, y: Tensor) -> Iterator[str]:
+    def in_units_of(self, likeness: Likeness | None) -> TrainedModel:
+        """The model in units in which an image lies within the range of training, as the network knows it.
+
+        An image that is only scaled (`Likeness.scaled`) comes out as it would without that. Others have the
+        noise that they have in training's units. Nothing is changed behind other operators than a PSF.
+        """
+        if likeness is None or (self.psf is None and not self.sharp):
+            return self
+        level, span = likeness.place(level=self.sharp or self.boundary != "zero")
+        if (level, span) == (0.0, 1.0):
+            return self
+        own_values = self.own_values
+        if own_values is not None and not likeness.scaled:
+            own_values = own_values.in_units(level, span)
+        return replace(
+            self,
+            normalisation=self.normalisation.within(level, span),
+            object_normalisation=self.object_normalisation.within(level, span),
+            own_values=own_values,
+        )
+
+    def doubts(self, y: Tensor, likeness: Likeness | None) -> Iterator[str]:
         """What makes an image unlike the one that the model was trained on, in words for a warning.
 
         Nothing is said where measured values are not pixels.
@@ -273,29 +291,13 @@ class TrainedModel:
         ----------
         y
             ``batch channel *space``, in the image's units, NaN where missing.
+        likeness
+            Of it.
         """
         if self.crude is not None:
             return
-        trained, units = self.normalisation, self.normalisation.channels
-        with contextlib.suppress(InputError):  # of one value only
-            found = Normalisation.of(y if units is None else units.apply(y))
-            alike = 1 / OTHER_RANGE <= found.scale / trained.scale <= OTHER_RANGE
-            if not (alike and found.meets(trained, BRIGHTER)):
-                spans = [f"{n.offset:.4g} to {n.offset + n.scale:.4g}" for n in (found, trained)]
-                several = units is not None and len(units.scales) > 1
-                yield (
-                    f"this image's values span about {spans[0]}, which is far from the {spans[1]} of the one "
-                    f"that the model was trained on"
-                    f"{', in units that channels have in common' if several else ''}; give it in the same "
-                    f"units, or train a model on one like it"
-                )
-                return
-        noise = white_noise(y)
-        if self.noise and noise and not 1 / OTHER_NOISE <= noise / self.noise <= OTHER_NOISE:
-            yield (
-                f"the noise of this image, about {noise:.3g}, is {noise / self.noise:.2g} times that of "
-                f"the one that the model was trained on; train a model on an image like this"
-            )
+        if likeness is not None and (words := likeness.doubt()):
+            yield words
         if self.psf is not None and not saturated(y):
             forward = Convolution(self.psf, y.shape[2:], self.boundary)
             if words := too_wide(y, forward, shared_noise(y, forward), "the model's PSF"):

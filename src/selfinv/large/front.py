@@ -27,6 +27,7 @@ from selfinv.large.places import Places
 from selfinv.large.restorers import ClassicalRestorer, NetworkRestorer, Restorer
 from selfinv.large.sample import Piece, choose_pieces, read_pieces
 from selfinv.large.tiles import Plan, Tile, chunks_for, cores_for
+from selfinv.likeness import Likeness
 from selfinv.model import TrainedModel
 from selfinv.psf import normalise, values_of
 from selfinv.restoration import restore
@@ -183,8 +184,8 @@ def apply(
     overwrite
         Replace what is there.
     check
-        Whether to warn if a piece of the image is unlike what the model was trained on
-        (`TrainedModel.doubts`).
+        Whether to look at a piece of the image, to warn if it is unlike what the model was trained on
+        (`TrainedModel.doubts`), and to bring an image that is brighter into the units that it knows.
     on_tile
         Called after each tile.
 
@@ -207,9 +208,8 @@ def apply(
         source = open_lazily(source.path.absolute(), axes=letters)
     places = Places(Path(output))
     places.check(source.path, resume=resume, overwrite=overwrite)
-    if model is not None and check:
-        for words in _doubts(model, source, letters):
-            warn(words)
+    if isinstance(restorer, NetworkRestorer) and check:
+        restorer = replace(restorer, model=_in_units_of(source, restorer.model, letters))
     # To start a process takes longer than a tile of one chunk.
     count = 0 if workers is None and _is_one_chunk(source, letters) else _workers(workers)
     outcome = None
@@ -379,13 +379,17 @@ def _ndim(restorer: Restorer) -> int | None:
     return None if psf is None else psf.ndim
 
 
-def _doubts(model: TrainedModel, source: LazyImage, axes: str) -> list[str]:
-    """What a piece of the image says against a model, where one can be told from."""
+def _in_units_of(source: LazyImage, model: TrainedModel, axes: str) -> TrainedModel:
+    """A model as a piece of the image takes it (`TrainedModel.in_units_of`), with what speaks against it."""
     try:
         piece = read_pieces(source, axes, choose_pieces(source, axes, count=1))
     except InputError:  # what cannot be read is told tile by tile
-        return []
-    return list(model.doubts(torch.from_numpy(piece.astype(np.float64))))
+        return model
+    y = torch.from_numpy(piece.astype(np.float64))
+    likeness = Likeness.of(y, model.normalisation, model.noise)
+    for words in model.doubts(y, likeness):
+        warn(words)
+    return model.in_units_of(likeness)
 
 
 def _workers(count: int | None) -> int:

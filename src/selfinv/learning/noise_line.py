@@ -79,6 +79,11 @@ class NoiseLine:
     def times(self, factor: float) -> NoiseLine:
         return NoiseLine(factor * self.offset, factor * self.slope, factor * self.least, self.exact)
 
+    def in_units(self, level: float, span: float) -> NoiseLine:
+        """The same noise where ``level`` is taken off, and the rest divided by ``span``."""
+        offset = self.offset + self.slope * level
+        return NoiseLine(offset / span**2, self.slope / span, self.least / span**2, self.exact)
+
     def floored(self, part: float, level: Tensor) -> NoiseLine:
         """At least this part of the variance at the mean of these intensities."""
         return replace(self, least=max(self.least, part * (self.offset + self.slope * float(level.mean()))))

@@ -135,6 +135,10 @@ class Normalisation:
         reach = min(low / brighter, low * brighter), max(high / brighter, high * brighter)
         return reach[0] <= other.offset + other.scale and other.offset <= reach[1]
 
+    def within(self, level: float, span: float) -> Normalisation:
+        """The map that takes to 0 and 1 what this takes to ``level`` and ``level + span``."""
+        return replace(self, offset=self.offset + level * self.scale, scale=span * self.scale)
+
     def divided_by(self, gain: float) -> Normalisation:
         """The map for an object that an operator of this gain turns into such a measurement."""
         return replace(self, offset=self.offset / gain, scale=self.scale / gain)

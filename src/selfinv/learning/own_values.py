@@ -163,6 +163,16 @@ class OwnValues:
         excess, share = zip(*each, strict=True)
         return replace(found, excess=excess, share=share)
 
+    def in_units(self, level: float, span: float) -> OwnValues:
+        """The same noise where ``level`` is taken off, and the rest divided by ``span``.
+
+        A network makes as large errors in the one units as in the other.
+        """
+        low, high = (None if limit is None else (limit - level) / span for limit in (self.low, self.high))
+        noise = tuple(line.in_units(level, span) for line in self.noise)
+        excess = tuple(part * span**2 for part in self.excess)
+        return replace(self, noise=noise, excess=excess, low=low, high=high)
+
     def _parts(
         self, y: Tensor, predicted: Tensor, missing: Tensor, level: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
