@@ -122,7 +122,15 @@ def test_nothing_is_mixed_in_that_helps_by_chance_or_hardly_or_not():
     few = [predicted(str(seed), noise(6, seed=seed)) for seed in range(40)]
     assert sum(len(mix(a, [b], L2).weights) == 1 for a, b in itertools.pairwise(few)) > 30
     one, other = (predicted(name, torch.tensor([value])) for name, value in (("a", 1.0), ("b", -1.0)))
-    assert mix(one, [other], L2).weights == {"a": 1.0}  # one value tells nothing
+    for better in (2.0, 0.0):
+        assert mix(one, [other], L2, better=better).weights == {"a": 1.0}  # one value tells nothing
+
+
+def test_where_that_may_be_by_chance_half_of_the_weight_is_mixed_in_all_the_same():
+    one = predicted("one", torch.tensor([1.0, 1.0, 1.0, 1.0]))
+    other = predicted("other", torch.tensor([-1.0, -1.0, 1.0, 1.2]))
+    assert mix(one, [other], L2).weights == {"one": 1.0}
+    assert mix(one, [other], L2, better=0.0).weights["other"] == pytest.approx(0.23, abs=0.05)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])

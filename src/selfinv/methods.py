@@ -28,6 +28,7 @@ from selfinv.solvers.chambolle_pock import ChambollePock, strong_weight
 from selfinv.solvers.conjugate_gradient import ConjugateGradient, paper_conjugate_gradient
 from selfinv.solvers.richardson_lucy import RichardsonLucy
 from selfinv.solvers.wiener import Wiener
+from selfinv.trials import SIGNIFICANT
 from selfinv.types import InputError, check_integer
 
 
@@ -155,7 +156,10 @@ def _ssi(request: Request, preset: str = "default") -> Solver:
         network = replace(network, margin=math.inf)
     tuned = _tuned(request, network, *simple)
     plain_image = isinstance(request.operator, Identity) and request.steps is None
-    return replace(tuned, mixed=not request.correlated, cautious=pixels, most=most, keeps_detail=plain_image)
+    flat = len(request.object_shape) < 3  # of volumes no lessons teach edges, and fewer values are hidden
+    better = SIGNIFICANT if flat else 0.0
+    mixed = None if request.correlated else better
+    return replace(tuned, mixed=mixed, cautious=pixels and flat, most=most, keeps_detail=plain_image)
 
 
 def _auto(request: Request) -> Solver:

@@ -23,7 +23,7 @@ from selfinv.learning.losses import MaskedLoss, choose_loss
 from selfinv.learning.lost_detail import lost_detail
 from selfinv.operators import Identity
 from selfinv.solvers.base import Forward, Solver, Status
-from selfinv.trials import Trial, difference, mix
+from selfinv.trials import Mixture, Trial, difference, mix
 from selfinv.tuning import ATTEMPTS, CONVINCING, MAX_TRIALS, Candidate, SelfTunedState, final, tune
 from selfinv.types import InputError
 
@@ -39,7 +39,7 @@ class SelfTuned:
 
     The first candidate is kept unless another one is better by three standard errors (one, if not
     ``cautious``) and the first's margin.
-    If ``mixed``, the others are mixed in where that predicts hidden values better, by two standard errors.
+    The others are mixed in where that predicts hidden values better, by ``mixed`` standard errors.
     On a small image a single set of hidden values is too few to tell settings apart; then each setting is
     tried several times, with other values hidden, unless a candidate has nothing to be tuned, as a network
     has that takes long to train.
@@ -51,7 +51,8 @@ class SelfTuned:
     fraction, loss, blind_spot
         See `hold_out`.
     mixed
-        Whether the result may be a mean of several, weighted by how they predict hidden values.
+        By how many standard errors a mean of several methods has to predict hidden values better, to be the
+        result (`mix`); None: it is by one alone.
     cautious
         Whether the first is expected to make fewer errors of those that hidden values do not tell. Then
         others take its place, or are given weight (`mix`), more reluctantly.
@@ -72,7 +73,7 @@ class SelfTuned:
     fraction: float | None = None
     loss: MaskedLoss | None = None
     blind_spot: tuple[int, ...] = ()
-    mixed: bool = False
+    mixed: float | None = None
     cautious: bool = True
     most: float = MOST
     keeps_detail: bool = False
@@ -94,7 +95,7 @@ class SelfTuned:
             once = c.solver(c.first).planned_steps() + 1  # preparing a solve is a step too
             reference = c.reference.planned_steps() + 1 if c.reference is not None else 0
             searches += folds * (solves.get(c.parameter, MAX_TRIALS) * once + reference)
-            last = (last + once + reference) if self.mixed else max(last, once + reference)
+            last = max(last, once + reference) if self.mixed is None else last + once + reference
         return searches + last
 
     def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> SelfTunedState:
@@ -165,8 +166,11 @@ class SelfTuned:
         chosen = state.chosen = self._choose(
             list(state.best.values()), state.held_out.score_of_a_constant(), state.convincing
         )
-        others = [trial for trial in state.best.values() if trial is not chosen] if self.mixed else []
-        mixture = mix(chosen, others, state.held_out.loss, cautious=self.cautious)
+        others = [trial for trial in state.best.values() if trial is not chosen]
+        mixture = Mixture({chosen.name: 1.0}, chosen)
+        if self.mixed is not None:
+            loss = state.held_out.loss
+            mixture = mix(chosen, others, loss, better=self.mixed, cautious=self.cautious)
         candidates = {candidate.name: candidate for candidate in self.candidates}
 
         def solved(name: str) -> Generator[None, None, None]:

@@ -25,6 +25,7 @@ from torch import Tensor
 from selfinv.learning.losses import MaskedLoss
 
 LEAST_WEIGHT = 0.1  # asked for: less is not worth another solve
+SIGNIFICANT = 2.0  # standard errors
 WEIGHTS = [k / 100 for k in range(101)]
 
 
@@ -109,7 +110,7 @@ class Difference:
     @property
     def significant(self) -> bool:
         """Beyond two standard errors."""
-        return abs(self.mean) > 2.0 * self.error
+        return abs(self.mean) > SIGNIFICANT * self.error
 
 
 def difference(trial: Trial, other: Trial) -> Difference:
@@ -149,11 +150,18 @@ class Mixture:
         return " + ".join(f"{share / 100:.2f} {name}" for name, share in hundredths.items())
 
 
-def mix(first: Trial, others: Sequence[Trial], loss: MaskedLoss, *, cautious: bool = True) -> Mixture:
+def mix(
+    first: Trial,
+    others: Sequence[Trial],
+    loss: MaskedLoss,
+    *,
+    better: float = SIGNIFICANT,
+    cautious: bool = True,
+) -> Mixture:
     """The mean of methods that predicts hidden values best; of some there may be nothing in it.
 
-    They are mixed in one after the other, with half of the weight that is best, or if not ``cautious``, from
-    half of a small one to nine tenths of all.
+    They are mixed in one after the other, where the best weight predicts ``better`` by so many standard
+    errors, with half of that weight, or if not ``cautious``, from half of a small one to nine tenths of all.
     """
     mixture = Mixture({first.name: 1.0}, first)
     if not math.isfinite(first.score):
@@ -162,7 +170,8 @@ def mix(first: Trial, others: Sequence[Trial], loss: MaskedLoss, *, cautious: bo
         trials = [_between(mixture.trial, other, weight, loss) for weight in WEIGHTS]
         best = min(trials, key=lambda trial: trial.score)
         weight = best.setting
-        if weight < LEAST_WEIGHT or not difference(mixture.trial, best).significant:
+        gain = difference(mixture.trial, best)
+        if weight < LEAST_WEIGHT or not gain.mean > better * gain.error:  # of one value that is no number
             continue
         weight *= 0.5 if cautious else 0.5 + 0.4 * weight
         weights = {name: (1.0 - weight) * w for name, w in mixture.weights.items()}
