@@ -307,6 +307,29 @@ def test_a_run_that_ends_early_goes_on_where_it_was(tmp_path):
     assert np.array_equal(zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:], 2 * frames)
 
 
+def test_a_run_killed_as_it_replaces_another_is_not_taken_for_that(tmp_path, monkeypatch):
+    np.save(tmp_path / "in.npy", movie(4, 64))
+    job = {"axes": "tyx", "workers": 0}
+    arguments = (Doubling(str(tmp_path), slow=0.05), tmp_path / "in.npy", tmp_path / "out.zarr")
+
+    def stop(outcome, tile):
+        raise KeyboardInterrupt
+
+    def killed(self):
+        raise SystemExit
+
+    assert apply(*arguments, **job, on_tile=stop).outcome.cancelled
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "begin", killed)
+        with pytest.raises(SystemExit):
+            apply(*arguments, **job, overwrite=True)
+    with pytest.raises(InputError, match="there is no unfinished run"):  # the old run's tiles are gone
+        apply(*arguments, **job, resume=True)
+    with pytest.raises(InputError, match=r"is not known: --overwrite starts anew"):
+        apply(*arguments, **job)
+    assert apply(*arguments, **job, overwrite=True).outcome.done == 4
+
+
 def test_a_run_goes_on_where_the_output_is_a_link(tmp_path):
     np.save(tmp_path / "in.npy", movie(4, 64))
     (tmp_path / "disk").mkdir()
@@ -365,6 +388,22 @@ def test_training_pieces_come_from_where_something_is(tmp_path):
     assert not done.outcome.failed
     out = zarr.open_group(tmp_path / "out.zarr", mode="r")["0"]
     assert np.std(out[0]) < 0.5
+
+
+def test_pieces_with_a_few_gaps_are_learned_from_where_there_are_no_others(tmp_path):
+    frame = movie(1, 700)
+    gaps = RNG(3).random(frame.shape) < 1e-4
+    np.save(tmp_path / "in.npy", np.where(gaps, np.nan, frame)[0])
+    job = {"axes": "yx", "method": "wiener"}
+    with pytest.raises(InputError, match=r"NaN or infinite values wherever .* \(--mask-nan\)"):
+        train(tmp_path / "in.npy", PSF, **job)
+    _, pieces = train(tmp_path / "in.npy", PSF, **job, mask_nan=True)
+    _, whole = train(frames_file(tmp_path, frame[0]), PSF, **job)
+    assert pieces[0].information == pytest.approx(whole[0].information, abs=0.02)
+    gaps[:, :, 300:] = True  # mostly missing
+    np.save(tmp_path / "in.npy", np.where(gaps, np.nan, frame)[0])
+    _, pieces = train(tmp_path / "in.npy", PSF, **job, mask_nan=True)
+    assert all(piece.region[1].start < 50 for piece in pieces)
 
 
 def test_a_frame_that_the_model_no_longer_fits_is_noticed(tmp_path):

@@ -110,7 +110,7 @@ def train(
     source = _opened(image, axes)
     kernel = values_of(psf)
     letters = _axes(source, axes, None if kernel is None else kernel.ndim)
-    chosen = choose_pieces(source, letters, count=pieces, seed=seed)
+    chosen = choose_pieces(source, letters, count=pieces, mask_nan=mask_nan, seed=seed)
     layout, blocks = AxisLayout(letters), read_pieces(source, letters, chosen)
     result = restore(
         blocks,
@@ -209,7 +209,7 @@ def apply(
     places = Places(Path(output))
     places.check(source.path, resume=resume, overwrite=overwrite)
     if isinstance(restorer, NetworkRestorer) and check:
-        restorer = replace(restorer, model=_in_units_of(source, restorer.model, letters))
+        restorer = replace(restorer, model=_in_units_of(source, restorer.model, letters, mask_nan))
     # To start a process takes longer than a tile of one chunk.
     count = 0 if workers is None and _is_one_chunk(source, letters) else _workers(workers)
     outcome = None
@@ -379,13 +379,14 @@ def _ndim(restorer: Restorer) -> int | None:
     return None if psf is None else psf.ndim
 
 
-def _in_units_of(source: LazyImage, model: TrainedModel, axes: str) -> TrainedModel:
+def _in_units_of(source: LazyImage, model: TrainedModel, axes: str, mask_nan: bool) -> TrainedModel:
     """A model as a piece of the image takes it (`TrainedModel.in_units_of`), with what speaks against it."""
     try:
-        piece = read_pieces(source, axes, choose_pieces(source, axes, count=1))
+        piece = read_pieces(source, axes, choose_pieces(source, axes, count=1, mask_nan=mask_nan))
     except InputError:  # what cannot be read is told tile by tile
         return model
     y = torch.from_numpy(piece.astype(np.float64))
+    y = y.masked_fill(~torch.isfinite(y), torch.nan)
     likeness = Likeness.of(y, model.normalisation, model.noise)
     for words in model.doubts(y, likeness):
         warn(words)

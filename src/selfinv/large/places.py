@@ -68,9 +68,8 @@ class Places:
         if self.final.exists() and not overwrite:
             raise InputError(f"{output} exists already; choose another name, or --overwrite")
         if self.part.exists() and not overwrite:
-            raise InputError(
-                f"an unfinished run is at {self.part}; --resume goes on, --overwrite starts anew"
-            )
+            goes_on = "--resume goes on, " if self.has_begun else "what of it is done is not known: "
+            raise InputError(f"an unfinished run is at {self.part}; {goes_on}--overwrite starts anew")
 
     def begun(self) -> ZarrTarget:
         """The target of a run to go on with: one that was ended, or finished but for tiles that failed."""
@@ -79,7 +78,8 @@ class Places:
         return ZarrTarget.open(self.part)
 
     def new(self, source: LazyImage, plan: Plan, dtype: str) -> ZarrTarget:
-        """An empty target."""
+        """An empty target; the journal of an earlier one goes first, for it would tell of tiles not there."""
+        self.journal.unlink(missing_ok=True)
         if self.part.exists():
             shutil.rmtree(self.part)
         ordered = "".join(a for a in AXES if a in plan.axes)

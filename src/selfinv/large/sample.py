@@ -14,6 +14,7 @@ from selfinv.types import Array, AxisLayout, InputError
 CANDIDATES = 64  # pieces that are looked at
 SIDE = {1: 65536, 2: 512, 3: 96}  # values along each axis of a piece, at most
 PIECES = {1: 8, 2: 6, 3: 4}
+MOST_MISSING = 0.5  # of a piece's values
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,14 @@ class Piece:
         return ", ".join(parts) + f" ({self.information:.2f} bits per value)"
 
 
-def choose_pieces(image: LazyImage, axes: str, *, count: int | None = None, seed: int = 0) -> list[Piece]:
+def choose_pieces(
+    image: LazyImage, axes: str, *, count: int | None = None, mask_nan: bool = False, seed: int = 0
+) -> list[Piece]:
     """Pieces with much to learn from, from all over the image and its frames.
 
     Candidates, spread at random, are sorted by frame and place and shared out among as many groups as pieces
-    are wanted; each group's most informative one is taken.
+    are wanted; each group's most informative one is taken. With ``mask_nan`` values may be missing, half of
+    them at most, where there are not as many pieces without a gap as are wanted.
 
     Raises
     ------
@@ -67,21 +71,32 @@ def choose_pieces(image: LazyImage, axes: str, *, count: int | None = None, seed
         )
         for _ in range(max(CANDIDATES, 4 * count))
     }
-    candidates: list[Piece] = []
+    found: list[tuple[Piece, bool]] = []
     unread: InputError | None = None
     for frame, *corner in sorted(starts):
         places = {a: slice(c, c + s) for a, c, s in zip(layout.spatial, corner, sides, strict=True)}
         places["t"] = slice(frame, frame + 1)
         region = tuple(places.get(a, slice(0, n)) for a, n in zip(axes, image.shape, strict=True))
         try:
-            information = _information(layout.to_batch(image.read(region)))
+            block = layout.to_batch(image.read(region)).astype(np.float64)
         except InputError as error:  # a part that cannot be read is nothing to learn from
             unread = error
             continue
+        missing = 1.0 - float(np.isfinite(block).mean())
+        information = _information(block) if missing <= MOST_MISSING else None
         if information is not None:
-            candidates.append(Piece(region, information))
+            found.append((Piece(region, information), not missing))
+    candidates = [piece for piece, whole in found if whole]
+    if mask_nan and len(candidates) < count:
+        candidates = [piece for piece, _ in found]
     if not candidates:
-        raise unread or InputError(f"{image.path} is constant or has no finite values where it was looked at")
+        why = "is constant or has no finite values where it was looked at"
+        if found:
+            why = (
+                "has NaN or infinite values wherever it was looked at; mask_nan=True (--mask-nan) takes them "
+                "as missing"
+            )
+        raise unread or InputError(f"{image.path} {why}")
     groups = np.array_split(np.arange(len(candidates)), min(count, len(candidates)))
     chosen: list[Piece] = []
     for group in groups:
@@ -98,13 +113,13 @@ def read_pieces(image: LazyImage, axes: str, pieces: list[Piece]) -> Array:
 
 
 def _information(block: Array) -> float | None:
-    """None where there is nothing to see, or where values are missing."""
-    values = block.astype(np.float64)
-    if not np.isfinite(values).all() or values.min() == values.max():
+    """Of the finite values; None where there is nothing to see."""
+    values = block[np.isfinite(block)]
+    if values.min() == values.max():
         return None
-    noise = max(noise_level(values) ** 2, 1e-12 * float(values.var()))
-    signal = max(float(values.var()) - noise, 0.0)
-    return 0.5 * float(np.log2(1.0 + signal / noise))
+    variance = float(values.var())
+    noise = max(noise_level(block) ** 2, 1e-12 * variance)
+    return 0.5 * float(np.log2(1.0 + max(variance - noise, 0.0) / noise))
 
 
 def _overlap(one: Piece, other: Piece, axes: str) -> bool:
