@@ -192,7 +192,24 @@ def test_a_tile_that_fails_is_one_line(folder):
     assert done.returncode == 1
     first, second = done.stderr.strip().splitlines()
     assert re.match(r"selfinv: not restored: t 1:2, .*: 1 values are NaN", first)
-    assert "1 tile is left empty" in second
+    assert second.endswith("1 tile is left empty (NaN, or 0); --resume --mask-nan tries again")
+
+
+@pytest.mark.parametrize("method", [TV, ("--method", "ssi-network", "--steps", 5)])
+def test_tiles_that_lacked_mask_nan_are_gone_on_with(folder, capsys, method):
+    frames = tifffile.imread("frames.tif")
+    frames[1, 5, 5] = np.nan
+    frames[2] = np.nan
+    np.save("holes.npy", frames)
+    command = ("restore", "holes.npy", "out.zarr", "--axes", "tyx", "--workers", 0, "-q", *method)
+    assert run(capsys, *command)[0] == 1
+    before = values("out.zarr")
+    code, told = run(capsys, *command, "--resume", "--mask-nan")
+    assert code == 1
+    assert told.splitlines()[-1].endswith("1 tile is left empty (NaN, or 0)")  # nothing would help
+    after = values("out.zarr")
+    assert np.isfinite(after[1]).all()
+    assert np.array_equal(after[[0, 3]], before[[0, 3]])
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,18 @@ def run(capsys):
     return run
 
 
+def test_a_zarr_is_another_one_once_its_values_have_changed(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    for version in (2, 3):
+        path = tmp_path / f"{version}.zarr"
+        array = zarr.create_array(path, shape=(8, 8), chunks=(4, 8), dtype="f4", zarr_format=version)
+        array[:] = 1.0
+        before = sha256(path)
+        assert sha256(path) == before
+        array[5, 5] = 2.0
+        assert sha256(path) != before
+
+
 # ---- beside every result ----
 
 

@@ -19,6 +19,7 @@ import yaml
 
 from selfinv.atomic import written_beside
 from selfinv.io.fits import parted
+from selfinv.io.zarr_regions import MARKS, zarr_digest
 from selfinv.types import InputError
 
 Option = str | int | float | bool
@@ -44,7 +45,8 @@ class Recipe:
     train
         ``each``: a network for every input; ``first``: one, for all of them.
     read, wrote
-        SHA-256 of every file that a run read and wrote; empty in a recipe that no run has written.
+        SHA-256 of every file that a run read and wrote (of a Zarr's chunks, of their names, sizes and times);
+        empty in a recipe that no run has written.
     ended
         ``failed`` or ``interrupted`` if the run did not end well.
     versions
@@ -154,14 +156,16 @@ def stem(path: Path) -> str:
 
 def kept_file(path: Path) -> Path | None:
     """What stands for an image: the file, or of a Zarr folder its description; None if there is none."""
-    for file in (parted(path)[0], path / "zarr.json", path / ".zattrs", path / ".zarray"):
+    for file in (parted(path)[0], *(path / mark for mark in MARKS)):
         if file.is_file():
             return file
     return None
 
 
 def sha256(path: Path) -> str:
-    """The checksum of a file's content, or of a Zarr folder's description."""
+    """The checksum of a file's content, or of a Zarr folder's description and its chunks' stamps."""
+    if path.is_dir():
+        return zarr_digest(path)
     with open(kept_file(path) or path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -153,7 +153,10 @@ def test_a_poisoned_tile_is_reported_the_rest_completes_and_it_is_done_later(tmp
     source = write_zarr(tmp_path / "in.zarr", frames, "tyx", (1, 64, 64))
     store = zarr.open_group(source)["0"]
     store[1] = np.where(frames[1] > 120, np.nan, frames[1])
-    (source / "0" / "c" / "2" / "0" / "0").write_bytes(b"no chunk")
+    chunk = source / "0" / "c" / "2" / "0" / "0"
+    there, stamp = chunk.read_bytes(), chunk.stat()
+    chunk.write_bytes(b"?" * len(there))
+    os.utime(chunk, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     result = apply(Doubling(str(tmp_path)), source, tmp_path / "out.zarr", workers=0)
     assert len(result.failures()) == 2
     assert any("NaN" in line and "t 1:2" in line for line in result.failures())
@@ -161,10 +164,29 @@ def test_a_poisoned_tile_is_reported_the_rest_completes_and_it_is_done_later(tmp
     assert np.array_equal(out[0], 2 * frames[0])
     assert np.array_equal(out[3], 2 * frames[3])
     assert np.isnan(out[1]).all()
-    store[1:3] = frames[1:3]
-    again = apply(Doubling(str(tmp_path)), source, tmp_path / "out.zarr", workers=0, resume=True)
-    assert (again.outcome.skipped, again.outcome.done) == (2, 2)
-    assert np.array_equal(zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:], 2 * frames)
+    chunk.write_bytes(there)
+    os.utime(chunk, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # the disk is back
+    job = {"workers": 0, "resume": True}
+    again = apply(Doubling(str(tmp_path)), source, tmp_path / "out.zarr", **job)
+    assert (again.outcome.skipped, again.outcome.done, len(again.failures())) == (2, 1, 1)
+    missing = apply(Doubling(str(tmp_path)), source, tmp_path / "out.zarr", **job, mask_nan=True)
+    assert (missing.outcome.skipped, missing.outcome.done) == (3, 1)
+    expected = np.where(np.isnan(store[:]), np.nan, 2 * frames)
+    assert np.array_equal(zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:], expected, equal_nan=True)
+
+
+def test_a_run_does_not_go_on_once_a_zarrs_values_have_changed(tmp_path):
+    frames = movie(4, 64)
+    source = write_zarr(tmp_path / "in.zarr", frames, "tyx", (1, 64, 64))
+    arguments = (Doubling(str(tmp_path), slow=0.05), source, tmp_path / "out.zarr")
+
+    def stop(outcome, tile):
+        raise KeyboardInterrupt
+
+    assert apply(*arguments, workers=0, on_tile=stop).outcome.cancelled
+    zarr.open_group(source)["0"][3] = 900.0
+    with pytest.raises(InputError, match="the input is another one or has changed; leave out --resume"):
+        apply(*arguments, workers=0, resume=True)
 
 
 def test_missing_values_are_allowed_where_they_are_said_to_be_missing(tmp_path, model):
@@ -184,9 +206,22 @@ def test_values_that_do_not_fit_are_clipped_only_if_asked_for(tmp_path):
     failed = apply(*arguments, **job)
     assert len(failed.failures()) == 2
     assert all("do not fit uint8" in line and "--clip" in line for line in failed.failures())
-    done = apply(*arguments, **job, clip=True, overwrite=True)
+    done = apply(*arguments, **job, clip=True, resume=True)
     assert not done.failures()
     assert done.outcome.clipped() == (np.rint(2 * frames) > 255).sum()
+
+
+def test_tiles_that_were_clipped_are_not_mixed_with_others(tmp_path):
+    np.save(tmp_path / "in.npy", movie(4, 64))
+    arguments = (Doubling(str(tmp_path), slow=0.05), tmp_path / "in.npy", tmp_path / "out.zarr")
+    job = {"axes": "tyx", "workers": 0, "dtype": "uint8"}
+
+    def stop(outcome, tile):
+        raise KeyboardInterrupt
+
+    assert apply(*arguments, **job, clip=True, on_tile=stop).outcome.cancelled
+    with pytest.raises(InputError, match="begun otherwise: clip was True and is False"):
+        apply(*arguments, **job, resume=True)
 
 
 def test_no_process_is_started_for_a_single_tile(tmp_path, monkeypatch):

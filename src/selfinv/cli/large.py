@@ -154,6 +154,7 @@ def restore_large(
     """Train or tune on pieces, keep the network beside, restore all tiles."""
     from selfinv import large
     from selfinv.io.lazy import open_lazily
+    from selfinv.large.journal import Journal
 
     if boundary not in ("auto", "unknown"):
         raise InputError(
@@ -186,7 +187,9 @@ def restore_large(
         large.check_scheduler(how.scheduler)
     restorer: TrainedModel | Restorer | None = model
     if restorer is None:
-        result = learned(source, kernel, method, axes, None, device, seed, steps, mask_nan, quiet)
+        # What --resume tunes again must see the same pieces.
+        gaps = Journal.job_in(places.journal).get("mask_nan", mask_nan) if how.resume else mask_nan
+        result = learned(source, kernel, method, axes, None, device, seed, steps, gaps, quiet)
         if result.model is not None:
             restorer = result.model.described(input=input.name, learning=learning)
             with uninterrupted(last=False):
@@ -238,8 +241,10 @@ def _other_learning(model: TrainedModel, learning: dict[str, Any]) -> str:
     """What a model that was kept for --resume was made of, if of something else; empty if not."""
     before = model.origin.get("learning", {})
     differ = [name for name, value in learning.items() if before.get(name) != value]
+    if learning["mask_nan"] and "mask_nan" in differ:  # of tiles that had failed; it has learned from others
+        differ.remove("mask_nan")
     return ", ".join(
-        f"{name} is another one"
+        f"{name} is another one or has changed"
         if name in ("input", "psf")
         else f"{name} was {before.get(name)!r} and is {learning[name]!r}"
         for name in differ
@@ -288,6 +293,8 @@ def apply_large(
 
 def told(result: LargeResult, quiet: bool) -> None:
     """What became of all tiles, and the exit status that goes with it."""
+    from selfinv.large.engine import NOTHING_MEASURED
+
     outcome = result.outcome
     failures = result.failures()
     for line in failures[:SHOWN]:
@@ -322,7 +329,11 @@ def told(result: LargeResult, quiet: bool) -> None:
         )
     if failures:
         some = "1 tile is" if len(failures) == 1 else f"{len(failures)} tiles are"
-        say(f"{some} left empty (NaN, or 0); --resume tries again")
+        helpful = [option for option in ("--mask-nan", "--clip") if any(option in line for line in failures)]
+        again = f"; {' '.join(['--resume', *helpful])} tries again"
+        if all(NOTHING_MEASURED in line for line in failures):
+            again = ""
+        say(f"{some} left empty (NaN, or 0){again}")
         raise typer.Exit(FAILED)
 
 

@@ -171,7 +171,7 @@ def changed(hashes: dict[str, str], folder: Path) -> list[str]:
 
 
 def is_as_before(plan: Plan, call: Call) -> bool | None:
-    """Whether a result that was made again is the same file; None if it is not known what it was."""
+    """Whether a result that was made again is the same file; None if that cannot be known, as of a Zarr."""
     recipe = plan.recipe
     before = recipe.wrote.get(filled(recipe.output, plan.inputs[0]))
     if (
@@ -179,6 +179,7 @@ def is_as_before(plan: Plan, call: Call) -> bool | None:
         or recipe.ended == "interrupted"
         or len(plan.inputs) > 1
         or kept_file(call.output) is None
+        or call.output.is_dir()
     ):
         return None
     return sha256(call.output) == before

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +18,7 @@ from selfinv.io.ome_metadata import Described, described, ome_of
 from selfinv.io.regions import LazyImage, Reader
 from selfinv.types import AXES, InputError, warn
 
-_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")  # files that describe a Zarr
 
 
 def import_zarr() -> ModuleType:
@@ -31,7 +34,33 @@ def import_zarr() -> ModuleType:
 
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a Zarr array or group."""
-    return any((path / mark).is_file() for mark in _MARKS)
+    return any((path / mark).is_file() for mark in MARKS)
+
+
+def zarr_digest(path: Path) -> str:
+    """What tells the states of a Zarr folder apart: SHA-256 of its description and its chunks' stamps.
+
+    Chunks may be many and large: of each only its name, its size and when it was written count.
+    """
+    digest = hashlib.sha256()
+    for name, file in sorted(_files(path)):
+        if file.name in MARKS:
+            words: object = Path(file).read_bytes()
+        else:
+            stamp = file.stat()
+            words = (stamp.st_size, stamp.st_mtime_ns)
+        digest.update(f"{name}: {words!r}\n".encode())
+    return digest.hexdigest()
+
+
+def _files(path: Path | str, within: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All files below a folder, with their names as seen from it."""
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _files(entry.path, f"{within}{entry.name}/")
+            else:
+                yield within + entry.name, entry
 
 
 def open_zarr(path: Path, *, quiet: bool = False) -> LazyImage:

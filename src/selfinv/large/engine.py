@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 COMPUTING = threading.Lock()  # one tile at a time computes in a process, while another is read or written
 AHEAD = 2  # tiles under way for each worker: one computes, one is read or written
+NOTHING_MEASURED = "there is no finite value"  # in a tile, which no other try will change
 DEATHS = 3  # workers that a tile may take with it before it is given up
 
 
@@ -129,7 +130,7 @@ class Work:
             bad = int((~np.isfinite(block)).sum())
             raise InputError(f"{bad} values are NaN or infinite; --mask-nan takes them as missing")
         if block.dtype.kind == "f" and not np.isfinite(block).any():
-            raise InputError("there is no finite value")
+            raise InputError(NOTHING_MEASURED)
         return block
 
     def _arranged(self, x: Array) -> tuple[Array, int]:

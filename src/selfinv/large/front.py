@@ -40,6 +40,7 @@ BASE = 450 * 2**20  # bytes that a worker takes before it has any tile: mostly l
 SMALL_CHUNK = 1024  # bytes: a file for each, which takes longer to open than to read
 DRIFT = 4.0  # standard deviations of the training pieces' scores
 LEAST_DRIFT = 0.25  # of their mean
+FORGIVING = ("mask_nan", "clip")  # settings without which tiles fail, and which change nothing in the others
 HALO = 48  # voxels around a core of a volume that a network sees; flat images have all that matters
 
 
@@ -180,7 +181,7 @@ def apply(
     symmetries
         Over how many flips and turns a network's answer is averaged, at most.
     resume
-        Go on with a run that was ended.
+        Go on with a run that was ended, or that left tiles empty; ``mask_nan`` and ``clip`` may be new then.
     overwrite
         Replace what is there.
     check
@@ -219,10 +220,10 @@ def apply(
             if resume:  # as it was begun: how much memory is free may have changed
                 begun = Journal.job_in(places.journal)
                 plan = replace(plan, core=tuple(begun.get("core", plan.core)))
-            job = _job(restorer, source, plan, dtype, mask_nan)
+            job = _job(restorer, source, plan, dtype, mask_nan, clip)
             journal = Journal(places.journal, job)
             if resume:
-                journal.resume()
+                journal.resume([name for name in FORGIVING if job[name]])
                 target = places.begun()
             else:
                 target = places.new(source, plan, dtype)
@@ -334,7 +335,9 @@ def _check_channels(restorer: Restorer, source: LazyImage, axes: str) -> None:
             )
 
 
-def _job(restorer: Restorer, source: LazyImage, plan: Plan, dtype: str, mask_nan: bool) -> dict[str, Any]:
+def _job(
+    restorer: Restorer, source: LazyImage, plan: Plan, dtype: str, mask_nan: bool, clip: bool
+) -> dict[str, Any]:
     """What a run is, so that another one does not go on with its tiles."""
     return {
         "input": fingerprint(source.path),
@@ -343,6 +346,7 @@ def _job(restorer: Restorer, source: LazyImage, plan: Plan, dtype: str, mask_nan
         "core": list(plan.core),
         "dtype": str(np.dtype(dtype)),
         "mask_nan": mask_nan,
+        "clip": clip,
         "restorer": _digest(restorer),
         "selfinv": versions()["selfinv"],
     }

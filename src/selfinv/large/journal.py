@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from selfinv.atomic import written_beside
 from selfinv.io.fits import parted
+from selfinv.io.zarr_regions import zarr_digest
 from selfinv.types import InputError
 
 
@@ -42,8 +44,13 @@ class Journal:
         lines = Journal(path, {})._lines()
         return dict(lines[0].get("job", {})) if lines else {}
 
-    def resume(self) -> None:
+    def resume(self, may_differ: Collection[str] = ()) -> None:
         """Read what an earlier run has done.
+
+        Parameters
+        ----------
+        may_differ
+            Settings that may have been others, for no tile that is done depends on them.
 
         Raises
         ------
@@ -54,13 +61,15 @@ class Journal:
         if not lines or "job" not in lines[0]:
             raise InputError(f"{self.path} tells of no run to resume; leave out --resume, or --overwrite")
         before = lines[0]["job"]
-        differ = sorted(k for k in {*before, *self.job} if before.get(k) != self.job.get(k))
+        told = {*before, *self.job} - {*may_differ}
+        differ = sorted(k for k in told if before.get(k) != self.job.get(k))
         if differ:
+            in_words = {
+                "input": "the input is another one or has changed",
+                "restorer": "the model, the method or --symmetries is another one",
+            }
             what = "; ".join(
-                "the model, the method or --symmetries is another one"
-                if k == "restorer"
-                else f"{k} was {before.get(k)!r} and is {self.job.get(k)!r}"
-                for k in differ
+                in_words.get(k, f"{k} was {before.get(k)!r} and is {self.job.get(k)!r}") for k in differ
             )
             raise InputError(
                 f"the run of {self.path} was begun otherwise: {what}; leave out --resume and use --overwrite "
@@ -101,13 +110,12 @@ class Journal:
 
 
 def fingerprint(path: Path) -> str:
-    """What tells inputs apart: a digest of a folder's metadata or a small file, else size and time."""
+    """What tells inputs apart: a digest of a Zarr folder or a small file, else size and time."""
     file, extension = parted(path)
     if extension is not None:
         return f"{fingerprint(file)}[{extension}]"
     if path.is_dir():
-        files = [f for f in (path / "zarr.json", path / ".zattrs", path / ".zgroup") if f.is_file()]
-        return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
+        return zarr_digest(path)[:16]
     if path.stat().st_size < 256 * 2**20:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return f"{path.stat().st_size} bytes of {path.stat().st_mtime_ns}"
