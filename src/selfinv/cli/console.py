@@ -176,7 +176,7 @@ class Interruption:
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         self.count += 1
         if self.count == 2:
-            say("already ending, the best so far is being written; once more to abandon it")
+            say("already ending, what there is is being written; once more to abandon it")
         else:
             raise KeyboardInterrupt
 

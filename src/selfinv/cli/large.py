@@ -74,7 +74,10 @@ def train(
     mask_nan: MaskNan = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a network for 'selfinv apply' on informative parts of INPUT, which may be larger than memory."""
+    """Train a network for 'selfinv apply' on informative parts of INPUT, which may be larger than memory.
+
+    Ctrl-C ends the training and, from the first step on, writes the best so far (exit status 130).
+    """
     from selfinv.io.lazy import open_lazily
     from selfinv.methods import METHODS
 
@@ -83,12 +86,19 @@ def train(
         raise InputError(f"--method {method} trains no network; use ssi-network, ssi-fast or ssi-best")
     source = open_lazily(input, axes=axes)
     kernel = None if psf is None else read_psf(psf, source)
-    trained = learned(source, kernel, method, axes, pieces, device, seed, steps, mask_nan, quiet).model
-    if trained is None:
+    result = learned(source, kernel, method, axes, pieces, device, seed, steps, mask_nan, quiet)
+    stopped = result.status.name == "cancelled"
+    if result.model is None:
+        if stopped:
+            raise KeyboardInterrupt  # there is nothing to write
         raise InputError(f"with --method {method} a classical method did better; use ssi-network")
     with uninterrupted():
-        trained.described(input=input.name).save(model)
+        result.model.described(input=input.name).save(model)
+    if stopped:
+        say(str(result.status))
     say(f"wrote {model}")
+    if stopped:
+        sys.exit(INTERRUPTED)
 
 
 def learned(
@@ -126,9 +136,6 @@ def learned(
             say(f"learned from {words}")
         if "mixture" in result.stats:
             say(f"on these {result.stats['mixture']} would be best; the image is made by the first alone")
-    if result.status.name == "cancelled":
-        say(str(result.status))
-        sys.exit(INTERRUPTED)
     if result.status.failed:
         raise typer.Exit(FAILED)
     return result
@@ -190,6 +197,8 @@ def restore_large(
         # What --resume tunes again must see the same pieces.
         gaps = Journal.job_in(places.journal).get("mask_nan", mask_nan) if how.resume else mask_nan
         result = learned(source, kernel, method, axes, None, device, seed, steps, gaps, quiet)
+        if result.status.name == "cancelled":  # --resume must not go on with what is half trained
+            raise KeyboardInterrupt
         if result.model is not None:
             restorer = result.model.described(input=input.name, learning=learning)
             with uninterrupted(last=False):

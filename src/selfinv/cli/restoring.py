@@ -114,7 +114,8 @@ def restore(
 
     Ctrl-C ends the training and, from the first step on, writes the best so far (exit status 130). With an
     OUTPUT that ends in .zarr, INPUT may be larger than memory: a network is trained (or a method tuned) on
-    some informative parts, and all is restored tile by tile.
+    some informative parts, and all is restored tile by tile; Ctrl-C then keeps the tiles done, for --resume,
+    but nothing of a training that it ends.
     """
     how = Large(memory, workers, scheduler, symmetries, resume, overwrite)
     if how.check_output(output):
