@@ -206,7 +206,14 @@ def test_a_zarr_is_made_again_from_its_recipe(folder, capsys):
     before = values("two.zarr")
     code, told = run(capsys, "batch", "two.zarr.recipe.yaml")
     assert code == 0, told
+    assert "byte for byte" not in told  # nobody has looked at all its values
     assert np.array_equal(values("two.zarr"), before)
+    code, told = run(capsys, "batch", "two.zarr.recipe.yaml", "--resume")
+    assert "kept two.zarr" in told
+    zarr.open_group("one.zarr")["0"][0, :9] += 5.0
+    code, told = run(capsys, "batch", "two.zarr.recipe.yaml", "--resume")
+    assert "wrote two.zarr" in told
+    assert not np.array_equal(values("two.zarr"), before)
 
 
 def test_a_tile_that_fails_is_one_line(folder):

@@ -295,6 +295,14 @@ def test_a_model_for_a_finer_grid_is_kept_and_used_again(folder, capsys):
             ["superres", "noisy.tif", "o.tif", "--model", "noisy.tif", "--save-model", "m.safetensors"],
             "--save-model: with --model none is trained",
         ),
+        (
+            ["superres", "noisy.tif", "o.tif", "--model", "m.safetensors", "--method", "wiener"],
+            "--method wiener has no effect with --model",
+        ),
+        (
+            ["tomography", "noisy.tif", "o.tif", "--angles", "all.txt", "--model", "m", "--steps", "5"],
+            "--steps 5 has no effect with --model",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(folder, capsys, arguments, words):
@@ -304,6 +312,7 @@ def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(folder, capsys, 
     np.save("four.npy", np.zeros((2, 2, 32, 32)))
     io.write("coarse.ome.tif", io.Image(TRUTH.astype("f4"), "yx", {"y": 0.2, "x": 0.2}))
     np.savetxt("few.txt", [0.0, 1.0, 2.0])
+    np.savetxt("all.txt", np.arange(64.0))
     (folder / "none.txt").write_text("north\n")
     code, told = run(capsys, *arguments)
     assert code == 2

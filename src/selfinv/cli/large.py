@@ -16,7 +16,7 @@ import typer
 
 from selfinv.cli.console import FAILED, INTERRUPTED, progress, say, uninterrupted
 from selfinv.cli.images import check_beside, read_psf
-from selfinv.cli.options import Axes, Device, MaskNan, Quiet, Seed, Steps, TiledInput
+from selfinv.cli.options import Axes, Device, MaskNan, PiecesInput, Quiet, Seed, Steps
 from selfinv.types import Array, InputError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Large:
 
 
 def train(
-    input: TiledInput,
+    input: PiecesInput,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Where to write it: .safetensors.")],
     psf: Annotated[
         Path | None, typer.Option(help="The point spread function's file; without it, only noise is removed.")

@@ -21,6 +21,7 @@ TiledInput = Annotated[
     Path,
     typer.Argument(metavar="INPUT", help=f"{KINDS}; OME-Zarr where OUTPUT is one."),
 ]
+PiecesInput = Annotated[Path, typer.Argument(metavar="INPUT", help=f"{KINDS}; or OME-Zarr.")]
 TiledOutput = Annotated[
     Path, typer.Argument(metavar="OUTPUT", help="The extension says the format; .zarr goes tile by tile.")
 ]
@@ -73,7 +74,15 @@ Residual = Annotated[
 ]
 SaveModel = Annotated[
     Path | None,
-    typer.Option(help="Also write the trained model (.safetensors), for 'selfinv apply' or --model."),
+    typer.Option(help="Also write the trained model (.safetensors), for 'selfinv apply'."),
+]
+SaveOwnModel = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-model",
+        help="Also write the trained model (.safetensors), for this command's --model; 'selfinv apply' takes "
+        "none of these.",
+    ),
 ]
 UseModel = Annotated[
     Path | None,

@@ -17,6 +17,7 @@ PATHS = [name.replace("_", "-") for name in READ + WRITTEN]
 MADE = [name.replace("_", "-") for name in WRITTEN]
 # With a model at hand, another command or another option takes the place of training.
 WITH_MODEL = {"restore": "apply", "denoise": "apply", "superres": "superres", "tomography": "tomography"}
+TRAINING = ("save-model", "method", "steps", "weight")  # options without any use then
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Plan:
         command = self.recipe.command
         if model is not None:
             command = WITH_MODEL[command]
-            options = {n: v for n, v in options.items() if n in told(COMMANDS[command]) and n != "save-model"}
+            known = [name for name in told(COMMANDS[command]) if name not in TRAINING]
+            options = {name: value for name, value in options.items() if name in known}
             options["model"] = str(model)
         elif self.trains_first:
             options.setdefault("save-model", str(output.with_name(stem(output) + ".safetensors")))

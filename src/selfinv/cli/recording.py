@@ -19,6 +19,7 @@ from selfinv.types import InputError
 READ = ("input", "psf", "mask", "angles", "model")
 WRITTEN = ("output", "preview", "residual", "save_model")
 UNTOLD = ("input", "output", "quiet", "no_recipe")  # told elsewhere, or without any effect on the result
+PASSING = ("resume", "overwrite")  # of what was there already: no part of what a result is made from
 ALWAYS = ("method", "seed")  # told also where they are the defaults
 
 
@@ -105,7 +106,7 @@ def _options(function: Callable[..., None], values: Mapping[str, Any], folder: P
     options: dict[str, Option] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         value = values[name]
-        if name in UNTOLD or value is None or (value == parameter.default and name not in ALWAYS):
+        if name in UNTOLD + PASSING or value is None or (value == parameter.default and name not in ALWAYS):
             continue
         options[_dashed(name)] = _literally(relative(value, folder)) if isinstance(value, Path) else value
     return options

@@ -298,7 +298,12 @@ def _report(output: Path, stats: dict[str, Any]) -> None:
 @recorded
 def apply(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Written by 'train', or 'restore --save-model'.")
+        Path,
+        typer.Argument(
+            metavar="MODEL",
+            help="Written by 'train', or by --save-model of 'restore', 'denoise' or 'inpaint'; those of "
+            "'superres' and 'tomography' are for their own --model.",
+        ),
     ],
     input: TiledInput,
     output: TiledOutput,

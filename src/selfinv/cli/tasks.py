@@ -29,6 +29,7 @@ from selfinv.cli.options import (
     Resume,
     Saturation,
     SaveModel,
+    SaveOwnModel,
     Scheduler,
     Seed,
     Steps,
@@ -174,7 +175,7 @@ def superres(
     dtype: DType = None,
     clip: Clip = False,
     preview: Preview = None,
-    save_model: SaveModel = None,
+    save_model: SaveOwnModel = None,
     model: UseModel = None,
     quiet: Quiet = False,
     no_recipe: NoRecipe = False,
@@ -196,6 +197,8 @@ def superres(
     if not all(1.0 <= f <= 16.0 for f in factors) or max(factors) == 1.0:
         raise InputError(f"--factor {factor} is not between 1 and 16, and more than 1 along some axis")
     check_model(save_model, method, [input, psf, mask], output, model)
+    if model is not None:
+        _refuse_where_trained(method=method, steps=steps, weight=weight)
     coarse = layout.spatial_shape(image.data.shape)
     fine = tuple(math.ceil(n * f - 1e-9) for n, f in zip(coarse, factors, strict=True))
     steps_of = dict(zip(layout.spatial, factors, strict=True))
@@ -251,7 +254,7 @@ def tomography(
     weight: Weight = None,
     mask_nan: MaskNan = False,
     preview: Preview = None,
-    save_model: SaveModel = None,
+    save_model: SaveOwnModel = None,
     model: UseModel = None,
     quiet: Quiet = False,
     no_recipe: NoRecipe = False,
@@ -279,6 +282,8 @@ def tomography(
     if preview is not None:
         check_beside(preview, ".png .pdf .svg", [input, angles], output)
     check_model(save_model, method, [input, angles], output, model)
+    if model is not None:
+        _refuse_where_trained(method=method, steps=steps, weight=weight)
     A = Radon((n, n), degrees, circle=True)
     job = Job(input, output, image, "float32", False, preview, save_model, quiet)
     before, axes = None, "tyx" if stack else "yx"
@@ -301,6 +306,15 @@ def tomography(
         weight=weight,
         max_steps=steps,
     )
+
+
+def _refuse_where_trained(**options: str | float | None) -> None:
+    """Refuse options that say how to train, where a model is that has been."""
+    for name, value in options.items():
+        if value not in (None, "ssi"):
+            raise InputError(
+                f"--{name} {value} has no effect with --model, which is trained already; leave one out"
+            )
 
 
 def _enlarged(data: Array, factors: list[float], fine: tuple[int, ...]) -> Array:
