@@ -211,6 +211,17 @@ def test_other_settings_make_the_old_results_stale(place):
     assert any("2 cases to do" in words for words in said)
 
 
+@pytest.mark.parametrize("method", ["users:quick", "users.py:quick"])
+def test_another_code_of_a_users_method_makes_its_results_stale(place, method):
+    first = plan(place, ("input", method), names=("camera",))
+    run_benchmark(first)
+    (place / "users.py").write_text(USERS + "# mended\n")
+    sys.modules.pop("users", None)
+    with pytest.warns(SelfinvWarning, match=r"1 finished case was made .* \(another .* or code\)"):
+        run_benchmark(replace(first, resume=True))
+    assert calls(place, "quick") == 2
+
+
 def test_quiet_leaves_the_headline_and_the_failures(place):
     done = run("--methods", "users:quick,users:broken", "--crop", "64", "--names", "camera", "-q")
     assert done.stderr.splitlines() == [
@@ -301,6 +312,17 @@ def test_a_table_of_published_inputs_is_compared(place):
     done = run("--methods", "input", "--crop", "0", "--check-inputs", "published.csv", "--names", "camera")
     assert done.returncode == 1
     assert "not as published: camera, noisy: psnr is" in done.stderr
+    (row,) = table(place)
+    scores = [row[name] for name in ("psnr", "ssim_range2", "ssim", "mi", "smi")]
+    for values, said in (
+        (scores, "the inputs' scores are those of published.csv to 0.001 (1 compared)"),
+        (["nan"] * 5, "published.csv is no table of inputs"),
+    ):
+        (place / "published.csv").write_text(
+            f"image,kind,psnr,ssim_range2,ssim_range1,mi,smi\ncamera,noisy,{','.join(values)}\n"
+        )
+        words = ("--methods", "input", "--crop", "0", "--names", "camera", "--resume")
+        assert said in run(*words, "--check-inputs", "published.csv").stderr
 
 
 def test_rows_are_whole_json_and_the_folder_cannot_be_half_made(place):

@@ -48,6 +48,8 @@ class Case:
         Of the noise and of the method.
     pictured
         Keep the restored image, for the page.
+    code
+        Digest of the method's code, if it is a user's.
     """
 
     source: Source
@@ -56,6 +58,7 @@ class Case:
     seed: int
     settings: Settings
     pictured: bool = False
+    code: str = ""
 
     @property
     def key(self) -> str:
@@ -69,7 +72,7 @@ class Case:
         """Of all that the result depends on but the program: a kept result with another one is stale."""
         settings = replace(self.settings, psf=None, device="")
         source = replace(self.source, path="")
-        parts = (source, self.condition, self.method, self.seed, settings)
+        parts = (source, self.condition, self.method + self.code, self.seed, settings)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     def labels(self) -> dict[str, str | int]:
@@ -110,7 +113,7 @@ def make_cases(
                     if not method.takes(source.ndim, source.has_truth):
                         continue
                     keep = seed == 0 and source.name in kept
-                    cases.append(Case(source, condition, method.name, seed, settings, keep))
+                    cases.append(Case(source, condition, method.name, seed, settings, keep, method.digest))
     return cases
 
 

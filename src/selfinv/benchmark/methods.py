@@ -6,6 +6,7 @@ from its first day. Only a method whose ``told`` names the truth is given it.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -46,6 +47,8 @@ class Method:
         A package without which it cannot run, and the extra that installs it.
     dimensions
         Numbers of spatial axes it takes.
+    digest
+        Of the file with a user's code.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Method:
     missing: bool = False
     needs: tuple[str, str] | None = None
     dimensions: tuple[int, ...] = (2, 3)
+    digest: str = ""
 
     def takes(self, ndim: int, has_truth: bool) -> bool:
         """Whether it can restore an image of so many axes, with or without a truth to be told."""
@@ -265,7 +269,7 @@ def _users(name: str) -> Method:
 
     It may carry ``told``, a tuple of words; ``takes_missing = True`` if it can be given NaN.
     """
-    function = _imported(name)
+    function, file = _imported(name)
     told = getattr(function, "told", (PSF,))
     _check_arguments(name, function, ("seed", TRUTH) if TRUTH in told else ("seed",))
 
@@ -280,7 +284,8 @@ def _users(name: str) -> Method:
 
     about = (function.__doc__ or "a function of the user's").strip().splitlines()[0]
     missing = bool(getattr(function, "takes_missing", False))
-    return Method(name, about, "other", run, tuple(told), missing)
+    digest = "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return Method(name, about, "other", run, tuple(told), missing, digest=digest)
 
 
 def _check_arguments(name: str, function: Callable[..., object], keywords: Sequence[str]) -> None:
@@ -297,7 +302,8 @@ def _check_arguments(name: str, function: Callable[..., object], keywords: Seque
         ) from None
 
 
-def _imported(name: str) -> Callable[..., object]:
+def _imported(name: str) -> tuple[Callable[..., object], Path | None]:
+    """A user's function, and the file that it is in."""
     module_name, _, function_name = name.rpartition(":")
     try:
         if module_name.endswith(".py"):
@@ -318,4 +324,4 @@ def _imported(name: str) -> Callable[..., object]:
         raise InputError(
             f"{name!r} is a {type(function).__name__}; expected a function (image, psf, *, seed)"
         )
-    return function
+    return function, Path(module.__file__) if module.__file__ else None

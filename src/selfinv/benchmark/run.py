@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +178,7 @@ def _changes(stale: Sequence[tuple[Case, Row]]) -> str:
         now = {"crop": case.source.crop, "steps": case.settings.steps, "boundary": case.settings.boundary}
         then = {"crop": row.get("crop"), "steps": row.get("steps_budget"), "boundary": row.get("boundary")}
         found += [f"{k} {_or_default(then[k])}, now {_or_default(now[k])}" for k in now if now[k] != then[k]]
-    return "; ".join(dict.fromkeys(found)) or "another image, PSF or condition"
+    return "; ".join(dict.fromkeys(found)) or "another image, PSF, condition or code"
 
 
 def _or_default(value: object) -> object:
@@ -263,7 +264,9 @@ def read_inputs(path: Path) -> list[dict[str, str]]:
         with path.open(newline="") as stream:
             table = list(csv.DictReader(stream))
         for line in table:
-            _ = line["image"], INPUT_KINDS[line["kind"]], [float(line[c]) for c in INPUT_SCORES]
+            _ = line["image"], INPUT_KINDS[line["kind"]]
+            if not all(math.isfinite(float(line[column])) for column in INPUT_SCORES):
+                raise ValueError("a score is no number")
     except OSError as error:
         raise InputError(f"{path} could not be read: {(error.strerror or str(error)).lower()}") from None
     except (KeyError, TypeError, ValueError, csv.Error):
@@ -276,8 +279,8 @@ def read_inputs(path: Path) -> list[dict[str, str]]:
     return table
 
 
-def compare_with(path: Path, rows: Sequence[Row]) -> list[str]:
-    """Differences of more than 0.001 between a table for `read_inputs` and the rows measured.
+def compare_with(path: Path, rows: Sequence[Row]) -> tuple[list[str], int]:
+    """Differences of more than 0.001 between a table for `read_inputs` and the rows measured; of how many.
 
     Raises
     ------
@@ -292,7 +295,7 @@ def compare_with(path: Path, rows: Sequence[Row]) -> list[str]:
             continue
         compared += 1
         for theirs, mine in INPUT_SCORES.items():
-            if abs(row[mine] - float(line[theirs])) > TOLERANCE:
+            if not abs(row[mine] - float(line[theirs])) <= TOLERANCE:
                 differences.append(
                     f"{line['image']}, {line['kind']}: {theirs} is {row[mine]:.4f}, expected {line[theirs]}"
                 )
@@ -300,7 +303,7 @@ def compare_with(path: Path, rows: Sequence[Row]) -> list[str]:
         raise InputError(
             f"{path}: none of its images was measured in track a with the methods blurred and input"
         )
-    return differences
+    return differences, compared
 
 
 def _methods(plan: Plan) -> tuple[list[Method], list[str]]:

@@ -142,9 +142,9 @@ def benchmark(
             say(f"wrote {path}")
         say(f"{len(outcome.rows)} cases, {time.monotonic() - start:.0f} s")
     _print(outcome.rows, ours)
-    wrong = compare_with(check_inputs, outcome.rows) if check_inputs is not None else []
-    if check_inputs is not None and not wrong:
-        say(f"the inputs' scores are those of {check_inputs} to 0.001")
+    wrong, compared = compare_with(check_inputs, outcome.rows) if check_inputs is not None else ([], 0)
+    if compared and not wrong:
+        say(f"the inputs' scores are those of {check_inputs} to 0.001 ({compared} compared)")
     for words in wrong:
         say(f"not as published: {words}")
     for row in outcome.failed:
