@@ -516,6 +516,21 @@ def test_colours_and_series_are_scored_plane_by_plane_whatever_their_order(tmp_p
     refused(command("score", "truth.tif", "grey.tif", folder=tmp_path), "3 images in it")
 
 
+@pytest.mark.parametrize(("unit", "dtype"), [(100.0, np.float16), (1e202, np.float64)])
+def test_scores_do_not_depend_on_the_unit_of_values(tmp_path, command, unit, dtype):
+    truth = scene(40, 36).astype(np.float64)
+    image = truth + 1.0
+    for name, values in (("truth", truth), ("image", image)):
+        np.save(tmp_path / f"{name}.npy", values)
+        np.save(tmp_path / f"{name}-scaled.npy", (unit * values).astype(dtype))
+    one = succeeded(command("score", "truth.npy", "image.npy", "--json", folder=tmp_path))
+    other = succeeded(command("score", "truth-scaled.npy", "image-scaled.npy", "--json", folder=tmp_path))
+    assert (one.err, other.err) == ("", "")
+    expected, found = (next(iter(json.loads(done.out).values())) for done in (one, other))
+    assert found["psnr"] == pytest.approx(expected["psnr"], rel=2e-2)
+    assert found["ssim"] == pytest.approx(expected["ssim"], rel=2e-2)
+
+
 def test_simulate_and_score_agree_with_the_library(tmp_path, command):
     truth = scene(40, 36)
     io.write(tmp_path / "truth.tif", io.Image(truth, "yx", PIXEL))

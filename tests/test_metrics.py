@@ -51,6 +51,16 @@ def scene():
     return np.round(255 * image) / 255
 
 
+@pytest.mark.parametrize("unit", [1e-200, 3.0, 1e202])
+def test_scores_do_not_depend_on_the_unit(unit):
+    a, b = pair((40, 31))
+    expected = scores(a, b)
+    del expected["smi"]  # which rounding decides
+    found = scores(unit * a, unit * b)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-6)
+    assert psnr(unit * a, unit * b, unit) == pytest.approx(psnr(a, b))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("data_range", [1.0, 2.0, 255.0])
 def test_psnr_and_ssim_equal_scikit_image(shape, data_range):

@@ -25,8 +25,8 @@ def psnr(reference: npt.ArrayLike, image: npt.ArrayLike, data_range: float = 1.0
     """
     x, y = _pair(reference, image)
     _positive(data_range)
-    error = float(np.mean((x - y) ** 2))
-    return float("inf") if error == 0 else float(10 * np.log10(data_range**2 / error))
+    error = float(np.mean(((x - y) / data_range) ** 2))
+    return float("inf") if error == 0 else float(-10 * np.log10(error))
 
 
 def ssim(reference: npt.ArrayLike, image: npt.ArrayLike, data_range: float) -> float:
@@ -256,6 +256,9 @@ def scores(
         if not clip[0] < clip[1]:
             raise InputError(f"clip is {clip}; expected (low, high) with low < high")
         y = np.clip(y, *clip)
+    # In units near the range, lest squares overflow; of a power of two, so that nothing is rounded.
+    unit = -int(np.frexp(full)[1])
+    x, y, full = np.ldexp(x, unit), np.ldexp(y, unit), float(np.ldexp(full, unit))
     return {
         "psnr": psnr(x, y, full),
         "ssim_range2": ssim(x, y, 2 * full),

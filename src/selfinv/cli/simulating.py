@@ -128,7 +128,7 @@ def score(
             for a, b in zip(planes, others, strict=True)
         ]
         rows[str(path)] = {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
-        ratio = float(np.nanstd(values)) / max(float(np.std(truth)), 1e-30)
+        ratio = _deviation(values, high - low) / max(_deviation(truth, high - low), 1e-30)
         if not rescale and not 0.05 < ratio < 20:
             say(
                 f"warning: {reference} spans {low:g} to {high:g} but {path} spans "
@@ -144,6 +144,11 @@ def score(
     print(" " * width, *(f"{name:>11}" for name in names))
     for path_name, row in rows.items():
         print(f"{path_name:<{width}}", *(f"{row[name]:11.4f}" for name in names))
+
+
+def _deviation(values: Array, unit: float) -> float:
+    """In units in which no square overflows, and in double precision."""
+    return float(np.nanstd(np.divide(values, unit, dtype=np.float64)))
 
 
 def _planes(image: Image) -> list[Array]:
