@@ -132,6 +132,7 @@ def folder(tmp_path_factory, command):
     holes[10:12, 10] = np.nan
     io.write(here / "holes.tif", holes)
     io.write(here / "constant.tif", np.full((32, 32), 7, np.float32))
+    io.write(here / "dark.tif", scene(40, 36) - 1000)
     io.write(here / "small.tif", image[:12])
     io.write(here / "empty_psf.tif", KERNEL * 0)
     io.write(here / "nan_psf.tif", KERNEL * np.nan)
@@ -672,7 +673,40 @@ MISTAKES = {
     "bead in colour": (("psf", "measured", "rgb.png", "-o", "out.tif"), "axes 'yxc'; a bead's image has"),
     "bead axes": (("psf", "measured", "psf.tif", "-o", "out.tif", "--axes", "tyx"), "names 3 axes"),
     "bead is output": (("psf", "measured", "psf.tif", "-o", "psf.tif"), "same file as the input"),
-    "no bead": (("psf", "measured", "constant.tif", "-o", "out.tif"), "background"),
+    "no bead": (
+        ("psf", "measured", "constant.tif", "-o", "out.tif"),
+        "above its background",
+        "; pass a lower one, --background",
+    ),
+    "two backgrounds": (
+        ("psf", "measured", "psf.tif", "-o", "out.tif", "--background", "1,2"),
+        "--background '1,2' has 2 numbers; expected 1",
+    ),
+    "too steep for a depth": (
+        (
+            "psf",
+            "gibson-lanni",
+            "--na=1.4",
+            "--wavelength=0.5",
+            "--pixel-size=0.1",
+            "--shape=9,9",
+            "--depth=5",
+            "--sample=1.33",
+            "--immersion=1.515",
+            "-o",
+            "out.tif",
+        ),
+        "pass --na 1.32 or less, or --depth 0",
+    ),
+    "nothing above 0": (
+        ("restore", "dark.tif", "out.tif", "--psf", "psf.tif", "--method", "richardson-lucy"),
+        "no measured value is above 0",
+        "leave in an offset that was subtracted, or use a TV method",
+    ),
+    "track without images": (
+        ("benchmark", "--track", "c,a", "--methods", "input", "-o", "out"),
+        "track a needs images",
+    ),
     "sigma": (("psf", "gaussian", "--sigma", "wide", "-o", "out.tif"), "--sigma 'wide' is no list"),
     "sigma 0": (("psf", "gaussian", "--sigma", "0", "-o", "out.tif"), "must be a positive number"),
     "half pixels": (

@@ -204,9 +204,9 @@ def plan_cases(plan: Plan, methods: Sequence[Method]) -> tuple[list[Case], list[
     settings = Settings(psf, digest, plan.steps, plan.device, plan.boundary)
     flat: list[Source] = []
     remarks: list[str] = []
-    if any(track != "c" for track in plan.tracks):
+    if of_images := [track for track in plan.tracks if track != "c"]:
         if plan.images is None:
-            raise InputError(f"track {plan.tracks[0]} needs images; give their folder with --images")
+            raise InputError(f"track {of_images[0]} needs images; give their folder with --images")
         flat, remarks = find_images(plan.images, plan.crop, plan.names)
         psfs.benchmark_psf(psf)  # a bad one shows now, not in every case
     if psf is None and flat:

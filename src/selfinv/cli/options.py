@@ -140,7 +140,9 @@ def per_axis(option: str, words: str, ndim: int, example: str = "17,17") -> list
     """One number for each axis, or one for all."""
     values = numbers(option, words, example)
     if len(values) not in (1, ndim):
-        raise InputError(f"{option} {words!r} has {len(values)} numbers; expected 1 or {ndim}")
+        raise InputError(
+            f"{option} {words!r} has {len(values)} numbers; expected 1{f' or {ndim}' if ndim > 1 else ''}"
+        )
     return values * ndim if len(values) == 1 else values
 
 

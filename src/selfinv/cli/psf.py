@@ -150,7 +150,7 @@ def psf_measured(
     if given is None and all(a in image.voxel_size for a in letters):
         given = [image.voxel_size[a] for a in letters]
     target = None if target_voxel_size is None else per_axis("--target-voxel-size", target_voxel_size, ndim)
-    level = background if background == "auto" else numbers("--background", background)[0]
+    level = background if background == "auto" else per_axis("--background", background, 1, "auto or 100")[0]
     measured = psf.from_bead(
         image.data,
         voxel_size=given,

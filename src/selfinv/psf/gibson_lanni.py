@@ -326,5 +326,5 @@ def _check_depth(optics: Objective, particle_depth: float) -> None:
         raise InputError(
             f"na={optics.na:g} is not below the sample's refractive index ns={ns:g}: "
             f"no light that steep leaves a particle at depth {particle_depth:g} µm; "
-            f"pass na={0.99 * ns:.3g} or less, or particle_depth=0"
+            f"pass na={0.99 * ns:.3g} (--na {0.99 * ns:.3g}) or less, or particle_depth=0 (--depth 0)"
         )

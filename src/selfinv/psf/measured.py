@@ -114,7 +114,8 @@ def from_bead(
     peak = smooth.max()
     if not peak > 0:
         raise InputError(
-            f"nothing in the bead image is above its background of {level:.6g}; pass background="
+            f"nothing in the bead image is above its background of {level:.6g}; pass a lower one, "
+            f"background= (--background)"
         )
     if noise and peak < 10 * noise:
         warnings.append(

@@ -247,9 +247,10 @@ def _counts(y: Tensor, weights: Tensor, background: float) -> Tensor:
         y = y - background * weights
     lowest, highest = (float(bound) for bound in y.aminmax())
     if highest <= max(background, 0.0):  # missing values are 0 here
+        lower = "give a lower background" if background > 0 else "leave in an offset that was subtracted"
         raise InputError(
             f"no measured value is above {background:g}, the background; Richardson–Lucy needs some that "
-            f"are: give a lower background=, or use a TV method"
+            f"are: {lower}, or use a TV method"
         )
     if lowest < 0:
         least = min(background, 0.0)
