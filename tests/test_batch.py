@@ -207,6 +207,16 @@ def test_an_output_folder_that_is_a_file(folder, run):
     assert (code, told) == (2, ["selfinv: error: psf.tif is a file; give a folder with --output-folder"])
 
 
+@pytest.mark.skipif(
+    not os.path.isdir("/proc/self"), reason="a folder in which even a superuser makes no file"
+)
+def test_an_output_folder_that_takes_no_files_is_told_at_once(folder, run):
+    recipe = {"inputs": "data/*.tif", "output": "{stem}.tif"}
+    code, table, told = run(recipe, "--output-folder", "/proc/results")
+    assert (code, table, len(told)) == (2, [], 1)
+    assert "cannot be written: no file can be made in /proc" in told[0]
+
+
 def test_the_recipe_itself_is_not_replaced(folder, run):
     os.makedirs("out")
     with open("out/a.tif.recipe.yaml", "w") as stream:

@@ -63,6 +63,7 @@ def test_restore_to_zarr_trains_and_keeps_its_network(folder, capsys):
     arguments = ("restore", "frames.tif", "out.zarr", "--psf", "psf.tif", "--steps", 20, "--workers", 0)
     code, told = run(capsys, *arguments, "--method", "ssi-network")
     assert code == 0, told
+    assert re.search(r"wrote out.zarr: 4 tiles of .*, in \d+ s, after \d+ s of training", told)
     assert (folder / "out.model.safetensors").exists()
     code, told = run(capsys, *arguments)
     assert code == 2

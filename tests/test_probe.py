@@ -117,6 +117,8 @@ class ShapesNotTold(LinearOperator):
         (WithAnOffset(), "WithAnOffset is not linear"),
         (Blind(), "Blind measures nothing: it gives 0 for every object tried"),
         (InNumPy(), "InNumPy.adjoint gives ndarray; expected a real tensor"),
+        (lambda x: torch.from_numpy(np.abs(x.numpy())), "calls NumPy, .* write it in torch functions"),
+        (lambda x: torch.as_tensor(np.cumsum(x, axis=-1)), "calls NumPy, .* write it in torch functions"),
         (Broken(), "the operator failed on an object of the shape .*: laser off"),
         (Blur, "operator is the class Blur; pass an object of it"),
         (aslinearoperator(np.eye(N * N)), "from_scipy .* makes one of ours of it"),

@@ -174,6 +174,11 @@ def test_superresolution_gives_a_finer_grid_and_finer_voxels(folder, capsys):
     coarse = TRUTH.reshape(32, 2, 32, 2).mean((1, 3)) + RNG(0).normal(0, 0.02, (32, 32))
     image = io.Image(np.stack([coarse, coarse]).astype("f4"), "tyx", {"y": 0.2, "x": 0.2})
     io.write("coarse.ome.tif", image)
+    weighted = (*TV, "--weight", 0.05, "--steps", 5, "-q")
+    third = ("superres", "third.ome.tif", "finer.ome.tif", "--factor", 3, *weighted)
+    io.write("third.ome.tif", io.Image(coarse.astype("f4"), "yx", {"y": 0.3, "x": 0.3}))
+    assert run(capsys, *third)[0] == 0
+    assert 'PhysicalSizeX="0.1"' in tifffile.TiffFile("finer.ome.tif").ome_metadata
     arguments = ("superres", "coarse.ome.tif", "fine.ome.tif", "--method", "tv-chambolle-pock", "-q")
     code, told = run(capsys, *arguments, "--preview", "both.png")
     assert code == 0, told

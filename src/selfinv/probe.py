@@ -59,6 +59,12 @@ def probe(forward: Forward, y: Tensor) -> Forward:
     try:
         predicted = forward(x)
     except Exception as error:  # whatever a caller's code may raise
+        if isinstance(error, RuntimeError | TypeError) and "numpy" in str(error):  # torch's words
+            raise InputError(
+                "the operator calls NumPy, which tells no gradient; write it in torch functions (torch.fft, "
+                "torch.nn.functional, ...), or, if it is linear, pass it with its adjoint "
+                "(selfinv.operators.from_scipy)"
+            ) from None
         raise InputError(f"the operator failed on an object of the shape {tuple(x.shape)}: {error}") from None
     if not isinstance(predicted, Tensor) or predicted.shape != y.shape:
         found = tuple(predicted.shape) if isinstance(predicted, Tensor) else type(predicted).__name__

@@ -193,6 +193,7 @@ def restore_large(
     if how.scheduler is not None:
         large.check_scheduler(how.scheduler)
     restorer: TrainedModel | Restorer | None = model
+    start = time.monotonic()
     if restorer is None:
         # What --resume tunes again must see the same pieces.
         gaps = Journal.job_in(places.journal).get("mask_nan", mask_nan) if how.resume else mask_nan
@@ -214,6 +215,7 @@ def restore_large(
         how,
         axes=axes,
         check=False,  # it was trained on this image
+        trained_in=0.0 if model is not None else time.monotonic() - start,
         device=device,
         mask_nan=mask_nan,
         dtype=dtype,
@@ -273,11 +275,16 @@ def apply_large(
     clip: bool,
     quiet: bool,
     check: bool = True,
+    trained_in: float = 0.0,
 ) -> None:
-    """Restore all tiles, say how it went, end the program."""
+    """Restore all tiles, say how it went, end the program.
+
+    ``trained_in`` are the seconds that it took to learn, or to tune, what is applied.
+    """
     from selfinv import large
     from selfinv.instrument import choose_device
 
+    start = time.monotonic()
     with tiles_shown(quiet) as on_tile:
         result = large.apply(
             restorer,
@@ -297,11 +304,12 @@ def apply_large(
             check=check,
             on_tile=on_tile,
         )
-    told(result, quiet)
+    took = f"{time.monotonic() - start:.0f} s"
+    told(result, f"{took}, after {trained_in:.0f} s of training" if trained_in else took, quiet)
 
 
-def told(result: LargeResult, quiet: bool) -> None:
-    """What became of all tiles, and the exit status that goes with it."""
+def told(result: LargeResult, took: str, quiet: bool) -> None:
+    """What became of all tiles, how long it ``took``, and the exit status that goes with it."""
     from selfinv.large.engine import NOTHING_MEASURED
 
     outcome = result.outcome
@@ -334,7 +342,7 @@ def told(result: LargeResult, quiet: bool) -> None:
         earlier = f", {outcome.skipped} of them earlier" if outcome.skipped else ""
         say(
             f"wrote {result.path}: {outcome.done + outcome.skipped} tiles of "
-            f"{' × '.join(str(n) for n in result.plan.core)}{earlier}, in {outcome.seconds:.0f} s"
+            f"{' × '.join(str(n) for n in result.plan.core)}{earlier}, in {took}"
         )
     if failures:
         some = "1 tile is" if len(failures) == 1 else f"{len(failures)} tiles are"

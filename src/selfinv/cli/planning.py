@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from selfinv.atomic import check_writable
 from selfinv.cli.commands import COMMANDS, Call, parsed
 from selfinv.cli.patterns import filled, matching, moved, varies
 from selfinv.cli.recording import READ, WRITTEN, check_place, drafted, surroundings, told
@@ -111,8 +112,13 @@ class Plan:
         """Whatever is written must be written once, and must not be read."""
         read = {_file(self.folder / name) for name in self.inputs}
         owners: dict[str, str] = {}
+        writable: set[Path] = set()
         for input in self.inputs:
             call = self.call(input)
+            there = next(f for f in (call.output.parent, *call.output.parent.parents) if f.exists())
+            if there not in writable:  # the rest of the way is made then
+                check_writable(there / call.output.name)
+                writable.add(there)
             for name in READ:
                 path = call.values.get(name)
                 if path is None:

@@ -202,7 +202,8 @@ def superres(
     coarse = layout.spatial_shape(image.data.shape)
     fine = tuple(math.ceil(n * f - 1e-9) for n, f in zip(coarse, factors, strict=True))
     steps_of = dict(zip(layout.spatial, factors, strict=True))
-    sizes = {a: size / steps_of.get(a, 1.0) for a, size in image.voxel_size.items()}
+    # To what a file's decimals mean: 0.3 / 3 is 0.09999999999999999.
+    sizes = {a: float(f"{size / steps_of.get(a, 1.0):.12g}") for a, size in image.voxel_size.items()}
     A: LinearOperator = Downsample(fine, factors)
     if psf is not None:
         kernel = read_psf(psf, replace(image, voxel_size=sizes), "the finer grid")
