@@ -164,7 +164,7 @@ def _ssi(request: Request, preset: str = "default") -> Solver:
 
 def _auto(request: Request) -> Solver:
     plain = replace(request, steps=None)
-    candidates = (*_tv_candidates(plain), _richardson_lucy(plain), _wiener(plain))
+    candidates = (*_tv_candidates(plain), _richardson_lucy(), _wiener(plain))
     tuned = _tuned(request, _candidate_ssi(request), *candidates)
     return replace(tuned, cautious=is_on_grid(request.operator))
 
@@ -175,10 +175,9 @@ def _candidate_ssi(request: Request, **options: Any) -> Candidate:
 
 
 def _chambolle_pock(request: Request) -> Solver:
-    candidates = _tv_candidates(request)
-    return (
-        candidates[0].solver(request.weight) if request.weight is not None else _tuned(request, *candidates)
-    )
+    if request.weight is not None:
+        return _tv_candidates(request)[0].fixed(request.weight)
+    return _tuned(request, *_tv_candidates(request))
 
 
 def _conjugate_gradient(request: Request) -> Solver:
@@ -197,11 +196,11 @@ def _tv_candidates(request: Request) -> tuple[Candidate, ...]:
     box = Box(lower=0.0 if lowest >= 0.0 else None)
 
     def candidate(name: str, fidelity: Fidelity, first: float) -> Candidate:
-        def solver(weight: float) -> ChambollePock:
-            steps = request.steps or (20 if request.weight is None else 200)
-            return ChambollePock(weight, fidelity, box, request.spacing, max_steps=steps)
+        def solver(weight: float, steps: int) -> ChambollePock:
+            return ChambollePock(weight, fidelity, box, request.spacing, max_steps=request.steps or steps)
 
-        return Candidate(name, solver, "weight", first)
+        # A search starts each solve where the last one ended.
+        return Candidate(name, partial(solver, steps=20), "weight", first, alone=partial(solver, steps=200))
 
     if isinstance(request.operator, LinearOperator) and not is_on_grid(request.operator):
         # Differences of values that are no pixels are no noise.
@@ -222,17 +221,17 @@ def _strongest(request: Request) -> float:
     return 0.5 * noise_scale(request.y, least=1e-6) * 2.0 ** round(math.log2(size))
 
 
-def _richardson_lucy(request: Request) -> Candidate:
-    def solver(_: float) -> RichardsonLucy:
-        return RichardsonLucy(max_steps=200)
+def _richardson_lucy() -> Candidate:
+    def solver(steps: float) -> RichardsonLucy:
+        return RichardsonLucy(max_steps=round(steps))
 
-    return Candidate("richardson-lucy", solver, "steps", reference=Wiener())
+    return Candidate("richardson-lucy", solver, "steps", first=200, reference=Wiener())
 
 
 def _richardson_lucy_solver(request: Request) -> Solver:
     if request.steps is not None:
         return RichardsonLucy(max_steps=request.steps)
-    return _tuned(request, _richardson_lucy(request))
+    return _tuned(request, _richardson_lucy())
 
 
 def _wiener(request: Request) -> Candidate:

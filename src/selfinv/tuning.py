@@ -33,12 +33,14 @@ class Candidate:
         Of the method.
     solver
         Makes the solver for a value of the tuned parameter.
+    alone
+        The same for a solve that has nothing to start from; None: the same solver.
     parameter
         What is tuned: ``"steps"``, the number of iterations, by the distance to ``reference``; ``None``,
         nothing; any other name, by the blind score, in a search from strong to weak regularisation, each
         solve started where the last one ended.
     first, factor
-        Where that search begins, and the ratio of its coarse steps.
+        Where that search begins, and the ratio of its coarse steps; of ``"steps"``, the most.
     reference
         Estimates the mean of what the object may be.
     margin
@@ -53,6 +55,11 @@ class Candidate:
     factor: float = 0.5
     reference: Solver | None = None
     margin: float = 0.0
+    alone: Callable[[float], Solver] | None = None
+
+    def fixed(self, setting: float) -> Solver:
+        """The solver with this setting, for a solve that has nothing to start from."""
+        return (self.alone or self.solver)(setting)
 
 
 @dataclass
@@ -96,15 +103,16 @@ class SelfTunedState:
 def final(
     candidate: Candidate, state: SelfTunedState, operator: Forward, seed: int, start: Any
 ) -> Generator[None, None, None]:
-    """The solve on all values with the setting that was best."""
+    """The solve on all values with the setting that was best; its solver is one that does the same alone."""
     trial = state.best[candidate.name]
     if candidate.parameter == "steps":  # what was hidden may change their best number a little
         best = yield from _nearest(candidate, state.held_out.y, operator, state, seed, FINAL)
-        state.best[candidate.name] = replace(trial, setting=best.step)
+        trial = state.best[candidate.name] = replace(trial, setting=best.step)
     else:
         yield from _solve(
             candidate.solver(trial.setting), state.held_out.y, operator, state, seed, start, FINAL
         )
+    state.solver = candidate.fixed(trial.setting)
 
 
 def _solve(
@@ -164,7 +172,7 @@ def _record(
         tuned_by = squared_error_when_shown(errors, torch.cat(changes), state.noise)
     trial = Trial(candidate.name, candidate.parameter, setting, costs, steps, errors, tuned_by)
     if all(trial.score < other.score for other in state.trials):
-        state.kept, state.kept_end = estimates[0], (solver, inners[0])
+        state.kept, state.kept_end = estimates[0], (candidate.fixed(setting), inners[0])
     state.trials.append(trial)
     if candidate.name not in state.best or trial.rank < state.best[candidate.name].rank:
         state.best[candidate.name] = trial
@@ -210,8 +218,8 @@ def _by_step(
     best = []
     for fold in state.folds:
         best.append((yield from _nearest(candidate, fold.shown, operator, state, seed, candidate.name)))
-    assert state.solver is not None
-    _record(candidate, best[0].step, state.solver, best, state, operator)
+    steps = best[0].step
+    _record(candidate, steps, candidate.solver(steps), best, state, operator)
 
 
 def _nearest(
@@ -227,7 +235,7 @@ def _nearest(
         raise InputError(f"{candidate.name} has iterations to be counted; give a reference to count by")
     inner = yield from _solve(candidate.reference, y, operator, state, seed, None, f"{name}, reference")
     reference = candidate.reference.estimate(inner)
-    solver = candidate.solver(math.nan)
+    solver = candidate.solver(candidate.first)
     nearest, best = math.inf, None
     for _ in _solve(solver, y, operator, state, seed, None, name):
         distance = float((solver.estimate(state.inner) - reference).square().mean())
