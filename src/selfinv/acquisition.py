@@ -163,16 +163,6 @@ class Acquisition:
         values = self.arrangement.from_batch(values) if self.arrangement else self.layout.from_batch(values)
         return np.ascontiguousarray(values).view(np.complex64)[..., 0] if self.complex_pairs else values
 
-    def single(self) -> Tensor:
-        """The measurement in the precision that convolutions run in (a network normalises first)."""
-        largest = float(torch.where(torch.isfinite(self.y), self.y.abs(), 0.0).max())
-        if not 1e-15 < largest < 1e15:  # squares must stay within single precision
-            raise InputError(
-                f"the image's largest value is {largest:.3g}; use a unit in which it lies between 1e-15 and "
-                f"1e15"
-            )
-        return self.y.float()
-
 
 def _common_units(y: Tensor, forward: Any, operator: Any) -> ChannelUnits | None:
     """Those that channels of very different ranges, or values of any size, are brought to; None: left alone.

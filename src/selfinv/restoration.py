@@ -26,6 +26,7 @@ from selfinv.doubts import (
 )
 from selfinv.independence import NoiseCorrelation
 from selfinv.instrument import check_boundary
+from selfinv.learning.normalisation import in_single_precision
 from selfinv.learning.solver import SSI, SSIState
 from selfinv.methods import OURS, Request, solver_for
 from selfinv.model import TrainedModel
@@ -158,7 +159,7 @@ def restore(
         warn(too_wide(y, forward, noise))
 
     if not isinstance(solver, SSI):
-        y = acquired.single()
+        y = in_single_precision(y)
     limit = None if isinstance(method, str) else max_steps
     callback = _with_images(callback, acquired.to_image)
     state, status = run(solver, y, forward, seed=seed, max_steps=limit, callback=callback)

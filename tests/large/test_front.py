@@ -27,6 +27,7 @@ from selfinv.large import (
 )
 from selfinv.large.journal import Journal
 from selfinv.large.tiles import Reach
+from selfinv.learning.normalisation import ChannelUnits
 from selfinv.learning.presets import ssi
 from selfinv.solvers.richardson_lucy import RichardsonLucy
 from selfinv.types import InputError, SelfinvWarning
@@ -365,6 +366,17 @@ def test_a_run_killed_as_it_replaces_another_is_not_taken_for_that(tmp_path, mon
     assert apply(*arguments, **job, overwrite=True).outcome.done == 4
 
 
+def test_a_run_does_not_go_on_in_other_units(tmp_path):
+    def stop(outcome, tile):
+        raise KeyboardInterrupt
+
+    arguments = (frames_file(tmp_path, movie(4, 64)), tmp_path / "out.zarr")
+    restorer = ClassicalRestorer(RichardsonLucy(max_steps=2), None, units=ChannelUnits((0.0,), (50.0,)))
+    assert apply(restorer, *arguments, axes="tyx", workers=0, on_tile=stop).outcome.cancelled
+    with pytest.raises(InputError, match=r"the method .* is another one"):
+        apply(replace(restorer, units=None), *arguments, axes="tyx", workers=0, resume=True)
+
+
 def test_a_run_goes_on_where_the_output_is_a_link(tmp_path):
     np.save(tmp_path / "in.npy", movie(4, 64))
     (tmp_path / "disk").mkdir()
@@ -450,6 +462,38 @@ def test_tiles_are_restored_by_as_many_steps_as_the_method_was_tuned_to(tmp_path
     tiled = zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:]
     whole = selfinv.restore(image, PSF, method="richardson-lucy", boundary="unknown").image
     assert np.sqrt(np.mean((tiled - whole) ** 2)) < 0.03 * np.ptp(whole)
+
+
+@pytest.mark.parametrize(("units", "level"), [((1.0, 1000.0), 0.0), ((1e-25, 1e-25), 0.0), ((1.0, 1.0), 3e4)])
+def test_settings_tuned_in_common_units_are_used_in_them(tmp_path, units, level):
+    """They were used on the values as they are: a dark channel was gone, tiny units were not denoised."""
+    truth = np.kron(RNG(0).random((6, 6)), np.ones((16, 16)))
+    noisy = truth + RNG(1).normal(0, 0.1, (2, *truth.shape))
+    units = np.array(units)[:, None, None]
+    np.save(tmp_path / "in.npy", noisy * units + level)
+    result, _ = train(tmp_path / "in.npy", axes="cyx", method="auto", max_steps=3)
+    assert len(result.stats["channel_units"]) == 2
+    restorer = classical(result, None)
+    done = apply(restorer, tmp_path / "in.npy", tmp_path / "out.zarr", axes="cyx", workers=0)
+    assert not done.outcome.failed
+    tiled = zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:].astype(float)
+    error = np.sqrt(np.mean(((tiled - level) / units - truth) ** 2, axis=(1, 2)))
+    assert error.max() < 0.06
+    with pytest.raises(InputError, match="trained on 2 channel"):
+        apply(restorer, frames_file(tmp_path, movie(1, 64)), tmp_path / "other.zarr", axes="tyx", workers=0)
+
+
+def test_values_that_single_precision_cannot_take_are_refused_before_the_first_tile(tmp_path):
+    restorer = ClassicalRestorer(RichardsonLucy(max_steps=2), None)
+    with pytest.raises(InputError, match=r"largest value is \d.\d+e-24; use a unit in which"):
+        apply(
+            restorer,
+            frames_file(tmp_path, 1e-26 * movie(1, 64)),
+            tmp_path / "out.zarr",
+            axes="tyx",
+            workers=0,
+        )
+    assert not (tmp_path / "out.zarr.part").exists()
 
 
 def test_a_frame_that_the_model_no_longer_fits_is_noticed(tmp_path):

@@ -27,6 +27,7 @@ from selfinv.large.places import Places
 from selfinv.large.restorers import ClassicalRestorer, NetworkRestorer, Restorer
 from selfinv.large.sample import Piece, choose_pieces, read_pieces
 from selfinv.large.tiles import Plan, Tile, chunks_for, cores_for
+from selfinv.learning.normalisation import ChannelUnits, in_single_precision
 from selfinv.likeness import Likeness
 from selfinv.model import TrainedModel
 from selfinv.psf import normalise, values_of
@@ -185,8 +186,9 @@ def apply(
     overwrite
         Replace what is there.
     check
-        Whether to look at a piece of the image, to warn if it is unlike what the model was trained on
-        (`TrainedModel.doubts`), and to bring an image that is brighter into the units that it knows.
+        Whether to look at a piece of the image first: to warn if it is unlike what the model was trained on
+        (`TrainedModel.doubts`), to bring an image that is brighter into the units that it knows, and to
+        refuse values that a classical method cannot compute with.
     on_tile
         Called after each tile.
 
@@ -209,8 +211,8 @@ def apply(
         source = open_lazily(source.path.absolute(), axes=letters)
     places = Places(Path(output))
     places.check(source.path, resume=resume, overwrite=overwrite)
-    if isinstance(restorer, NetworkRestorer) and check:
-        restorer = replace(restorer, model=_in_units_of(source, restorer.model, letters, mask_nan))
+    if check:
+        restorer = _fitted(restorer, source, letters, mask_nan)
     # To start a process takes longer than a tile of one chunk.
     count = 0 if workers is None and _is_one_chunk(source, letters) else _workers(workers)
     outcome = None
@@ -281,7 +283,9 @@ def classical(result: Result, psf: Any) -> ClassicalRestorer:
     kernel = values_of(psf)
     tensor = None if kernel is None else torch.from_numpy(normalise(kernel)).to(torch.float32)
     assert result.solver is not None
-    return ClassicalRestorer(result.solver, tensor)
+    told = result.stats.get("channel_units")
+    units = ChannelUnits(*zip(*told, strict=True)) if told else None
+    return ClassicalRestorer(result.solver, tensor, units=units)
 
 
 def _opened(image: LazyImage | str | os.PathLike[str], axes: str | None) -> LazyImage:
@@ -366,7 +370,7 @@ def _digest(restorer: Restorer) -> str:
             repr((restorer.model.own_values, restorer.model.light, restorer.model.boundary)).encode()
         )
     elif isinstance(restorer, ClassicalRestorer):
-        digest.update(repr((restorer.solver, restorer.halo, restorer.seed)).encode())
+        digest.update(repr((restorer.solver, restorer.halo, restorer.seed, restorer.units)).encode())
         digest.update(b"" if restorer.psf is None else restorer.psf.numpy().tobytes())
     return digest.hexdigest()[:16]
 
@@ -383,18 +387,22 @@ def _ndim(restorer: Restorer) -> int | None:
     return None if psf is None else psf.ndim
 
 
-def _in_units_of(source: LazyImage, model: TrainedModel, axes: str, mask_nan: bool) -> TrainedModel:
-    """A model as a piece of the image takes it (`TrainedModel.in_units_of`), with what speaks against it."""
+def _fitted(restorer: Restorer, source: LazyImage, axes: str, mask_nan: bool) -> Restorer:
+    """As a piece of the image takes it (`TrainedModel.in_units_of`), with what that says against it."""
     try:
         piece = read_pieces(source, axes, choose_pieces(source, axes, count=1, mask_nan=mask_nan))
     except InputError:  # what cannot be read is told tile by tile
-        return model
+        return restorer
     y = torch.from_numpy(piece.astype(np.float64))
     y = y.masked_fill(~torch.isfinite(y), torch.nan)
-    likeness = Likeness.of(y, model.normalisation, model.noise)
-    for words in model.doubts(y, likeness):
-        warn(words)
-    return model.in_units_of(likeness)
+    if isinstance(restorer, NetworkRestorer):
+        likeness = Likeness.of(y, restorer.model.normalisation, restorer.model.noise)
+        for words in restorer.model.doubts(y, likeness):
+            warn(words)
+        return replace(restorer, model=restorer.model.in_units_of(likeness))
+    if isinstance(restorer, ClassicalRestorer):
+        in_single_precision(y if restorer.units is None else restorer.units.apply(y))
+    return restorer
 
 
 def _workers(count: int | None) -> int:

@@ -14,6 +14,7 @@ from selfinv.io.regions import Region
 from selfinv.large.tiles import Reach
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.noise_line import smoothing_reach, surplus_reach
+from selfinv.learning.normalisation import ChannelUnits
 from selfinv.learning.outliers import REACH as OUTLIER_REACH
 from selfinv.learning.random import generator_for
 from selfinv.learning.stray_values import without_stray
@@ -186,13 +187,19 @@ class ClassicalRestorer:
         With sum 1; None for the identity.
     halo
         Beyond twice the PSF's size, along each axis.
+    units
+        Those that the settings are for; None: the image's.
     """
 
     solver: Solver
     psf: Tensor | None
     halo: int = 16
-    channels: int | None = None
     seed: int = 0
+    units: ChannelUnits | None = None
+
+    @property
+    def channels(self) -> int | None:
+        return None if self.units is None else len(self.units.scales)
 
     def reaches(self, space: Sequence[int]) -> list[Reach]:
         sizes = (1,) * len(space) if self.psf is None else self.psf.shape[self.psf.ndim - len(space) :]
@@ -202,16 +209,19 @@ class ClassicalRestorer:
         return 100.0 * values * channels
 
     def restore(self, block: Array, seen: Region, space: Shape) -> Array:
-        y = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))[None]
+        # In single precision a high level would leave few digits of what stands on it.
+        y = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float64))[None]
         operator = _operator(self.psf, y.shape[2:])
         y, _, words = without_stray(self.psf, y.masked_fill(~torch.isfinite(y), torch.nan))
         warn(words)
-        state, status = run(self.solver, y, operator, seed=self.seed)
+        y = y if self.units is None else self.units.apply(y)
+        state, status = run(self.solver, y.float(), operator, seed=self.seed)
         if status.failed:
             raise RuntimeError(str(status))
         view = operator.field_of_view
         assert view is not None
         x = self.solver.estimate(state)[spatial_index(view)]
+        x = x if self.units is None else self.units.undo(x)
         return x[0].to(torch.float32).cpu().numpy()
 
     def score(self, block: Array) -> float | None:

@@ -78,6 +78,22 @@ class ChannelUnits:
         return x * of_channels(self.scales, x) + of_channels(self.offsets, x)
 
 
+def in_single_precision(y: Tensor) -> Tensor:
+    """A measurement in the precision that convolutions run in (a network normalises first).
+
+    Raises
+    ------
+    InputError
+        If squares of its values would leave that precision.
+    """
+    largest = float(torch.where(torch.isfinite(y), y.abs(), 0.0).max())
+    if not 1e-15 < largest < 1e15:
+        raise InputError(
+            f"the image's largest value is {largest:.3g}; use a unit in which it lies between 1e-15 and 1e15"
+        )
+    return y.float()
+
+
 def of_channels(numbers: Sequence[float], y: Tensor) -> Tensor:
     """One number for each channel of ``batch channel *space``, to be combined with it."""
     return torch.tensor(numbers, dtype=y.dtype, device=y.device).reshape(1, -1, *(1,) * (y.ndim - 2))
