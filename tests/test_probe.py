@@ -194,6 +194,19 @@ def test_what_is_linear_and_has_its_adjoint_passes_without_a_word(operator, offs
         assert probe(operator, y) is operator
 
 
+@pytest.mark.parametrize("unit", [1e-25, 1e-20, 1e18, 1e25])
+def test_in_any_unit_a_right_operator_passes_and_a_wrong_one_is_found(unit):
+    """In single precision squares of such values are 0 or infinite: one "measured nothing" and the like."""
+    low = np.kron(np.random.default_rng(1).random((4, 4)), np.ones((4, 4)))
+    larger = Downsample((32, 32), 2)
+    expected, image = (selfinv.restore(k * low, operator=larger, max_steps=2).image for k in (1.0, unit))
+    np.testing.assert_allclose(image.astype(float) / unit, expected, atol=0.02)
+    radon = Radon((N, N), range(0, 180, 9))
+    assert probe(radon, unit * torch.rand(1, 1, *radon.out_shape, dtype=torch.float64)) is radon
+    with pytest.raises(InputError, match=r"NotMirrored.adjoint is not the adjoint of its forward"):
+        selfinv.restore(unit * IMAGE, operator=NotMirrored())
+
+
 def test_what_measures_nothing_but_the_mean_is_no_false_alarm():
     mean = from_scipy(np.full((4, N * N), 1.0 / N**2), (N, N))
     assert probe(mean, torch.tensor([[[1.0, 2.0, 3.0, 4.0]]])) is mean

@@ -104,8 +104,8 @@ def _check_linear(operator: LinearOperator, x: Tensor, ax: Tensor) -> None:
     name = type(operator).__name__
     level = torch.full_like(x, float(x.mean()))
     of_level, measured = operator(level), operator(x - level)
-    missed = float((measured - (ax - of_level)).norm())
-    size = float(ax.norm() + of_level.norm())
+    missed = _norm(measured - (ax - of_level))
+    size = _norm(ax) + _norm(of_level)
     if size == 0.0:
         raise InputError(f"{name} measures nothing: it gives 0 for every object tried")
     if not missed <= ROUNDING * size:
@@ -125,8 +125,8 @@ def _check_linear(operator: LinearOperator, x: Tensor, ax: Tensor) -> None:
             f"{name}.adjoint gives {tuple(returned.shape)} for the object's shape {tuple(x.shape)}"
         )
     # <Ax, Ax> and <x, A^T A x>: with two unrelated vectors both would be near 0, whatever the adjoint.
-    forth, back = float(measured.square().sum()), float((x - level).mul(returned).sum())
-    mismatch = abs(forth - back) / max(forth, abs(back), (ROUNDING * size) ** 2, 1e-30)
+    forth, back = _norm(measured) ** 2, float(((x - level).cpu().double() * returned.cpu().double()).sum())
+    mismatch = abs(forth - back) / max(forth, abs(back), (ROUNDING * size) ** 2)
     if not mismatch <= UNUSABLE:
         raise InputError(
             f"{name}.adjoint is not the adjoint of its forward: <Ax, Ax> and <x, adjoint(Ax)> differ by "
@@ -147,9 +147,14 @@ def _check_apart(operator: LinearOperator, x: Tensor, ax: Tensor) -> None:
             other = x.clone()
             other.narrow(axis, 0, 1).zero_()
             rest = x.shape[axis] - 1
-            changed = (operator(other) - ax).narrow(axis, 1, rest).norm()
-            if not float(changed) <= ROUNDING * float(ax.norm()):
+            changed = (operator(other) - ax).narrow(axis, 1, rest)
+            if not _norm(changed) <= ROUNDING * _norm(ax):
                 raise InputError(
                     f"what {type(operator).__name__} measures of one {noun} depends on another {noun}; "
                     f"leading axes must go through it one by one"
                 )
+
+
+def _norm(x: Tensor) -> float:
+    """In double precision, in which squares of values in any unit have a place."""
+    return float(x.cpu().double().norm())
