@@ -183,6 +183,26 @@ def test_the_solver_that_was_tuned_is_the_one_that_its_weight_asks_for():
     assert tuned == restore(method="tv-chambolle-pock", weight=tuned.weight).solver
 
 
+@pytest.mark.parametrize("unit", [1e-16, 1e3, 1e12])
+def test_a_weight_is_told_in_the_units_that_it_is_given_in(unit):
+    """Of images in very large or small units it was told in others: given back, it smoothed all away."""
+    tuned = restore(IMAGE * unit, method="auto", max_steps=2, boundary="unknown")
+    assert tuned.stats["chosen"].startswith("tv-chambolle-pock")
+    weight = tuned.stats["weight"]
+    assert f"weight {weight:.3g} " in tuned.stats["table"]
+    assert weight in [setting for _, name, setting, *_ in tuned.stats["trials"] if name == "weight"]
+    again = restore(IMAGE * unit, method="tv-chambolle-pock", weight=weight, boundary="unknown")
+    assert np.sqrt(np.mean((again.image / unit - tuned.image / unit) ** 2)) < 0.02 * SPAN
+
+
+def test_where_channels_have_several_units_no_weight_is_told_for_all():
+    image = np.stack([measured((64, 64)), 1000.0 * measured((64, 64), seed=1)])
+    tuned = restore(image, method="auto", axes="cyx", max_steps=2)
+    assert tuned.stats["chosen"].startswith("tv-chambolle-pock")
+    assert "weight" not in tuned.stats
+    assert len(tuned.stats["channel_units"]) == 2
+
+
 # ---- what a name stands for ----
 
 

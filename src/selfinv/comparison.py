@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 
+from selfinv.learning.normalisation import ChannelUnits
 from selfinv.selection import SelfTunedState
-from selfinv.trials import difference
+from selfinv.trials import Trial, difference
 
 
-def table(state: SelfTunedState) -> str:
+def setting_of(trial: Trial, units: ChannelUnits | None) -> float:
+    """A trial's setting; a weight in the image's units, if its channels were brought to ``units`` alike."""
+    scale = units.scale if units is not None and trial.parameter == "weight" else None
+    return trial.setting if scale is None else trial.setting * scale
+
+
+def table(state: SelfTunedState, units: ChannelUnits | None = None) -> str:
     """What was tried and why this was chosen, in Markdown."""
     mean = state.mixture.trial if state.mixture else None
     first = state.trial
@@ -18,7 +25,7 @@ def table(state: SelfTunedState) -> str:
     lines = [f"| method | setting | held-out score (lower is better) | {against} |", "|---|---|---|---|"]
     rows = {id(trial): trial for trial in (*state.best.values(), reference)}.values()
     for trial in sorted(rows, key=lambda trial: trial.score):
-        setting = "-" if trial.parameter is None else f"{trial.parameter} {trial.setting:.3g}"
+        setting = "-" if trial.parameter is None else f"{trial.parameter} {setting_of(trial, units):.3g}"
         if trial is mean:
             setting = str(state.mixture)
         score = f"{trial.score:.5g}" if math.isfinite(trial.score) else "failed"

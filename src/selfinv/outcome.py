@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from selfinv.arrangement import is_on_grid, is_sharp
-from selfinv.comparison import table
+from selfinv.comparison import setting_of, table
 from selfinv.doubts import white_noise
 from selfinv.learning.normalisation import ChannelUnits
 from selfinv.learning.solver import SSI, SSIState
@@ -19,24 +19,30 @@ from selfinv.solvers.base import Forward
 from selfinv.types import AxisLayout
 
 
-def outcome(state: Any) -> dict[str, Any]:
-    """What a run says of itself; scores in the caller's units."""
+def outcome(state: Any, units: ChannelUnits | None = None) -> dict[str, Any]:
+    """What a run says of itself; scores in the units of what it was given, settings in the caller's.
+
+    ``units``: those that channels were brought to; of a weight there is no other where they differ.
+    """
     if not isinstance(state, SelfTunedState):
         return {"steps": state.step}
     best = state.trial
     if best is None:  # ended in the first solve, which the image is of
         begun = {} if state.phase is None else {"chosen": state.phase.name}
         return {"steps": state.step, **begun, "loss": state.held_out.loss.kind}
+    setting = {} if best.parameter is None else {best.parameter: setting_of(best, units)}
+    if units is not None and units.scale is None:
+        setting.pop("weight", None)
     return {
         "steps": state.step,
         "chosen": best.name,
         **({"mixture": str(state.mixture), "weights": state.mixture.weights} if state.mixture else {}),
-        **({} if best.parameter is None else {best.parameter: best.setting}),
+        **setting,
         "loss": state.held_out.loss.kind,
         "held_out_score": state.mixture.trial.score if state.mixture else best.score,
         "held_out_score_of_a_constant": state.held_out.score_of_a_constant(),
-        "trials": [(t.name, t.parameter, t.setting, t.score, t.steps) for t in state.trials],
-        "table": table(state),
+        "trials": [(t.name, t.parameter, setting_of(t, units), t.score, t.steps) for t in state.trials],
+        "table": table(state, units),
         "skipped": dict(state.skipped),
     }
 

@@ -171,7 +171,7 @@ def restore(
         stats["psf"] = fitted.summary()
     if weight is not None:
         stats |= {"balance" if name == "wiener" else "weight": weight}
-    stats |= outcome(state) | {"seconds": time.monotonic() - start, "versions": versions()}
+    stats |= outcome(state, acquired.units) | {"seconds": time.monotonic() - start, "versions": versions()}
     if noise is not None:
         stats["noise"] = noise.explain()
         if noise.correlated:

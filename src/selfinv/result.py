@@ -29,7 +29,8 @@ class Result:
         - ``chosen``: of several methods the one (if the run was ended early, the part of it) that the image
           is by, ``weights`` and ``mixture``: what was mixed; ``trials``: name, parameter, setting, held-out
           score, steps of all that was tried, ``table``: the same in Markdown with reasons, ``skipped``: what
-          could not be tried; ``weight``, ``balance``, ``fidelity``: settings;
+          could not be tried; ``weight``, ``balance``, ``fidelity``: settings, a weight in the image's units
+          (left out, and in ``trials`` in those of ``channel_units``, where the scales of these differ);
         - ``held_out_score``, and that ``of_a_constant``, in the image's units (squared, if ``loss`` is
           ``"l2"``; in ``channel_units`` if there are any): what hidden values are off by, noise included;
         - of a network ``steps``, ``best_step`` (whose weights were kept), ``parameters``, ``symmetries``,
@@ -42,7 +43,8 @@ class Result:
         varies over the field they are asked in images of the same size); None where a classical method made
         the image, or most of it (with ``method="ssi-network"`` there always is one).
     solver
-        What made the image, or most of it, with the settings that were chosen.
+        What made the image, or most of it, with the settings that were chosen, for values in
+        ``channel_units`` if there are any.
     predicted
         What the instrument would measure of the restored object, of its part beyond the image's edges too:
         the measurement's shape and units, float32 or complex64. The measurement less this is what nothing

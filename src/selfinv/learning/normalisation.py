@@ -69,6 +69,11 @@ class ChannelUnits:
         each = [n or Normalisation(0.0, max(ranges)) for n in found]
         return cls(tuple(n.offset if levels else 0.0 for n in each), tuple(n.scale for n in each))
 
+    @property
+    def scale(self) -> float | None:
+        """That of every channel; None where they differ."""
+        return self.scales[0] if len(set(self.scales)) == 1 else None
+
     def apply(self, y: Tensor) -> Tensor:
         """To common units."""
         return (y - of_channels(self.offsets, y)) / of_channels(self.scales, y)
