@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from imagecodecs import png_decode
 
-from selfinv.report import preview
+from selfinv.report import preview, spectrum
 from selfinv.types import InputError
 
 DPI, SIDE = 110, 3.4
@@ -89,6 +89,13 @@ def test_a_constant_image_and_integers_are_drawn(tmp_path):
 def test_the_extension_says_the_format(tmp_path, name, magic):
     preview(tmp_path / name, {"before": scene(20, 20)}, "yx")
     assert (tmp_path / name).read_bytes().startswith(magic)
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1e25])
+def test_spectra_are_the_same_in_any_unit(unit):
+    """Those of an image in W/m² were black."""
+    image = scene(40, 48)
+    np.testing.assert_allclose(spectrum(unit * image), spectrum(image), atol=1e-3)
 
 
 def test_a_missing_folder_or_unknown_extension_is_an_input_error(tmp_path):

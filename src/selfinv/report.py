@@ -61,7 +61,7 @@ def preview(path: str | os.PathLike[str], images: Mapping[str, Array], axes: str
         if deep:
             views.insert(2, (panels[name][:, across], "section (z, x)", low, high))
         for axis, (view, label, bottom, ceiling) in zip(grid[:, column_index], views, strict=True):
-            scaled = np.clip((view - bottom) / max(ceiling - bottom, 1e-30), 0, 1)
+            scaled = np.clip((view - bottom) / (ceiling - bottom or 1.0), 0, 1)
             axis.imshow(scaled, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set_title(label, fontsize=10)
             axis.set_axis_off()
@@ -104,5 +104,5 @@ def spectrum(image: Array) -> Array:
     grey = image.mean(axis=-1) if image.ndim == 3 else image
     window: Any = np.hanning(grey.shape[0])[:, None] * np.hanning(grey.shape[1])
     power = np.abs(np.fft.fftshift(np.fft.fft2((grey - grey.mean()) * window))) ** 2
-    scale = max(float(grey.std()) ** 2 * grey.size, 1e-30)
+    scale = float(grey.var()) * grey.size or 1.0  # of a constant image there is no power either
     return np.asarray(np.log10(power / scale + 1e-12))

@@ -57,7 +57,7 @@ class CrudeInverse:
         ``y`` is ``batch channel *out_shape``, NaN where missing.
         """
         missing = ~torch.isfinite(y)
-        scale = Normalisation(0.0, max(float(y[~missing].double().std(correction=0)), 1e-30))
+        scale = Normalisation(0.0, float(y[~missing].double().std(correction=0)) or 1.0)
         slopes = Gradient(operator.in_shape, spacing_of(operator, None)).to(y.device)
         crude = cls(operator, slopes, 0.0, scale, Normalisation(0.0, 1.0))
         filled = scale.apply(y).masked_fill(missing, 0.0).float()
@@ -112,14 +112,15 @@ class CrudeInverse:
 
     def solve(self, y: Tensor, hidden: Tensor) -> Tensor:
         """The same in the operator's axes and units."""
-        y, shown = self.normalisation.undo(y.masked_fill(hidden, 0.0)), (~hidden).to(y.dtype)
+        y, shown = y.masked_fill(hidden, 0.0), (~hidden).to(y.dtype)
         x, predicted, _ = constant_object(self.operator, y, shown)
 
         def curve(d: Tensor) -> Tensor:
             seen = self.operator.adjoint(shown * self.operator(d))
             return seen + self.damping * self.slopes.adjoint(self.slopes(d))
 
-        return x + linear_conjugate_gradients(curve, self.operator.adjoint(y - predicted), STEPS)
+        x = x + linear_conjugate_gradients(curve, self.operator.adjoint(y - predicted), STEPS)
+        return self.normalisation.undo(x)  # the last: in any unit squares are within single precision
 
     def _dampings(self) -> list[float]:
         x = random_like(self.operator, (1, 1, *self.operator.in_shape), torch.float32, seed=0)

@@ -33,6 +33,7 @@ def lost_detail(y: Tensor, x: Tensor) -> int:
     if counted is not None and float(np.median(counted[0])) < FEW_PHOTONS:
         return 0
     left = (y - x.to(y)).masked_fill(missing, 0.0)
+    left = left / (float(left.abs().max()) or 1.0)  # whose squares are within single precision
     relative = left / local_mean(left.square(), missing).clamp_min(1e-30).sqrt()
     found = int(standing_out(left, missing).sum())
     alike = float(relative[~missing].double().pow(4).mean()) < UNLIKE_NOISE
