@@ -13,6 +13,7 @@ from selfinv.solvers.base import Callback
 from selfinv.types import Array, InputError
 
 STEPS = 400
+NA, DEFOCUS = 0.8, 3.045
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ def sample() -> Array:
     return noise.normalise_minmax(data.coins()[:256, :256])
 
 
-def microscope_psf() -> Array:
-    """The paper's microscope: 0.8 NA, 16x, 0.406 µm pixels, 3.045 µm out of focus."""
-    optics = psf.Objective(na=0.8, wavelength=0.6, ni=1.33, tg=0.0, tg0=0.0, working_distance=3000.0)
-    return psf.gibson_lanni((17, 17), optics, pixel_size=0.406, defocus=3.045)
+def microscope_psf(na: float = NA, defocus: float = DEFOCUS) -> Array:
+    """The paper's microscope (16x, 0.406 µm pixels, 0.6 µm light) or one like it, so many µm out of focus."""
+    optics = psf.Objective(na=na, wavelength=0.6, ni=1.33, tg=0.0, tg0=0.0, working_distance=3000.0)
+    return psf.gibson_lanni((17, 17), optics, pixel_size=0.406, defocus=defocus)
 
 
 def run_demo(

@@ -1,9 +1,9 @@
 r"""Convex functionals with their proximal maps: what a solver minimises the sum of.
 
 For a functional :math:`f`, ``prox`` is :math:`\arg\min_v f(v) + \|v - u\|^2 / 2\tau` and ``dual_prox`` the
-same of the conjugate :math:`f^*`, by Moreau's identity :math:`u = \mathrm{prox}_{\sigma f^*}(u) + \sigma\,
-\mathrm{prox}_{f/\sigma}(u/\sigma)` (Moreau 1965, doi:10.24033/bsmf.1625). All act value by value and never
-sum: the caller leaves out what was not measured.
+same of the conjugate :math:`f^*`, which tells the other by Moreau's identity :math:`u =
+\mathrm{prox}_{\sigma f^*}(u) + \sigma\,\mathrm{prox}_{f/\sigma}(u/\sigma)` (Moreau 1965,
+doi:10.24033/bsmf.1625). All act value by value and never sum: the caller leaves out what was not measured.
 """
 
 from __future__ import annotations
@@ -46,9 +46,6 @@ class SquaredL2:
     def value(self, v: Tensor, y: Tensor) -> Tensor:
         return (v - y).square_().mul_(0.5)
 
-    def prox(self, v: Tensor, tau: float, y: Tensor) -> Tensor:
-        return (v + tau * y) / (1.0 + tau)
-
     def conjugate(self, u: Tensor, y: Tensor) -> Tensor:
         return u * (0.5 * u + y)
 
@@ -78,10 +75,6 @@ class Huber:
         inner = size.clamp(max=self.delta)
         return inner * (size - 0.5 * inner)
 
-    def prox(self, v: Tensor, tau: float, y: Tensor) -> Tensor:
-        residual = v - y
-        return v - (residual * (tau / (1.0 + tau))).clamp_(-tau * self.delta, tau * self.delta)
-
     def conjugate(self, u: Tensor, y: Tensor) -> Tensor:
         return u * (0.5 * u + y)  # for |u| <= delta, where `dual_prox` keeps it
 
@@ -98,9 +91,6 @@ class L1:
 
     def value(self, v: Tensor, y: Tensor) -> Tensor:
         return (v - y).abs_()
-
-    def prox(self, v: Tensor, tau: float, y: Tensor) -> Tensor:
-        return v - (v - y).clamp_(-tau, tau)
 
     def conjugate(self, u: Tensor, y: Tensor) -> Tensor:
         return u * y  # for |u| <= 1, where `dual_prox` keeps it
@@ -125,10 +115,6 @@ class Poisson:
     def value(self, v: Tensor, y: Tensor) -> Tensor:
         rate = (v + self.background).clamp_min(0.0)
         return rate - y + torch.xlogy(y, y / rate.clamp_min(torch.finfo(y.dtype).tiny))
-
-    def prox(self, v: Tensor, tau: float, y: Tensor) -> Tensor:
-        rate = v + self.background - tau
-        return 0.5 * (rate + (rate.square() + 4.0 * tau * y).sqrt_()) - self.background
 
     def conjugate(self, u: Tensor, y: Tensor) -> Tensor:
         return -torch.xlogy(y, (1.0 - u).clamp_min(0.0)) - self.background * u
@@ -155,11 +141,6 @@ class TotalVariation:
 
     def value(self, gradient: Tensor, ndim: int) -> Tensor:
         return self.weight * _length(gradient, ndim)
-
-    def prox(self, gradient: Tensor, tau: float, ndim: int) -> Tensor:
-        length = _length(gradient, ndim)
-        shrunk = (1.0 - tau * self.weight / length.clamp_min(torch.finfo(length.dtype).tiny)).clamp_min_(0.0)
-        return gradient * shrunk.unsqueeze(-ndim - 1)
 
     def dual_prox_(self, p: Tensor, ndim: int) -> Tensor:
         """Project onto vectors no longer than the weight, in place (whatever the step size)."""

@@ -15,6 +15,7 @@ from selfinv.benchmark.conditions import TRACKS, blur, blur_beyond, conditions_o
 from selfinv.benchmark.images import Loaded, Source, find_images, load
 from selfinv.benchmark.run import compare_with
 from selfinv.benchmark.scores import against_truth
+from selfinv.demo import microscope_psf
 from selfinv.types import InputError
 
 SHARED = Path(os.environ.get("SELFINV_SHARED") or Path(__file__).resolve().parents[2].parent / "shared")
@@ -31,16 +32,16 @@ def truth():
 def test_track_a_is_the_papers_generator_to_the_bit(truth):
     (condition,) = TRACKS["a"]
     measured = degrade(truth, condition, seed=0)
-    blurry, noisy = noise.benchmark_degradation(truth.truth, psfs.microscope(), 0)
+    blurry, noisy = noise.benchmark_degradation(truth.truth, microscope_psf(), 0)
     assert np.array_equal(measured.image, noisy)
     assert np.array_equal(measured.blurred, blurry)
-    assert np.array_equal(measured.psf, psfs.microscope())
+    assert np.array_equal(measured.psf, microscope_psf())
 
 
 @needs_shared
 def test_our_model_of_the_benchmark_psf_is_close_to_the_published_file():
     published = psfs.benchmark_psf(SHARED / "images" / "psf.npy")
-    assert np.abs(psfs.microscope() - published).max() < 0.04 * published.max()
+    assert np.abs(microscope_psf() - published).max() < 0.04 * published.max()
 
 
 @needs_shared
@@ -78,9 +79,9 @@ def test_every_condition_degrades_and_no_two_alike(truth):
 def test_a_wrong_psf_is_told_while_the_right_one_blurs(truth):
     wrong = next(c for c in TRACKS["b"] if c.name == "told na-20%")
     measured = degrade(truth, wrong, seed=0)
-    assert np.allclose(measured.blurred, blur(truth.truth, psfs.microscope()), atol=1e-5)
-    assert np.allclose(measured.psf, psfs.microscope(na=0.64))
-    assert not np.allclose(measured.psf, psfs.microscope())
+    assert np.allclose(measured.blurred, blur(truth.truth, microscope_psf()), atol=1e-5)
+    assert np.allclose(measured.psf, microscope_psf(na=0.64))
+    assert not np.allclose(measured.psf, microscope_psf())
 
 
 def test_the_fraction_asked_for_is_missing_and_nothing_is_told_of_a_blur_that_was_not(truth):

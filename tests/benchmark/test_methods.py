@@ -10,12 +10,13 @@ import pytest
 from skimage import data
 
 from selfinv import metrics, noise
-from selfinv.benchmark import methods, psfs
+from selfinv.benchmark import methods
 from selfinv.benchmark.cases import Case, Settings
 from selfinv.benchmark.conditions import TRACKS, degrade
 from selfinv.benchmark.execute import execute
 from selfinv.benchmark.images import Loaded, Source
 from selfinv.benchmark.problem import Problem, Watch, fill_missing
+from selfinv.demo import microscope_psf
 from selfinv.methods import METHODS
 from selfinv.types import InputError
 
@@ -23,8 +24,8 @@ from selfinv.types import InputError
 @pytest.fixture(scope="module")
 def problem():
     truth = noise.normalise_minmax(data.camera()[100:164, 200:264])
-    noisy = noise.benchmark_degradation(truth, psfs.microscope())[1]
-    return Problem(noisy, psfs.microscope(), truth=truth, steps=12, device="cpu")
+    noisy = noise.benchmark_degradation(truth, microscope_psf())[1]
+    return Problem(noisy, microscope_psf(), truth=truth, steps=12, device="cpu")
 
 
 def with_watch(problem, **changes):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from selfinv import io, psf
+from selfinv.demo import DEFOCUS, NA, microscope_psf
 from selfinv.types import Array, InputError
 
 SHAPE = (17, 17)
-NA, DEFOCUS = 0.8, 3.045
 OFF = (-20, -10, 10, 20)  # percent
 
 NAMES = (
@@ -35,20 +34,13 @@ def benchmark_psf(file: Path | None) -> Array:
         If the file is no PSF of two axes (`selfinv.psf.check_psf`).
     """
     if file is None:
-        return microscope()
+        return microscope_psf()
     kernel = io.read(file).data.astype(np.float64)
     try:
         psf.check_psf(kernel, 2)
         return psf.normalise(kernel)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
-
-
-@lru_cache(maxsize=16)
-def microscope(na: float = NA, defocus: float = DEFOCUS) -> Array:
-    """The paper's microscope (NA 0.8, 16x, 0.406 µm pixels, 0.6 µm light) or one like it."""
-    optics = psf.Objective(na=na, wavelength=0.6, ni=1.33, tg=0.0, tg0=0.0, working_distance=3000.0)
-    return psf.gibson_lanni(SHAPE, optics, pixel_size=0.406, defocus=defocus)
 
 
 def named(name: str, file: Path | None = None) -> Array:
@@ -65,11 +57,11 @@ def named(name: str, file: Path | None = None) -> Array:
     if name == "benchmark":
         return benchmark_psf(file)
     if name == "model":
-        return microscope()
+        return microscope_psf()
     if name == "in-focus":
-        return microscope(defocus=0.0)
+        return microscope_psf(defocus=0.0)
     if name == "defocused":
-        return microscope(defocus=2 * DEFOCUS)
+        return microscope_psf(defocus=2 * DEFOCUS)
     if name == "motion":
         return _line(length=11.0, angle=0.5)
     if name == "asymmetric":
@@ -77,7 +69,7 @@ def named(name: str, file: Path | None = None) -> Array:
     for parameter in ("na", "defocus"):
         if name.startswith(parameter) and name.endswith("%"):
             factor = 1 + int(name[len(parameter) : -1]) / 100
-            return microscope(
+            return microscope_psf(
                 NA * factor if parameter == "na" else NA, DEFOCUS * factor if parameter != "na" else DEFOCUS
             )
     raise InputError(f"there is no PSF {name!r}; use one of {', '.join(NAMES)}")

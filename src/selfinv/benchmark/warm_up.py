@@ -8,8 +8,9 @@ from functools import cache
 
 import numpy as np
 
-from selfinv.benchmark import methods, psfs
+from selfinv.benchmark import methods
 from selfinv.benchmark.problem import Problem
+from selfinv.demo import microscope_psf
 from selfinv.noise import benchmark_degradation
 
 SIZE, DEPTH = 64, 8  # pixels
@@ -35,7 +36,7 @@ def warm_up(method: methods.Method, ndim: int, device: str) -> None:
 def _run(name: str, ndim: int, device: str) -> None:
     random = np.random.default_rng(0)
     truth = random.random((SIZE, SIZE)).astype(np.float32)
-    kernel = psfs.microscope()
+    kernel = microscope_psf()
     _, image = benchmark_degradation(truth, kernel)
     if ndim == 3:
         image, kernel = np.stack([image] * DEPTH), np.stack([kernel] * 5)
