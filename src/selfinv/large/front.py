@@ -211,7 +211,7 @@ def apply(
         source = open_lazily(source.path.absolute(), axes=letters)
     places = Places(Path(output))
     places.check(source.path, resume=resume, overwrite=overwrite)
-    if check:
+    if check and isinstance(restorer, NetworkRestorer | ClassicalRestorer):
         restorer = _fitted(restorer, source, letters, mask_nan)
     # To start a process takes longer than a tile of one chunk.
     count = 0 if workers is None and _is_one_chunk(source, letters) else _workers(workers)
