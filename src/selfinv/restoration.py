@@ -79,7 +79,7 @@ def restore(
         on its object's grid; or any differentiable callable from ``batch channel *space`` to the same shape.
     method
         ``"ssi"`` (our best: a network trained on this image, with simple methods mixed in, or in its place,
-        if that predicts held-out values better), ``"ssi-fast"`` and ``"ssi-best"`` (the same in 0.25 and 2.5
+        if that predicts held-out values better), ``"ssi-fast"`` and ``"ssi-best"`` (the same in 0.2 and 2.5
         times the training time), ``"ssi-network"`` (that network alone), ``"auto"`` (one of all
         methods, unmixed), ``"tv-chambolle-pock"``, ``"tv-conjugate-gradient"``, ``"richardson-lucy"``,
         ``"wiener"`` (each tuned for this image),

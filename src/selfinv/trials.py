@@ -9,8 +9,8 @@ doi:10.1016/S0893-6080(05)80023-1; Breiman 1996, doi:10.1007/BF00117832). The we
 too. Of errors that the operator hides they know nothing, and a method that comes first makes fewer of those:
 so another one gets half of the weight that hidden values ask for, which has three quarters of the gain there
 and does no harm as long as a quarter of that weight is right for the object. Where measured values are no
-pixels the first method has no such advantage, and the more weight another one is to have, the more of that it
-gets.
+pixels, and in volumes, the first method has no such advantage, and the more weight another one is to have,
+the more of that it gets.
 """
 
 from __future__ import annotations

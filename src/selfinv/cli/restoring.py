@@ -69,7 +69,7 @@ def restore(
         str,
         typer.Option(
             help="ssi (a network trained on this image, with simple methods mixed in, or in its place, where "
-            "that predicts hidden values better), ssi-fast, ssi-best (0.25 and 2.5 times the training), "
+            "that predicts hidden values better), ssi-fast, ssi-best (0.2 and 2.5 times the training), "
             "ssi-network (that network alone), auto (one of all, unmixed), tv-chambolle-pock, "
             "tv-conjugate-gradient, richardson-lucy, wiener (each tuned for this image), and as in "
             "the paper: ssi-paper, ssi-unmasked, tv-chambolle-pock-paper, tv-conjugate-gradient-paper."

@@ -24,19 +24,20 @@ WINDOWS = {
 FEW_SETS = 1000
 MOST_TIMES = 100.0  # that each value is hidden in a run
 STEPS = {1: 200, 2: 200, 3: 450}
+GROWTH = 1.5  # times as many for a large image, at most
 
 
-def planned_steps(shape: Sequence[int]) -> int:
+def planned_steps(shape: Sequence[int], growth: float = GROWTH) -> int:
     """Training steps for an object of this spatial shape.
 
-    Up to half as many again for a larger image, which has more to teach and of which most steps see a part;
-    where they never see the whole of a flat image, in proportion to the root of the number of parts.
+    Up to ``growth`` times as many for a larger image, which has more to teach and of which most steps see a
+    part; where they never see the whole of a flat image, in proportion to the root of the number of parts.
     """
     ndim, size = len(shape), math.prod(shape)
     windows = WINDOWS[ndim]
     if ndim == 3:
         return STEPS[ndim]
-    larger = min(1.5, max(1.0, math.sqrt(size / windows.first)))
+    larger = min(growth, max(1.0, math.sqrt(size / windows.first)))
     return round(STEPS[ndim] * larger * math.sqrt(max(1.0, size / windows.last)))
 
 
@@ -46,6 +47,7 @@ def ssi(
     *,
     steps: int | None = None,
     effort: float = 1.0,
+    growth: float = GROWTH,
     fold: int = 2,
     pixels: bool = True,
     sets: float = math.inf,
@@ -56,8 +58,8 @@ def ssi(
     ----------
     steps
         In all; None: `planned_steps`.
-    effort
-        A factor on the number of steps.
+    effort, growth
+        A factor on the number of steps; how much larger it may be for a larger image (`planned_steps`).
     fold
         See `UNetSettings`; less on small images. A step with 4 costs half of one with 2, and teaches less.
     pixels
@@ -84,7 +86,7 @@ def ssi(
         pooled_axes=pooled_axes_for(shape, len(widths), fold=fold),
         precision="auto",
     )
-    planned = steps or max(1, round(effort * planned_steps(shape)))
+    planned = steps or max(1, round(effort * planned_steps(shape, growth)))
     return SSI(
         network=network,
         training=Training(max_steps=planned),
