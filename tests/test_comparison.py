@@ -15,6 +15,7 @@ from selfinv.selection import Candidate, SelfTuned
 from selfinv.solvers import run
 from selfinv.solvers.conjugate_gradient import ConjugateGradient
 from selfinv.solvers.wiener import Wiener
+from selfinv.trials import SIGNIFICANT
 
 
 def wiener(margin=0.0):
@@ -58,7 +59,7 @@ def test_it_tells_what_was_tried_and_why():
 
 
 def test_of_a_weighted_mean_it_tells_how_much_better_that_is():
-    state, lines, rows = compared(wiener(), VARIATION, noise=5.0, mixed=True)
+    state, lines, rows = compared(wiener(), VARIATION, noise=5.0, mixed_beyond=SIGNIFICANT)
     assert next(row for row in rows if row[-1] == "chosen")[1] == str(state.mixture)
     gain = state.trial.score - state.mixture.trial.score
     assert lines[-1].startswith(

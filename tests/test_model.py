@@ -14,6 +14,7 @@ from skimage import data
 
 import selfinv
 from selfinv.large import NetworkRestorer, apply
+from selfinv.learning.normalisation import Normalisation
 from selfinv.likeness import Likeness
 from selfinv.operators import MixedConvolution
 from selfinv.types import InputError, SelfinvWarning
@@ -79,41 +80,78 @@ def test_another_blur_or_noise_is_told(model, tmp_path, blur, noise, words, in_t
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("in_tiles", [False, True], ids=["whole", "tile by tile"])
-@pytest.mark.parametrize(("gain", "level"), [(0.5, 0.0), (1.3, 0.0), (1.0, 0.3), (1.0, -0.3), (1e3, 2e3)])
-def test_the_same_brighter_or_on_a_level_comes_out_the_same(model, tmp_path, gain, level, in_tiles):
+@pytest.mark.parametrize(
+    ("gain", "level"), [(0.5, 0.0), (1.3, 0.0), (1.0, 0.3), (1.0, -0.3), (1e3, 2e3), (1e-20, 0.0)]
+)
+def test_the_same_brighter_or_on_a_level_comes_out_the_same(model, gain, level):
     """It came out worse than measured, without a word, from 1.3 times as bright on."""
     image = frame(1.5, 0.003, seed=1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        if in_tiles:
-            np.save(tmp_path / "frame.npy", gain * image + level)
-            apply(model, tmp_path / "frame.npy", tmp_path / "frame.zarr", axes="yx", workers=0)
-            found = zarr.open_group(tmp_path / "frame.zarr", mode="r")["0"][:]
-        else:
-            found = model.apply(gain * image + level)
+        found = model.apply(gain * image + level)
     assert not caught
     change = (found - level) / gain - model.apply(image)
     assert np.sqrt(np.square(change).mean()) < 0.005
+
+
+@pytest.mark.filterwarnings("ignore:the noise of this image:selfinv.types.SelfinvWarning")
+@pytest.mark.parametrize("gains", [(1.3, 1.3), (1e3, 1e3), (1.0, 0.6)])
+def test_tiles_too_and_what_is_darker_says_nothing_of_the_rest(model, tmp_path, gains):
+    frames = np.stack([gain * frame(1.5, 0.003, seed=1) for gain in gains])
+    np.save(tmp_path / "frames.npy", frames)
+    apply(model, tmp_path / "frames.npy", tmp_path / "out.zarr", axes="tyx", workers=0)
+    found = zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][0] / gains[0]
+    change = found - model.apply(frame(1.5, 0.003, seed=1))
+    assert np.sqrt(np.square(change).mean()) < 0.005
+
+
+def test_a_part_that_is_darker_does_not_take_the_rest_for_scaled(model):
+    y = torch.from_numpy(0.3 * frame(1.5, 0.003, seed=1))[None, None]
+    scaled = [Likeness.of(y, model.normalisation, model.noise, part=part).scaled for part in (False, True)]
+    assert scaled == [True, False]
+
+
+def test_a_run_on_a_brighter_image_with_a_gap_goes_on_with_the_gap_masked(model, tmp_path):
+    image = 3.0 * frame(1.5, 0.003, seed=1)
+    image[::50, ::50] = np.nan  # in every piece
+    np.save(tmp_path / "in.npy", image)
+    arguments, job = (model, tmp_path / "in.npy", tmp_path / "out.zarr"), {"axes": "yx", "workers": 0}
+    assert apply(*arguments, **job).outcome.failed
+    done = apply(*arguments, **job, resume=True, mask_nan=True).outcome
+    assert done.done + done.skipped == done.tiles
 
 
 def test_what_is_darker_than_all_of_training_is_restored_as_well(model, monkeypatch):
     truth = data.camera()[100:356, 100:356] / 255.0 * 0.4 - 0.3
     image = gaussian_filter(truth, 1.5) + 0.003 * np.random.default_rng(0).standard_normal(truth.shape)
     off = np.abs(model.apply(image, check=False) - truth).mean()
-    monkeypatch.setattr(Likeness, "place", lambda *given, **options: (0.0, 1.0))
+    monkeypatch.setattr(Likeness, "place", lambda likeness, **options: likeness.trained)
     assert off < 0.5 * np.abs(model.apply(image, check=False) - truth).mean()
 
 
-def test_where_nothing_lies_around_nothing_stays_0():
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_where_nothing_lies_around_nothing_stays_0(sign):
     truth = np.zeros((64, 64))
     truth[20:44, 24:40] = SCENE[100:124, 100:116]
-    image = gaussian_filter(truth, 1.5, mode="constant")
-    image = image + 0.01 * np.random.default_rng(0).standard_normal(truth.shape)
-    given = {"boundary": "zero", "method": "ssi-network", "max_steps": 30}
-    model = selfinv.restore(image, PSF, **given).model
-    bright = model.apply(3.0 * image, check=False)
-    assert np.abs(bright / 3.0 - model.apply(image)).max() < 0.02
+
+    def seen(brighter, noise=0.01):
+        blurred = brighter * gaussian_filter(truth, 1.5, mode="constant")
+        return sign * (blurred + noise * np.random.default_rng(0).standard_normal(truth.shape))
+
+    given = {"boundary": "zero", "method": "ssi-network", "max_steps": 60}
+    model = selfinv.restore(seen(1.0), PSF, **given).model
+    scaled = model.apply(3.0 * seen(1.0), check=False)
+    assert np.abs(scaled / 3.0 - model.apply(seen(1.0))).max() < 0.02
+    brighter = model.apply(seen(3.0), check=False)
+    assert np.abs(brighter[:8]).max() < 0.1 * np.abs(brighter).max()
+    off = np.abs(brighter - sign * 3.0 * truth).mean()
+    assert off < np.abs(seen(3.0) - sign * 3.0 * truth).mean()
+
+
+def test_an_image_that_is_nowhere_above_zero_has_room_below_alone():
+    trained = Normalisation(-3.0, 3.0)  # to 0
+    brighter = Likeness(trained, Normalisation(-6.0, 8.0), 0.0, 0.0)
+    assert brighter.place(level=False) == Normalisation(-6.0, 6.0)
 
 
 def test_where_the_blur_varies_images_of_its_size_are_updated_by_their_values(tmp_path):

@@ -228,13 +228,19 @@ def test_a_model_says_when_an_images_values_are_far_from_those_it_was_trained_on
     def photographed(light):
         return rng.poisson(light).astype(float)
 
-    model = restore(photographed(clean), kernel=None).model
-    for unlike in (photographed(clean) / 16.0, photographed(clean) * 16.0, photographed(clean) + 1e5):
+    image = photographed(clean)
+    model = restore(image, kernel=None).model
+    for unlike in (photographed(clean / 16.0), photographed(clean * 16.0), photographed(clean) + 1e5):
         with pytest.warns(
             SelfinvWarning, match=r"values span about .* far from the 1.* to .* train a"
         ) as told:
             model.apply(unlike)
         assert len(told) == 1
+    for factor in (1 / 16.0, 16.0):  # in another format, noise and all
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            other = model.apply(factor * image) / factor
+        assert np.abs(other - model.apply(image)).max() < 0.01 * np.ptp(image)
     for factor in (0.5, 1.0, 2.0):  # the next frames of the same instrument
         for light in (clean * factor, 100.0 + (clean - 100.0) * factor, np.roll(clean, 9, 0) * factor):
             with warnings.catch_warnings():

@@ -24,7 +24,7 @@ from selfinv.solvers.chambolle_pock import ChambollePock
 from selfinv.solvers.conjugate_gradient import ConjugateGradient
 from selfinv.solvers.richardson_lucy import RichardsonLucy
 from selfinv.solvers.wiener import Wiener
-from selfinv.trials import difference
+from selfinv.trials import SIGNIFICANT, difference
 from selfinv.types import InputError
 
 L2 = MaskedLoss("l2")
@@ -239,7 +239,7 @@ LOW, HIGH = fixed("low", 4.0), fixed("high", 8.0)
 
 def test_weights_sum_to_one_and_the_result_is_the_mean_with_them():
     y = data(level=5.0)
-    solver, state, status = tune(y, LOW, HIGH, fixed("higher", 9.0), mixed=True)
+    solver, state, status = tune(y, LOW, HIGH, fixed("higher", 9.0), mixed_beyond=SIGNIFICANT)
     assert str(status).startswith("finished")
     weights = state.mixture.weights
     assert sum(weights.values()) == pytest.approx(1.0)
@@ -275,7 +275,7 @@ class Unfit(Constant):
 def test_what_cannot_be_solved_in_the_end_is_left_out_of_the_mixture(how):
     y = data(level=5.0)
     unfit = Candidate("unfit", lambda _: Unfit(8.0, fails=(-1,), how=how))
-    solver, state, status = tune(y, LOW, unfit, mixed=True)
+    solver, state, status = tune(y, LOW, unfit, mixed_beyond=SIGNIFICANT)
     assert not status.failed
     assert torch.equal(solver.estimate(state), torch.full_like(y, 4.0))
     assert state.mixture is None
@@ -285,7 +285,7 @@ def test_what_cannot_be_solved_in_the_end_is_left_out_of_the_mixture(how):
 def test_a_run_cancelled_before_all_parts_are_there_does_not_call_itself_a_mixture():
     y = data(level=5.0)
     stop = lambda progress: not progress.phase.startswith("final")  # noqa: E731
-    solver, state, status = tune(y, LOW, HIGH, mixed=True, callback=stop)
+    solver, state, status = tune(y, LOW, HIGH, mixed_beyond=SIGNIFICANT, callback=stop)
     assert status.name == "cancelled"
     assert state.mixture is None
     assert torch.equal(solver.estimate(state), torch.full_like(y, 4.0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,15 +31,18 @@ class Likeness:
         The deviation of the image's noise, in its own units; 0 if it is not known.
     times
         So many times that of training; 0 if one of them is not known.
+    part
+        Whether it is only a part of an image, of which others may be brighter.
     """
 
     trained: Normalisation
     found: Normalisation
     noise: float
     times: float
+    part: bool = False
 
     @classmethod
-    def of(cls, y: Tensor, trained: Normalisation, noise: float) -> Likeness | None:
+    def of(cls, y: Tensor, trained: Normalisation, noise: float, *, part: bool = False) -> Likeness | None:
         """Of an image ``batch channel *space``, NaN where missing; None where there is no value.
 
         ``noise``: that of training, in the image's units; 0 if it is not known.
@@ -52,7 +55,7 @@ class Likeness:
         except InputError:  # of one value only
             found = Normalisation(float(alike.nanmean()), 0.0)
         own = white_noise(y)
-        return cls(trained, found, own, own / noise if noise else 0.0)
+        return cls(trained, found, own, own / noise if noise else 0.0, part)
 
     @property
     def size(self) -> float:
@@ -62,28 +65,34 @@ class Likeness:
     @property
     def scaled(self) -> bool:
         """Whether the noise is as many times that of training as the range: by exposure, gain or format."""
-        if self.size == 0.0 or self.times == 0.0:
+        if self.size == 0.0 or self.times == 0.0 or (self.part and self.size < 1.0):
             return False
         other = abs(math.log(self.size)) > math.log(ALIKE)
         return other and abs(math.log(self.size / self.times)) < math.log(ALIKE)
 
-    def place(self, *, level: bool) -> tuple[float, float]:
-        """What is to be 0 and the range, in those of training, for the image to lie within that.
+    def place(self, *, level: bool) -> Normalisation:
+        """The range to be taken for that of training, so that the image lies within.
 
         Parameters
         ----------
         level
             Whether one may be taken off: not where an operator makes other constants of these.
         """
-        size, low = self.size, (self.found.offset - self.trained.offset) / self.trained.scale
-        if not self.scaled and low >= -SLACK and low + size <= 1.0 + SLACK:
-            return 0.0, 1.0
+        trained, found = self.trained, self.found
+        if self.scaled:
+            offset = found.offset if level else trained.offset * self.size
+            return replace(trained, offset=offset, scale=found.scale)
+        low = (found.offset - trained.offset) / trained.scale
+        high = low + self.size
+        if low >= -SLACK and high <= 1.0 + SLACK:
+            return trained
         if level:
-            span = size if self.scaled else max(1.0, size)
-            return min(max(0.0, low + size - span), low), span
-        nothing = -self.trained.offset / self.trained.scale
-        span = size if self.scaled else max(1.0, (low + size - nothing) / (1.0 - nothing))
-        return nothing * (1.0 - span), span
+            span = max(1.0, self.size)
+            return trained.within(min(max(0.0, high - span), low), span)
+        nothing = -trained.offset / trained.scale
+        sides = [(high - nothing, 1.0 - nothing), (nothing - low, nothing)]  # above it and below, in training
+        span = max(1.0, *(reach / room for reach, room in sides if room > SLACK))
+        return trained.within(nothing * (1.0 - span), span)
 
     def doubt(self) -> str:
         """What makes the image unlike the one of training, in words for a warning; "" if nothing does."""
@@ -93,7 +102,10 @@ class Likeness:
         if not (alike and self.found.meets(self.trained, BRIGHTER)):
             units = self.trained.channels
             several = units is not None and len(units.scales) > 1
-            spans = [f"{n.offset:.4g} to {n.offset + n.scale:.4g}" for n in (self.found, self.trained)]
+            ends = [torch.tensor([n.offset, n.offset + n.scale]).double() for n in (self.found, self.trained)]
+            if units is not None and not several:
+                ends = [units.undo(pair[None, None])[0, 0] for pair in ends]
+            spans = [f"{float(first):.4g} to {float(last):.4g}" for first, last in ends]
             return (
                 f"this image's values span about {spans[0]}, which is far from the {spans[1]} of the one "
                 f"that the model was trained on"

@@ -160,7 +160,8 @@ def _ssi(request: Request, preset: str = "default") -> Solver:
     flat = len(request.object_shape) < 3  # of volumes no lessons teach edges, and fewer values are hidden
     better = SIGNIFICANT if flat else 0.0
     mixed = None if request.correlated else better
-    return replace(tuned, mixed=mixed, cautious=pixels and flat, most=most, keeps_detail=plain_image)
+    tuned = replace(tuned, mixed_beyond=mixed, cautious=pixels and flat, most=most)
+    return replace(tuned, keeps_detail=plain_image)
 
 
 def _auto(request: Request) -> Solver:

@@ -171,9 +171,10 @@ class TrainedModel:
         Warns
         -----
         SelfinvWarning
-            If values are taken for missing, as neither blur nor noise makes them; if their range is less than
-            a quarter of that it was trained on or more than four times as wide, or elsewhere; if the noise
-            is more than 1.6 times as much, or as much less; or if the PSF is too wide for this image.
+            If values are taken for missing, as neither blur nor noise makes them; unless the image is only
+            scaled, if its range is less than a quarter of that of training or more than four times as wide,
+            or elsewhere, or if the noise is more than 1.6 times as much, or as much less; or if the PSF is
+            too wide for this image.
         """
         if not 1 <= symmetries <= 8:
             raise InputError(f"symmetries={symmetries} is not a number from 1 to 8")
@@ -198,7 +199,7 @@ class TrainedModel:
                 f"train a model on an image like it"
             )
         y, words = self.measured(batch)
-        likeness = Likeness.of(y, self.normalisation, self.noise)
+        likeness = Likeness.of(y, self.normalisation, self.noise) if self.crude is None else None
         for told in (words, *(self.doubts(y, likeness) if check else ())):
             warn(told)
         x = self.in_units_of(likeness).restored(y, device=place, most=symmetries)
@@ -269,17 +270,21 @@ class TrainedModel:
         """
         if likeness is None or (self.psf is None and not self.sharp):
             return self
-        level, span = likeness.place(level=self.sharp or self.boundary != "zero")
-        if (level, span) == (0.0, 1.0):
+        trained = self.normalisation
+        found = likeness.place(level=self.sharp or self.boundary != "zero")
+        if found == trained:
             return self
-        own_values = self.own_values
-        if own_values is not None and not likeness.scaled:
-            own_values = own_values.in_units(level, span)
+        own_values, outliers = self.own_values, self.outliers
+        if not likeness.scaled:  # the same noise, then, in other units
+            level, span = (found.offset - trained.offset) / trained.scale, found.scale / trained.scale
+            own_values = own_values and own_values.in_units(level, span)
+            outliers = outliers and replace(outliers, deviation=outliers.deviation / span)
         return replace(
             self,
-            normalisation=self.normalisation.within(level, span),
-            object_normalisation=self.object_normalisation.within(level, span),
+            normalisation=found,
+            object_normalisation=found.divided_by(trained.scale / self.object_normalisation.scale),
             own_values=own_values,
+            outliers=outliers,
         )
 
     def doubts(self, y: Tensor, likeness: Likeness | None) -> Iterator[str]:

@@ -59,7 +59,7 @@ def probe(forward: Forward, y: Tensor) -> Forward:
     try:
         predicted = forward(x)
     except Exception as error:  # whatever a caller's code may raise
-        if isinstance(error, RuntimeError | TypeError) and "numpy" in str(error):  # torch's words
+        if isinstance(error, RuntimeError) and "call numpy()" in str(error):  # torch's words
             raise InputError(
                 "the operator calls NumPy, which tells no gradient; write it in torch functions (torch.fft, "
                 "torch.nn.functional, ...), or, if it is linear, pass it with its adjoint "

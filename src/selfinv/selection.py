@@ -39,7 +39,7 @@ class SelfTuned:
 
     The first candidate is kept unless another one is better by three standard errors (one, if not
     ``cautious``) and the first's margin.
-    The others are mixed in where that predicts hidden values better, by ``mixed`` standard errors.
+    The others are mixed in where that predicts hidden values better, by ``mixed_beyond`` standard errors.
     On a small image a single set of hidden values is too few to tell settings apart; then each setting is
     tried several times, with other values hidden, unless a candidate has nothing to be tuned, as a network
     has that takes long to train.
@@ -50,7 +50,7 @@ class SelfTuned:
         The methods, in the order of preference.
     fraction, loss, blind_spot
         See `hold_out`.
-    mixed
+    mixed_beyond
         By how many standard errors a mean of several methods has to predict hidden values better, to be the
         result (`mix`); None: it is by one alone.
     cautious
@@ -73,7 +73,7 @@ class SelfTuned:
     fraction: float | None = None
     loss: MaskedLoss | None = None
     blind_spot: tuple[int, ...] = ()
-    mixed: float | None = None
+    mixed_beyond: float | None = None
     cautious: bool = True
     most: float = MOST
     keeps_detail: bool = False
@@ -95,7 +95,7 @@ class SelfTuned:
             once = c.solver(c.first).planned_steps() + 1  # preparing a solve is a step too
             reference = c.reference.planned_steps() + 1 if c.reference is not None else 0
             searches += folds * (solves.get(c.parameter, MAX_TRIALS) * once + reference)
-            last = max(last, once + reference) if self.mixed is None else last + once + reference
+            last = max(last, once + reference) if self.mixed_beyond is None else last + once + reference
         return searches + last
 
     def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> SelfTunedState:
@@ -168,9 +168,9 @@ class SelfTuned:
         )
         others = [trial for trial in state.best.values() if trial is not chosen]
         mixture = Mixture({chosen.name: 1.0}, chosen)
-        if self.mixed is not None:
+        if self.mixed_beyond is not None:
             loss = state.held_out.loss
-            mixture = mix(chosen, others, loss, better=self.mixed, cautious=self.cautious)
+            mixture = mix(chosen, others, loss, better=self.mixed_beyond, cautious=self.cautious)
         candidates = {candidate.name: candidate for candidate in self.candidates}
 
         def solved(name: str) -> Generator[None, None, None]:

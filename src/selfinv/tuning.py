@@ -103,7 +103,7 @@ class SelfTunedState:
 def final(
     candidate: Candidate, state: SelfTunedState, operator: Forward, seed: int, start: Any
 ) -> Generator[None, None, None]:
-    """The solve on all values with the setting that was best; its solver is one that does the same alone."""
+    """The solve on all values with the setting that was best; its solver does nearly the same alone."""
     trial = state.best[candidate.name]
     if candidate.parameter == "steps":  # what was hidden may change their best number a little
         best = yield from _nearest(candidate, state.held_out.y, operator, state, seed, FINAL)

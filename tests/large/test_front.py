@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import shutil
 import signal
 import sys
 import time
@@ -221,6 +222,11 @@ def test_tiles_that_were_clipped_are_not_mixed_with_others(tmp_path):
         raise KeyboardInterrupt
 
     assert apply(*arguments, **job, clip=True, on_tile=stop).outcome.cancelled
+    with pytest.raises(InputError, match="begun otherwise: clip was True and is False"):
+        apply(*arguments, **job, resume=True)
+    shutil.rmtree(tmp_path / "out.zarr.part")
+    assert apply(*arguments, **job, overwrite=True, on_tile=stop).outcome.cancelled
+    assert apply(*arguments, **job, resume=True, clip=True, on_tile=stop).outcome.cancelled
     with pytest.raises(InputError, match="begun otherwise: clip was True and is False"):
         apply(*arguments, **job, resume=True)
 

@@ -186,7 +186,7 @@ def apply(
     overwrite
         Replace what is there.
     check
-        Whether to look at a piece of the image first: to warn if it is unlike what the model was trained on
+        Whether to look at pieces of the image first: to warn if they are unlike what the model was trained on
         (`TrainedModel.doubts`), to bring an image that is brighter into the units that it knows, and to
         refuse values that a classical method cannot compute with.
     on_tile
@@ -212,7 +212,7 @@ def apply(
     places = Places(Path(output))
     places.check(source.path, resume=resume, overwrite=overwrite)
     if check and isinstance(restorer, NetworkRestorer | ClassicalRestorer):
-        restorer = _fitted(restorer, source, letters, mask_nan)
+        restorer = _fitted(restorer, source, letters)
     # To start a process takes longer than a tile of one chunk.
     count = 0 if workers is None and _is_one_chunk(source, letters) else _workers(workers)
     outcome = None
@@ -387,19 +387,21 @@ def _ndim(restorer: Restorer) -> int | None:
     return None if psf is None else psf.ndim
 
 
-def _fitted(restorer: Restorer, source: LazyImage, axes: str, mask_nan: bool) -> Restorer:
-    """As a piece of the image takes it (`TrainedModel.in_units_of`), with what that says against it."""
-    try:
-        piece = read_pieces(source, axes, choose_pieces(source, axes, count=1, mask_nan=mask_nan))
+def _fitted(restorer: Restorer, source: LazyImage, axes: str) -> Restorer:
+    """As pieces of the image take it (`TrainedModel.in_units_of`), with what they say against it."""
+    try:  # with gaps, so that it does not depend on whether they are allowed
+        pieces = read_pieces(source, axes, choose_pieces(source, axes, mask_nan=True))
     except InputError:  # what cannot be read is told tile by tile
         return restorer
-    y = torch.from_numpy(piece.astype(np.float64))
-    y = y.masked_fill(~torch.isfinite(y), torch.nan)
     if isinstance(restorer, NetworkRestorer):
-        likeness = Likeness.of(y, restorer.model.normalisation, restorer.model.noise)
-        for words in restorer.model.doubts(y, likeness):
+        model = restorer.model
+        y, _ = model.measured(pieces)
+        likeness = Likeness.of(y, model.normalisation, model.noise, part=True)
+        for words in model.doubts(y, likeness):
             warn(words)
-        return replace(restorer, model=restorer.model.in_units_of(likeness))
+        return replace(restorer, model=model.in_units_of(likeness))
+    y = torch.from_numpy(pieces.astype(np.float64))
+    y = y.masked_fill(~torch.isfinite(y), torch.nan)
     if isinstance(restorer, ClassicalRestorer):
         in_single_precision(y if restorer.units is None else restorer.units.apply(y))
     return restorer

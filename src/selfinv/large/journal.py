@@ -78,6 +78,7 @@ class Journal:
         for line in lines[1:]:
             if "failed" not in line:
                 self.done[line["tile"]] = line
+        lines[0] = {"job": before | {k: self.job[k] for k in may_differ if k in self.job}}
         # A line cut short by a kill must not be continued by the next one.
         with written_beside(self.path) as beside:
             beside.write_text("".join(json.dumps(line) + "\n" for line in lines))
