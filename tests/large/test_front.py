@@ -507,7 +507,9 @@ def test_a_frame_that_the_model_no_longer_fits_is_noticed(tmp_path):
     result, _ = train(frames_file(tmp_path, frames), PSF, axes="tyx", pieces=3, max_steps=40)
     assert len(result.model.origin["scores"]) >= 2
     frames[1] += RNG(9).normal(0, 25, frames[1].shape)
-    done = apply(result.model, frames_file(tmp_path, frames), tmp_path / "out.zarr", axes="tyx", workers=0)
+    job = {"axes": "tyx", "workers": 0}
+    with pytest.warns(SelfinvWarning, match="the noise of this image"):  # of the frames together, too
+        done = apply(result.model, frames_file(tmp_path, frames), tmp_path / "out.zarr", **job)
     assert list(done.drifted) == [1]
     assert done.drifted[1] > 1.5
 
