@@ -299,18 +299,8 @@ def test_twice_or_a_request_to_end_ends_at_once(folder, run, interrupted, times,
     assert files(folder / "out", "") == []
 
 
-def test_the_best_so_far_is_kept_but_not_taken_for_the_whole(folder, run, monkeypatch):
-    from selfinv.learning.solver import SSI
-
-    step, taken = SSI.step, []
-
-    def third(self, state):
-        taken.append(1)
-        if len(taken) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, state)
-
-    monkeypatch.setattr(SSI, "step", third)
+def test_the_best_so_far_is_kept_but_not_taken_for_the_whole(folder, run, interrupt_training):
+    interrupt_training(signal.SIGTERM)
     options = {"method": "ssi-network", "steps": 5}
     recipe = {"inputs": "data/*.tif", "output": "out/{stem}.tif", "options": options}
     code, table, _ = run(recipe)

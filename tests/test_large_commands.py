@@ -110,26 +110,14 @@ def test_a_network_of_another_image_or_psf_is_not_gone_on_with(folder, capsys):
     assert "seed was 0 and is 3" in told
 
 
-def test_what_ctrl_c_leaves_of_a_training_is_said(folder, capsys, monkeypatch):
-    from selfinv.learning.solver import SSI
-
-    step, taken = SSI.step, []
-
-    def third(self, state):
-        taken.append(1)
-        if len(taken) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(self, state)
-
-    monkeypatch.setattr(SSI, "step", third)
+def test_what_ctrl_c_leaves_of_a_training_is_said(folder, capsys, interrupt_training):
+    interrupt_training()
     options = ("--psf", "psf.tif", "--method", "ssi-network", "--steps", 9, "-q")
     code, told = run(capsys, "train", "frames.tif", "m.safetensors", *options)
     assert code == 130
     assert re.search(r"stopped on request.*\n.*wrote m.safetensors", told)
-    monkeypatch.setattr(SSI, "step", step)
     assert run(capsys, "apply", "m.safetensors", "frames.tif", "one.zarr", "--workers", 0)[0] == 0
-    taken.clear()
-    monkeypatch.setattr(SSI, "step", third)
+    interrupt_training()
     before = sorted(folder.iterdir())
     code, told = run(capsys, "restore", "frames.tif", "out.zarr", *options)
     assert code == 130

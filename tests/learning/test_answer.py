@@ -3,31 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from started import BLUR, COARSER, PIXELS, started
 
 import selfinv
 from selfinv.learning.answer import predict_blind
-from selfinv.learning.presets import ssi
-from selfinv.operators import Convolution, Downsample, Identity, Mask
-from selfinv.psf import gaussian
-
-SHAPE = (32, 32)
-BLUR = Convolution(torch.as_tensor(gaussian((1.0, 1.5), (7, 7))).float(), SHAPE, "unknown")
-COARSER = Downsample(SHAPE, 2)
+from selfinv.operators import Downsample, Mask
 
 
-def started(operator, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.rand(1, 1, *operator.in_shape, generator=generator, dtype=torch.float64).round()
-    y = operator(x)
-    y = y + 0.01 * torch.randn(y.shape, generator=generator, dtype=torch.float64)
-    solver = ssi(operator.in_shape, 1, steps=2, pixels=operator is not COARSER)
-    state = solver.init(y, operator)
-    for _ in range(2):
-        state = solver.step(state)
-    return solver.best_model(state), state.data
-
-
-@pytest.mark.parametrize("operator", [Identity(SHAPE), BLUR, COARSER], ids=["pixels", "blur", "coarser"])
+@pytest.mark.parametrize("operator", [PIXELS, BLUR, COARSER], ids=["pixels", "blur", "coarser"])
 def test_a_blind_prediction_does_not_depend_on_the_value_itself(operator):
     model, data = started(operator)
     _, before = predict_blind(data.inverse(model), data.y, data.missing, data.forward_model)

@@ -6,30 +6,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from started import BLUR, SHAPE, started
 
 import selfinv
 from selfinv.learning.asking import Evidence, answer_to_own
 from selfinv.learning.losses import MaskedLoss
 from selfinv.learning.noise_line import NoiseLine
-from selfinv.learning.presets import ssi
-from selfinv.operators import Convolution, Downsample, from_scipy
+from selfinv.operators import Convolution, from_scipy
 from selfinv.psf import gaussian
-
-SHAPE = (32, 32)
-BLUR = Convolution(torch.as_tensor(gaussian((1.0, 1.5), (7, 7))).float(), SHAPE, "unknown")
-COARSER = Downsample(SHAPE, 2)
-
-
-def started(operator, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.rand(1, 1, *operator.in_shape, generator=generator, dtype=torch.float64).round()
-    y = operator(x)
-    y = y + 0.01 * torch.randn(y.shape, generator=generator, dtype=torch.float64)
-    solver = ssi(operator.in_shape, 1, steps=2, pixels=operator is not COARSER)
-    state = solver.init(y, operator)
-    for _ in range(2):
-        state = solver.step(state)
-    return solver.best_model(state), state.data
 
 
 def test_there_is_no_update_behind_what_does_more_than_add_up_light():
