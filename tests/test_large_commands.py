@@ -22,6 +22,7 @@ pytest.importorskip("distributed")
 
 RNG = np.random.default_rng
 TV = ("--method", "tv-chambolle-pock")
+UNTUNED = ("--method", "richardson-lucy", "--steps", "40")
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def test_an_extension_of_a_fits_file_goes_to_zarr(folder, capsys):
 def test_killed_at_any_moment_and_gone_on_with(folder, capsys):
     frames = np.concatenate([tifffile.imread("frames.tif")] * 6)
     np.save("many.npy", frames)
-    common = ["many.npy", "--psf", "psf.tif", "--axes", "tyx", "--workers", "2", *TV]
+    common = ["many.npy", "--psf", "psf.tif", "--axes", "tyx", "--workers", "2", *UNTUNED]
     whole = [sys.executable, "-m", "selfinv", "restore", common[0], "whole.zarr", *common[1:]]
     subprocess.run(whole, check=True, capture_output=True)
     command = [sys.executable, "-m", "selfinv", "restore", common[0], "out.zarr", *common[1:]]
@@ -172,7 +173,7 @@ def test_ctrl_c_ends_the_run_and_keeps_what_is_done(folder):
     np.save("many.npy", np.concatenate([tifffile.imread("frames.tif")] * 10))
     command = [sys.executable, "-m", "selfinv", "restore", "many.npy", "out.zarr", "--axes", "tyx"]
     job = subprocess.Popen(
-        [*command, "--psf", "psf.tif", "--workers", "1", *TV], stderr=subprocess.PIPE, text=True
+        [*command, "--psf", "psf.tif", "--workers", "1", *UNTUNED], stderr=subprocess.PIPE, text=True
     )
     journal = folder / "out.zarr.journal.jsonl"
     while job.poll() is None and not (journal.exists() and journal.read_text().count('"tile"') >= 2):
@@ -183,13 +184,13 @@ def test_ctrl_c_ends_the_run_and_keeps_what_is_done(folder):
     assert "--resume goes on" in told
     assert "Traceback" not in told
     assert "distributed" not in told
-    again = [*command, "--psf", "psf.tif", "--workers", "1", *TV, "--resume"]
+    again = [*command, "--psf", "psf.tif", "--workers", "1", *UNTUNED, "--resume"]
     done = subprocess.run(again, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def test_a_zarr_is_made_again_from_its_recipe(folder, capsys):
-    common = ("--psf", "psf.tif", "--workers", 0, *TV)
+    common = ("--psf", "psf.tif", "--workers", 0, *UNTUNED)
     assert run(capsys, "restore", "frames.tif", "one.zarr", *common)[0] == 0
     assert run(capsys, "restore", "one.zarr", "two.zarr", *common)[0] == 0
     before = values("two.zarr")
