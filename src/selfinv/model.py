@@ -99,6 +99,11 @@ class TrainedModel:
     noise: float = 0.0
     origin: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def on_one_grid(self) -> bool:
+        """Whether measurement and object are alike: pixels, behind a PSF or as they are."""
+        return self.psf is not None or self.sharp
+
     def inverse(self, device: str | torch.device, pads: Pads | None = None) -> TrainedInverse:
         """The network on a device, for an object that reaches as far beyond the measurement as in training.
 
@@ -199,7 +204,7 @@ class TrainedModel:
                 f"train a model on an image like it"
             )
         y, words = self.measured(batch)
-        likeness = Likeness.of(y, self.normalisation, self.noise) if self.crude is None else None
+        likeness = self.likeness(y) if check or self.on_one_grid else None
         for told in (words, *(self.doubts(y, likeness) if check else ())):
             warn(told)
         x = self.in_units_of(likeness).restored(y, device=place, most=symmetries)
@@ -216,7 +221,7 @@ class TrainedModel:
         known = self._known_operator(y.shape[2:])
         if known is not None and known.measured is not None:
             y = y.masked_fill(~known.measured.cpu(), torch.nan)
-        if self.psf is None and not self.sharp:
+        if not self.on_one_grid:
             return y, ""
         y, _, words = without_stray(self.psf, y)
         return y, words
@@ -262,13 +267,17 @@ class TrainedModel:
         )
         return self.object_normalisation.undo(brightened(x, () if alone else self.light))
 
+    def likeness(self, y: Tensor, *, part: bool = False) -> Likeness | None:
+        """Of a measurement (`measured`) or a part of it; None where there are no values, or no pixels."""
+        return None if self.crude is not None else Likeness.of(y, self.normalisation, self.noise, part=part)
+
     def in_units_of(self, likeness: Likeness | None) -> TrainedModel:
         """The model in units in which an image lies within the range of training, as the network knows it.
 
         An image that is only scaled (`Likeness.scaled`) comes out as it would without that. Others have the
         noise that they have in training's units. Nothing is changed behind other operators than a PSF.
         """
-        if likeness is None or (self.psf is None and not self.sharp):
+        if likeness is None or not self.on_one_grid:
             return self
         trained = self.normalisation
         found = likeness.place(level=self.sharp or self.boundary != "zero")

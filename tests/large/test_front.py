@@ -88,8 +88,15 @@ class Doubling:
 
     folder: str
     channels: int | None = None
+    ndim: int | None = None
     killer: bool = False
     slow: float = 0.0
+
+    def fitted(self, pieces):
+        return self
+
+    def digest(self):
+        return "twice"
 
     def reaches(self, space):
         return [Reach(2)] * len(space)

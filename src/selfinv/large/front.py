@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 import math
 import os
 import statistics
@@ -27,8 +24,7 @@ from selfinv.large.places import Places
 from selfinv.large.restorers import ClassicalRestorer, NetworkRestorer, Restorer
 from selfinv.large.sample import Piece, choose_pieces, read_pieces
 from selfinv.large.tiles import Plan, Tile, chunks_for, cores_for
-from selfinv.learning.normalisation import ChannelUnits, in_single_precision
-from selfinv.likeness import Likeness
+from selfinv.learning.normalisation import ChannelUnits
 from selfinv.model import TrainedModel
 from selfinv.psf import normalise, values_of
 from selfinv.restoration import restore
@@ -211,7 +207,7 @@ def apply(
         source = open_lazily(source.path.absolute(), axes=letters)
     places = Places(Path(output))
     places.check(source.path, resume=resume, overwrite=overwrite)
-    if check and isinstance(restorer, NetworkRestorer | ClassicalRestorer):
+    if check:
         restorer = _fitted(restorer, source, letters)
     # To start a process takes longer than a tile of one chunk.
     count = 0 if workers is None and _is_one_chunk(source, letters) else _workers(workers)
@@ -330,13 +326,12 @@ def _check_channels(restorer: Restorer, source: LazyImage, axes: str) -> None:
             f"the model was trained on {restorer.channels} channel(s) and {source.path} has {channels} "
             f"({axes}); train one on an image like it"
         )
-    if isinstance(restorer, NetworkRestorer):
-        ndim, there = restorer.model.inverter.network.settings.ndim, len(AxisLayout(axes).spatial)
-        if ndim != there:
-            raise InputError(
-                f"the model was trained on {ndim} spatial axes and {source.path} has {there} ({axes}); "
-                f"name its axes (--axes), or train one on an image like it"
-            )
+    there = len(AxisLayout(axes).spatial)
+    if restorer.ndim not in (None, there):
+        raise InputError(
+            f"the model was trained on {restorer.ndim} spatial axes and {source.path} has {there} ({axes}); "
+            f"name its axes (--axes), or train one on an image like it"
+        )
 
 
 def _job(
@@ -351,28 +346,9 @@ def _job(
         "dtype": str(np.dtype(dtype)),
         "mask_nan": mask_nan,
         "clip": clip,
-        "restorer": _digest(restorer),
+        "restorer": restorer.digest(),
         "selfinv": versions()["selfinv"],
     }
-
-
-def _digest(restorer: Restorer) -> str:
-    digest = hashlib.sha256()
-    if isinstance(restorer, NetworkRestorer):
-        for name, weight in sorted(restorer.model.inverter.state_dict().items()):
-            digest.update(name.encode() + weight.detach().cpu().contiguous().numpy().tobytes())
-        digest.update(
-            json.dumps(
-                [dataclasses.asdict(restorer.model.normalisation), restorer.symmetries, restorer.halo]
-            ).encode()
-        )
-        digest.update(
-            repr((restorer.model.own_values, restorer.model.light, restorer.model.boundary)).encode()
-        )
-    elif isinstance(restorer, ClassicalRestorer):
-        digest.update(repr((restorer.solver, restorer.halo, restorer.seed, restorer.units)).encode())
-        digest.update(b"" if restorer.psf is None else restorer.psf.numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _is_one_chunk(source: LazyImage, axes: str) -> bool:
@@ -388,23 +364,12 @@ def _ndim(restorer: Restorer) -> int | None:
 
 
 def _fitted(restorer: Restorer, source: LazyImage, axes: str) -> Restorer:
-    """As pieces of the image take it (`TrainedModel.in_units_of`), with what they say against it."""
+    """As pieces of the image take it."""
     try:  # with gaps, so that it does not depend on whether they are allowed
         pieces = read_pieces(source, axes, choose_pieces(source, axes, mask_nan=True))
     except InputError:  # what cannot be read is told tile by tile
         return restorer
-    if isinstance(restorer, NetworkRestorer):
-        model = restorer.model
-        y, _ = model.measured(pieces)
-        likeness = Likeness.of(y, model.normalisation, model.noise, part=True)
-        for words in model.doubts(y, likeness):
-            warn(words)
-        return replace(restorer, model=model.in_units_of(likeness))
-    y = torch.from_numpy(pieces.astype(np.float64))
-    y = y.masked_fill(~torch.isfinite(y), torch.nan)
-    if isinstance(restorer, ClassicalRestorer):
-        in_single_precision(y if restorer.units is None else restorer.units.apply(y))
-    return restorer
+    return restorer.fitted(pieces)
 
 
 def _workers(count: int | None) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +16,7 @@ from selfinv.io.regions import Region
 from selfinv.large.tiles import Reach
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.noise_line import smoothing_reach, surplus_reach
-from selfinv.learning.normalisation import ChannelUnits
+from selfinv.learning.normalisation import ChannelUnits, in_single_precision
 from selfinv.learning.outliers import REACH as OUTLIER_REACH
 from selfinv.learning.random import generator_for
 from selfinv.learning.stray_values import without_stray
@@ -34,6 +36,22 @@ class Restorer(Protocol):
     @property
     def channels(self) -> int | None:
         """How many it takes; None: any number."""
+        ...
+
+    @property
+    def ndim(self) -> int | None:
+        """Spatial axes that it takes; None: any number."""
+        ...
+
+    def fitted(self, pieces: Array) -> Restorer:
+        """As pieces of an image take it, ``piece channel *space``, with warnings of what they say against it.
+
+        Raises `InputError` if it cannot compute with their values.
+        """
+        ...
+
+    def digest(self) -> str:
+        """What tells it from others that make other tiles."""
         ...
 
     def reaches(self, space: Sequence[int]) -> list[Reach]:
@@ -87,6 +105,26 @@ class NetworkRestorer:
     def channels(self) -> int | None:
         return self.model.inverter.network.settings.channels
 
+    @property
+    def ndim(self) -> int | None:
+        return self.model.inverter.network.settings.ndim
+
+    def fitted(self, pieces: Array) -> NetworkRestorer:
+        y, _ = self.model.measured(pieces)
+        likeness = self.model.likeness(y, part=True)
+        for words in self.model.doubts(y, likeness):
+            warn(words)
+        return replace(self, model=self.model.in_units_of(likeness))
+
+    def digest(self) -> str:
+        model = self.model
+        digest = hashlib.sha256()
+        for name, weight in sorted(model.inverter.state_dict().items()):
+            digest.update(name.encode() + weight.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(json.dumps([asdict(model.normalisation), self.symmetries, self.halo]).encode())
+        digest.update(repr((model.own_values, model.light, model.boundary)).encode())
+        return digest.hexdigest()[:16]
+
     def reaches(self, space: Sequence[int]) -> list[Reach]:
         settings = self.model.inverter.network.settings
         ndim = settings.ndim
@@ -127,7 +165,7 @@ class NetworkRestorer:
         """
         model = replace(self.model, operator=None)
         periodic = model.psf is not None and model.boundary == "periodic"
-        if periodic or (model.psf is None and not model.sharp):
+        if periodic or not model.on_one_grid:
             return replace(model, own_values=None, light=())
         return model
 
@@ -200,6 +238,21 @@ class ClassicalRestorer:
     @property
     def channels(self) -> int | None:
         return None if self.units is None else len(self.units.scales)
+
+    @property
+    def ndim(self) -> int | None:
+        return None
+
+    def fitted(self, pieces: Array) -> ClassicalRestorer:
+        y = torch.from_numpy(pieces.astype(np.float64))
+        y = y.masked_fill(~torch.isfinite(y), torch.nan)
+        in_single_precision(y if self.units is None else self.units.apply(y))
+        return self
+
+    def digest(self) -> str:
+        digest = hashlib.sha256(repr((self.solver, self.halo, self.seed, self.units)).encode())
+        digest.update(b"" if self.psf is None else self.psf.numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def reaches(self, space: Sequence[int]) -> list[Reach]:
         sizes = (1,) * len(space) if self.psf is None else self.psf.shape[self.psf.ndim - len(space) :]
