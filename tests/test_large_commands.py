@@ -206,6 +206,32 @@ def test_a_zarr_is_made_again_from_its_recipe(folder, capsys):
     assert not np.array_equal(values("two.zarr"), before)
 
 
+def test_a_batch_goes_on_with_tiles_that_are_done(folder, capsys, monkeypatch):
+    (folder / "r.yaml").write_text(
+        "command: restore\ninputs: frames.tif\noutput: out.zarr\n"
+        "options: {psf: psf.tif, method: richardson-lucy, steps: 2, workers: 0}\n"
+    )
+    from selfinv.large.restorers import ClassicalRestorer
+
+    whole, done = ClassicalRestorer.restore, []
+
+    def third(self, *arguments):
+        done.append(1)
+        if len(done) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(ClassicalRestorer, "restore", third)
+    assert run(capsys, "batch", "r.yaml")[0] == 130
+    earlier = (folder / "out.zarr.journal.jsonl").read_text().count('"tile"')
+    assert earlier
+    code, told = run(capsys, "batch", "r.yaml", "--resume")
+    assert code == 0, told
+    assert f"{earlier} of them earlier" in told
+    code, told = run(capsys, "batch", "r.yaml", "--resume")
+    assert (code, "kept out.zarr" in told) == (0, True)
+
+
 def test_a_tile_that_fails_is_one_line(folder):
     frames = tifffile.imread("frames.tif")
     frames[1, 5, 5] = np.nan

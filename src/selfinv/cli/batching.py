@@ -30,7 +30,10 @@ def batch(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Keep what is there already from the same inputs and options."),
+        typer.Option(
+            "--resume",
+            help="Keep what is there already from the same inputs and options, tiles of a large result, too.",
+        ),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -50,7 +53,7 @@ def batch(
     with ending_after_this_one() as ending:
         for number, input in enumerate(plan.inputs, start=1):
             with about(f"{number}/{len(plan.inputs)} {Path(input).name}"):
-                call = plan.call(input, model)
+                call = plan.call(input, model, resume=resume)
                 row = (
                     Row(input, call.output, "kept") if resume and is_made(call) else _carried_out(call, input)
                 )

@@ -11,6 +11,7 @@ from selfinv.cli.commands import COMMANDS, Call, parsed
 from selfinv.cli.patterns import filled, matching, moved, varies
 from selfinv.cli.recording import READ, WRITTEN, check_place, drafted, surroundings, told
 from selfinv.io.fits import parted
+from selfinv.large.places import Places
 from selfinv.recipe import Option, Recipe, beside, kept_file, meant, sha256, stem
 from selfinv.types import InputError
 
@@ -66,8 +67,11 @@ class Plan:
         """Whether one network is for all inputs."""
         return self.recipe.train == "first"
 
-    def call(self, input: str, model: Path | None = None) -> Call:
-        """The command for one input; with a model that one has been trained before."""
+    def call(self, input: str, model: Path | None = None, *, resume: bool = False) -> Call:
+        """The command for one input; with a model that one has been trained before.
+
+        ``resume``: it goes on with tiles that an earlier run has left.
+        """
         output = self._path("output", self.recipe.output, input)
         options = {
             name: str(self._path(name, str(value), input)) if name in PATHS else value
@@ -81,8 +85,11 @@ class Plan:
             options["model"] = str(model)
         elif self.trains_first:
             options.setdefault("save-model", str(output.with_name(stem(output) + ".safetensors")))
-        if output.is_dir() and "overwrite" in told(COMMANDS[command]) and not options.get("resume"):
-            options["overwrite"] = True  # as any other file that is made again
+        if "overwrite" in told(COMMANDS[command]) and not options.get("overwrite"):
+            if resume and Places(output).has_begun:
+                options["resume"] = True
+            elif output.is_dir() and not options.get("resume"):
+                options["overwrite"] = True  # as any other file that is made again
         return parsed(command, self.folder / input, output, options, quiet=self.quiet)
 
     def _path(self, name: str, pattern: str, input: str) -> Path:
