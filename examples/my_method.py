@@ -26,5 +26,8 @@ def my_method(image, psf, *, seed, weight=0.05):
 # with ``truth=`` too. Without this line: the PSF.
 my_method.told = ("PSF",)
 
+# In the conditions of track d that have another forward operator it is left out: a function with a parameter
+# ``operator`` would be given it (a selfinv.operators.LinearOperator; None elsewhere), and psf=None.
+
 # It cannot take missing values (NaN), so it is given images with those filled. True would pass them on.
 my_method.takes_missing = False

@@ -147,6 +147,12 @@ def test_double_precision_and_parameters_of_an_operator_do_no_harm(operator, met
     assert all(p.requires_grad for p in operator.parameters())  # the caller's own stays as it is
 
 
+def test_a_function_with_an_array_of_numpys_precision_in_it_does_no_harm():
+    field = torch.from_numpy(np.linspace(0.5, 1.0, N))
+    result = selfinv.restore(field.numpy() * IMAGE, operator=lambda x: x * field, max_steps=3)
+    assert result.image.dtype == result.predicted.dtype == np.float32
+
+
 @pytest.mark.parametrize(
     "method", ["tv-chambolle-pock", "tv-conjugate-gradient", "wiener", "richardson-lucy"]
 )

@@ -474,6 +474,7 @@ def test_hot_pixels_are_left_out_without_a_psf_too():
         ({"method": 3}, "method is a int; give a method's name or a Solver"),
         ({"method": "wiener", "weight": "a"}, "weight must be a positive number, got 'a'"),
         ({"image": IMAGE[:12]}, "only 12 samples along y; at least 16"),
+        ({"image": IMAGE[:1]}, "only 1 sample along y; .* give a line of values as an array of one axis"),
         ({"image": IMAGE + 1j}, "complex"),
         ({"image": np.stack([IMAGE] * 5), "kernel": None}, "say which with axes="),
         ({"image": 3.0}, "single number"),
@@ -541,6 +542,11 @@ def test_the_callback_is_told_of_every_step_and_can_look_at_the_image():
 @pytest.mark.parametrize("callback", [[].append, str, partial(max, 0, key=id)])
 def test_builtins_are_callbacks_too(callback):
     assert restore(callback=callback, max_steps=2).stats["steps"] == 2
+
+
+def test_a_comparison_of_numpy_ends_a_run():
+    result = restore(method="ssi-network", max_steps=9, callback=lambda p: np.float64(p.step) < 4)
+    assert (result.status, result.stats["steps"]) == (selfinv.Status.CANCELLED, 4)
 
 
 class Stop:
@@ -736,8 +742,9 @@ def test_noise_that_lines_share_is_not_restored_with_the_image(axis):
 def test_a_frame_of_which_nothing_was_measured_is_warned_of():
     series = np.random.default_rng(0).random((3, 32, 32)) + np.linspace(0.0, 9.0, 32)
     series[1] = np.nan
-    with pytest.warns(SelfinvWarning, match="nothing is measured in frame 1 "):
-        restore(series, axes="tyx", mask_nan=True, method="wiener")
+    for axes, noun in (("tyx", "frame"), ("cyx", "channel")):
+        with pytest.warns(SelfinvWarning, match=f"nothing is measured in {noun} 1 "):
+            restore(series, axes=axes, mask_nan=True, method="wiener")
 
 
 UNITS = [(1e-17, 0.0), (1e-30, 0.0), (1e20, 0.0), (1.0, 3e4)]

@@ -104,7 +104,7 @@ class Acquisition:
         check_contrast(array)
         y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
         y = y.masked_fill(~torch.isfinite(y), torch.nan)
-        warn(nothing_measured(y))
+        warn(nothing_measured(y, alone=operator is None))
         warn(beside_a_level(y))
         plateau = "" if arrangement else saturated(y)
         warn(plateau)
@@ -186,7 +186,9 @@ def _layout(array: Array, axes: str | None, psf: Array | None) -> AxisLayout:
 def _check_size(shape: Shape, spatial: str) -> None:
     small = {a: n for a, n in zip(spatial, shape, strict=True) if a != "z" and n < SMALLEST}
     if small:
+        few = ", ".join(f"{n} sample{'s' * (n != 1)} along {a}" for a, n in small.items())
+        line = "; give a line of values as an array of one axis" if 1 in small.values() else ""
         raise InputError(
-            f"the image has only {', '.join(f'{n} samples along {a}' for a, n in small.items())}; at least "
-            f"{SMALLEST} are needed, because fewer hold too little to learn from"
+            f"the image has only {few}; at least {SMALLEST} are needed, because fewer hold too little to "
+            f"learn from{line}"
         )

@@ -162,14 +162,19 @@ def unchanged(name: str) -> str:
     )
 
 
-def nothing_measured(y: Tensor) -> str:
-    """The warning of frames without any value; "" if there are none."""
-    empty = (~torch.isfinite(y).flatten(1).any(1)).nonzero().flatten().tolist()
-    if not empty:
+def nothing_measured(y: Tensor, *, alone: bool) -> str:
+    """The warning of frames or channels without any value; "" if there are none.
+
+    ``alone``: whether no other channel tells of one.
+    """
+    empty = ~torch.isfinite(y).flatten(2).any(2)
+    frames, channels = (empty.all(axis).nonzero().flatten().tolist() for axis in (1, 0))
+    noun, numbers = ("frame", frames) if frames or not alone else ("channel", channels)
+    if not numbers:
         return ""
     return (
-        f"nothing is measured in frame {', '.join(map(str, empty))} (counted from 0); what comes back there "
-        f"is made up"
+        f"nothing is measured in {noun} {', '.join(map(str, numbers))} (counted from 0); what comes back "
+        f"there is made up"
     )
 
 

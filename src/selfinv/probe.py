@@ -88,6 +88,9 @@ def probe(forward: Forward, y: Tensor) -> Forward:
             _check_linear(forward, x, predicted)
             _check_apart(forward, x, predicted)
         return forward
+    if predicted.dtype != x.dtype:  # by an array of another precision in it
+        function = forward
+        forward = lambda x: function(x).to(x.dtype)  # noqa: E731
     (slope,) = torch.autograd.grad(predicted.sum(), x, allow_unused=True)
     if slope is None or not bool(slope.any()):
         raise InputError(

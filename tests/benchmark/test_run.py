@@ -41,6 +41,11 @@ def broken(image, psf, *, seed):
     raise RuntimeError("boom")
 def dies(image, psf, *, seed):
     os._exit(9)
+def any_operator(image, psf, *, seed, operator):
+    import torch
+    assert psf is None or operator is None
+    y = torch.from_numpy(image)[None, None]
+    return image if operator is None else operator.adjoint(y)[0, 0].numpy()
 """
 QUICK = "input,users:quick"
 
@@ -279,6 +284,7 @@ def test_cores_are_shared_out(place, monkeypatch):
         (["--crop", "8"], "a crop of 32 or more"),
         (["--ours", "ssi", "--methods", "input"], "--ours 'ssi' is not among"),
         (["--output", "users.py"], "users.py is a file"),
+        (["--output", "images"], "images is the folder of the images; give another one"),
         (["--check-inputs", "none.csv"], "none.csv is no file"),
         (["--check-inputs", "users.py"], "compares whole images degraded as in the paper: give --crop 0"),
         (["--check-inputs", "users.py", "--crop", "0"], "users.py is no table of inputs"),
@@ -337,13 +343,27 @@ def test_rows_are_whole_json_and_the_folder_cannot_be_half_made(place):
         run_benchmark(Plan(images=place / "images", output=place / "blocked" / "out", methods=("input",)))
 
 
+def test_a_users_method_is_given_an_operator_if_it_takes_one_and_is_left_out_if_not(place):
+    others = ("--condition", "projections", "--condition", "30 % missing", "--crop", "48", "--jobs", "1")
+    done = run("--track", "d", "--methods", "users:quick,users:any_operator", *others)
+    assert done.returncode == 0, done.stderr
+    assert "users:quick takes no operator: left out of 1 of 2 conditions" in done.stderr
+    rows = table(place)
+    assert {r["condition"] for r in rows if r["method"] == "users:quick"} == {"30 % missing"}
+    assert {r["condition"] for r in rows if r["method"] == "users:any_operator"} == {
+        "30 % missing",
+        "projections",
+    }
+
+
 def test_pictures_of_values_that_are_no_pixels(place):
     (place / "images" / "astronaut.png").unlink()
-    done = run(
-        "--track", "d", "--methods", "blurred,wiener", "--crop", "64", "--pictures", "1", "--jobs", "1"
-    )
+    names = ("projections", "spectrum", "dithered", "hadamard")
+    chosen = [word for name in names for word in ("--condition", name)]
+    shown = ("--crop", "64", "--pictures", "1", "--jobs", "1")
+    done = run("--track", "d", "--methods", "blurred,wiener", *chosen, *shown)
     assert done.returncode == 0, done.stderr
     page = (place / "out" / "report.html").read_text()
-    for name in ("projections", "spectrum", "dithered", "hadamard"):
+    for name in names:
         assert name in page
     assert page.count("alt='crop'") >= 8

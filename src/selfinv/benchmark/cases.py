@@ -112,6 +112,8 @@ def make_cases(
                         continue
                     if not method.takes(source.ndim, source.has_truth):
                         continue
+                    if condition.told_operator and not method.operators:
+                        continue
                     keep = seed == 0 and source.name in kept
                     cases.append(Case(source, condition, method.name, seed, settings, keep, method.digest))
     return cases

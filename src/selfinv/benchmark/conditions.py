@@ -66,6 +66,11 @@ class Condition:
     measured: bool = False
     sources: str = "image"
 
+    @property
+    def told_operator(self) -> bool:
+        """Whether methods are told an operator, not a PSF or that there is none."""
+        return self.operator not in (None, "identity")
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -273,7 +278,7 @@ def degrade(loaded: Loaded, condition: Condition, seed: int, psf_file: Path | No
     if condition.missing:
         lost = np.random.default_rng([seed, 1]).random(noisy.shape) < condition.missing
         noisy = np.where(lost, np.float32(np.nan), noisy)
-    return Measurement(noisy, blurred, told, None if condition.operator == "identity" else operator)
+    return Measurement(noisy, blurred, told, operator if condition.told_operator else None)
 
 
 def _margins(operator: LinearOperator) -> list[int]:

@@ -49,6 +49,8 @@ class Method:
         Numbers of spatial axes it takes.
     digest
         Of the file with a user's code.
+    operators
+        Whether it takes an operator in place of a PSF.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Method:
     needs: tuple[str, str] | None = None
     dimensions: tuple[int, ...] = (2, 3)
     digest: str = ""
+    operators: bool = True
 
     def takes(self, ndim: int, has_truth: bool) -> bool:
         """Whether it can restore an image of so many axes, with or without a truth to be told."""
@@ -185,12 +188,14 @@ def _others() -> list[Method]:
             "scikit-image's, its default 30 iterations",
             "other",
             _lazy("peers", "skimage_richardson_lucy"),
+            operators=False,
         ),
         Method(
             "skimage-unsupervised-wiener",
             "scikit-image's, its defaults",
             "other",
             _lazy("peers", "skimage_unsupervised_wiener"),
+            operators=False,
             dimensions=(2,),  # it raises on volumes
         ),
         *(
@@ -267,25 +272,35 @@ def named(name: str) -> Method:
 def _users(name: str) -> Method:
     r"""A function ``(image, psf, *, seed) -> image``, wrapped.
 
-    It may carry ``told``, a tuple of words; ``takes_missing = True`` if it can be given NaN.
+    It may carry ``told``, a tuple of words; ``takes_missing = True`` if it can be given NaN. One that has a
+    parameter ``operator`` is given those that are no PSF.
     """
     function, file = _imported(name)
     told = getattr(function, "told", (PSF,))
-    _check_arguments(name, function, ("seed", TRUTH) if TRUTH in told else ("seed",))
+    operators = _has(function, "operator")
+    keywords = ["seed", *([TRUTH] if TRUTH in told else []), *(["operator"] if operators else [])]
+    _check_arguments(name, function, keywords)
 
     def run(problem: Problem) -> Restored:
-        if problem.operator is not None:
-            raise InputError("a user's method knows convolutions and denoising only")
-        truth = {"truth": problem.truth} if TRUTH in told else {}
-        image = function(problem.image, problem.psf, seed=problem.seed, **truth)
+        more: dict[str, object] = {"truth": problem.truth} if TRUTH in told else {}
+        more |= {"operator": problem.operator} if operators else {}
+        image = function(problem.image, problem.psf, seed=problem.seed, **more)
         if image is None:
-            raise InputError(f"{name} returned nothing; expected an image {problem.image.shape}")
+            raise InputError(f"{name} returned nothing; expected an image")
         return Restored(np.asarray(image), inference_seconds=problem.watch.seconds())
 
     about = (function.__doc__ or "a function of the user's").strip().splitlines()[0]
     missing = bool(getattr(function, "takes_missing", False))
     digest = "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    return Method(name, about, "other", run, tuple(told), missing, digest=digest)
+    return Method(name, about, "other", run, tuple(told), missing, digest=digest, operators=operators)
+
+
+def _has(function: Callable[..., object], keyword: str) -> bool:
+    """Whether a function has a parameter of this name."""
+    try:
+        return keyword in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # a compiled function may not tell
+        return False
 
 
 def _check_arguments(name: str, function: Callable[..., object], keywords: Sequence[str]) -> None:
@@ -296,7 +311,7 @@ def _check_arguments(name: str, function: Callable[..., object], keywords: Seque
     try:
         signature.bind("image", "psf", **dict.fromkeys(keywords))
     except TypeError as error:
-        called = f"(image, psf, {', '.join(f'{k}={k}' for k in keywords)})"
+        called = f"(image, psf, *, {', '.join(keywords)})"
         raise InputError(
             f"the method {name!r} is called with {called}, and takes {signature}: {error}"
         ) from None

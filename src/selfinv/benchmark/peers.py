@@ -103,6 +103,4 @@ def deepinv_splitting(problem: Problem) -> Restored:
 
 def _kernel(problem: Problem) -> Array:
     """The PSF, a single 1 if there is none."""
-    if problem.operator is not None:
-        raise InputError("scikit-image's deconvolution knows convolutions only")
     return np.ones((1,) * problem.image.ndim) if problem.psf is None else problem.psf

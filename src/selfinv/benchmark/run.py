@@ -195,6 +195,8 @@ def plan_cases(plan: Plan, methods: Sequence[Method]) -> tuple[list[Case], list[
     """
     if plan.seeds < 1:
         raise InputError(f"--seeds {plan.seeds}: give 1 or more")
+    if plan.images is not None and plan.output.resolve() == plan.images.resolve():
+        raise InputError(f"--output {plan.output} is the folder of the images; give another one")
     if plan.crop and plan.crop < SMALLEST:
         raise InputError(f"--crop {plan.crop}: give a crop of {SMALLEST} or more, or 0 for whole images")
     psf = plan.psf or _beside(plan.images)
@@ -220,6 +222,12 @@ def plan_cases(plan: Plan, methods: Sequence[Method]) -> tuple[list[Case], list[
         conditions = conditions_of(track, plan.conditions, plan.noise)
         pictures = plan.pictures if len(conditions) <= FEW else min(plan.pictures, 1)  # a page that loads
         cases += make_cases(sources, conditions, methods, plan.seeds, settings, pictures)
+        others = sum(condition.told_operator for condition in conditions)
+        remarks += [
+            f"{method.name} takes no operator: left out of {others} of {len(conditions)} conditions"
+            for method in methods
+            if others and not method.operators
+        ]
     if not cases:
         raise InputError("there is nothing to do: no image fits the conditions chosen")
     return cases, remarks

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -262,7 +263,9 @@ def iterate(
                 estimate=partial(solver.estimate, state),
                 phase=phase.name,
             )
-            if callback(progress) is False:
+            answer = callback(progress)
+            # Not 0, which functions return that write something.
+            if isinstance(answer, bool | np.bool_) and not answer:
                 yield state
                 return
         yield state
