@@ -74,6 +74,16 @@ class WienerState:
     score: float = math.nan
 
     @property
+    def share(self) -> Tensor:
+        """Of the values that were measured, ``batch channel``."""
+        return self.measured.flatten(2).mean(-1)
+
+    @property
+    def seen(self) -> Tensor:
+        """The mean of :math:`|A u_f|^2` over what was measured, for each mode :math:`u_f`."""
+        return spread(self.share, self.coefficients) * self.power
+
+    @property
     def loss(self) -> float:
         """The objective divided by the number of measured values."""
         coefficients = self.coefficients.detach()
@@ -148,7 +158,6 @@ class Wiener:
         """
         A = linear(operator, y)
         values, measured = observed(y)
-        share = measured.flatten(2).mean(-1)
         x, predicted, _ = constant_object(A, values, measured)
         residual = values - predicted
         modes = start.modes if start else Modes(A.in_shape, wraps(A), values)
@@ -158,59 +167,60 @@ class Wiener:
             power = start.power
         else:
             power = probed_power(A, modes, y.shape[1]) if filtered is None else filtered
-        seen = spread(share, flat) * power
-
-        def begin(noise_to_signal: Tensor, balance: float = 1.0) -> WienerState:
-            penalty = balance * noise_to_signal
-            least = LEAST_PENALTY * seen.amax(dim=modes.dims, keepdim=True)
-            penalty = torch.where(
-                penalty > 0.0, torch.maximum(penalty, least), penalty
-            )  # the mean stays free
-            curvature = seen + penalty
-            # Modes that neither the operator nor the penalty holds stay as they are.
-            least = torch.finfo(values.dtype).eps * seen.amax(dim=modes.dims, keepdim=True)
-            inverse = ratio((curvature > least).to(curvature), curvature)
-            energy = modes.dot(slope, inverse * slope)
-            return WienerState(
-                operator=A,
-                modes=modes,
-                power=power,
-                values=values,
-                measured=measured,
-                noise_to_signal=noise_to_signal,
-                penalty=penalty,
-                inverse=inverse,
-                residual=residual,
-                coefficients=flat,
-                slope=slope,
-                direction=inverse * slope,
-                energy=energy,
-                start_energy=energy,
-            )
-
-        def rough(noise_to_signal: Tensor) -> WienerState:
-            state = begin(noise_to_signal)
-            for _ in range(ROUGH_STEPS):
-                state = self.step(state)
-            return state
-
+        state = WienerState(
+            operator=A,
+            modes=modes,
+            power=power,
+            values=values,
+            measured=measured,
+            noise_to_signal=torch.zeros_like(flat),
+            penalty=torch.zeros_like(flat),
+            inverse=torch.zeros_like(flat),
+            residual=residual,
+            coefficients=flat,
+            slope=slope,
+            direction=slope,
+            energy=modes.dot(slope, slope),
+            start_energy=modes.dot(slope, slope),
+        )
         if start is not None and start.is_of(values, measured):
             noise_to_signal = start.noise_to_signal
         elif filtered is None:
-            smooth = modes.frequency.square()
-            noise_to_signal = smooth * (FIRST_RATIO * seen.mean(dim=modes.dims, keepdim=True) / smooth.mean())
-            for _ in range(UPDATES):
-                noise_to_signal = explained_ratio(rough(noise_to_signal), seen)
+            noise_to_signal = self._ratio_by_freedom(state)
         else:
-            noise_to_signal = likeliest_ratio(A, modes, fill_holes(residual, measured), share)
-            for _ in range(0 if bool(measured.all()) else FILLS):
-                prediction = A(self.estimate(rough(noise_to_signal)) - x)
-                filled = torch.where(measured > 0.0, residual, prediction)
-                noise_to_signal = likeliest_ratio(A, modes, filled, share)
-        state = begin(noise_to_signal, self.balance)
+            noise_to_signal = self._ratio_by_spectrum(state)
+        state = _penalised(state, noise_to_signal, self.balance)
         if start is None or not math.isfinite(start.loss):
             return state
         return _moved(state, start.coefficients)
+
+    def _ratio_by_freedom(self, state: WienerState) -> Tensor:
+        """As `explained_ratio`, from a smooth estimate on."""
+        modes, smooth = state.modes, state.modes.frequency.square()
+        signs = torch.randint(0, 2, state.values.shape, generator=torch.Generator().manual_seed(0))
+        noise = replace(state, values=(2.0 * signs.to(state.values) - 1.0) * state.measured)
+        noise = _moved(noise, torch.zeros_like(state.coefficients))
+        found = smooth * (FIRST_RATIO * state.seen.mean(dim=modes.dims, keepdim=True) / smooth.mean())
+        for _ in range(UPDATES):
+            taken = noise.values - self._roughly(_penalised(noise, found)).residual
+            freedom = (taken * noise.values).flatten(2).sum(-1)
+            found = explained_ratio(self._roughly(_penalised(state, found)), freedom)
+        return found
+
+    def _ratio_by_spectrum(self, state: WienerState) -> Tensor:
+        """As `likeliest_ratio`, with what is missing as it is predicted."""
+        A, modes, measured, residual = state.operator, state.modes, state.measured, state.residual
+        share, constant = state.share, self.estimate(state)
+        found = likeliest_ratio(A, modes, fill_holes(residual, measured), share)
+        for _ in range(0 if bool(measured.all()) else FILLS):
+            prediction = A(self.estimate(self._roughly(_penalised(state, found))) - constant)
+            found = likeliest_ratio(A, modes, torch.where(measured > 0.0, residual, prediction), share)
+        return found
+
+    def _roughly(self, state: WienerState) -> WienerState:
+        for _ in range(ROUGH_STEPS):
+            state = self.step(state)
+        return state
 
     def step(self, state: WienerState) -> WienerState:
         """One pass of the filter over what the estimate leaves unexplained."""
@@ -244,6 +254,28 @@ class Wiener:
     def estimate(self, state: WienerState) -> Tensor:
         """The object, ``batch channel *in_shape``."""
         return state.modes.synthesise(state.coefficients)
+
+
+def _penalised(state: WienerState, noise_to_signal: Tensor, balance: float = 1.0) -> WienerState:
+    """The same measurement, begun from the same coefficients with another penalty."""
+    modes, slope, seen = state.modes, state.slope, state.seen
+    penalty = balance * noise_to_signal
+    least = LEAST_PENALTY * seen.amax(dim=modes.dims, keepdim=True)
+    penalty = torch.where(penalty > 0.0, torch.maximum(penalty, least), penalty)  # the mean stays free
+    curvature = seen + penalty
+    # Modes that neither the operator nor the penalty holds stay as they are.
+    least = torch.finfo(slope.real.dtype).eps * seen.amax(dim=modes.dims, keepdim=True)
+    inverse = ratio((curvature > least).to(curvature), curvature)
+    energy = modes.dot(slope, inverse * slope)
+    return replace(
+        state,
+        noise_to_signal=noise_to_signal,
+        penalty=penalty,
+        inverse=inverse,
+        direction=inverse * slope,
+        energy=energy,
+        start_energy=energy,
+    )
 
 
 def _moved(state: WienerState, coefficients: Tensor) -> WienerState:
@@ -301,29 +333,27 @@ def likeliest_spectrum(A: LinearOperator, modes: Modes, y: Tensor, share: Tensor
     return exponent.to(y), noise_ratio.to(y)
 
 
-def explained_ratio(state: WienerState, seen: Tensor) -> Tensor:
+def explained_ratio(state: WienerState, freedom: Tensor) -> Tensor:
     r""":math:`S_n / S_x` of each mode of the object, from how an estimate explains the measurement.
 
-    Of the :math:`N` values as many as the estimate has degrees of freedom, :math:`\nu`, are explained by it;
-    so :math:`S_n = \|Ax - y\|^2 / (N - \nu)`, and :math:`c = \sum_f |\hat x_f|^2 f^2 / \nu`.
+    Of the :math:`N` values as many as the estimate has degrees of freedom, :math:`\nu`, are explained by it,
+    which is as much as it takes in of each of independent values (Hutchinson 1990,
+    doi:10.1080/03610919008812866); so :math:`S_n = \|Ax - y\|^2 / (N - \nu)`, and
+    :math:`c = \sum_f |\hat x_f|^2 f^2 / \nu`.
 
     Parameters
     ----------
-    seen
-        The mean of :math:`|A u_f|^2` over what was measured, for each mode :math:`u_f`.
+    freedom
+        :math:`\nu`, ``batch channel``.
     """
-    modes, penalty = state.modes, state.penalty
-    smooth = modes.frequency.square()
+    smooth = state.modes.frequency.square()
     measured = state.measured.flatten(2).sum(-1)
-    # With fewer values than modes, so many mixtures of modes are seen the better, and the rest not at all.
-    part = (measured / smooth.numel()).clamp_max(1.0)
-    held = ratio(seen, seen + spread(part, seen) * penalty)
-    freedom = part * held.flatten(2).sum(-1)
+    freedom = freedom.clamp_min(1.0)
     misfit = state.residual.detach().square().flatten(2).sum(-1)
     noise = ratio(misfit, torch.maximum(measured - freedom, 0.01 * measured))
     coefficients = state.coefficients.detach()
-    scale = ratio(modes.dot(smooth * coefficients, coefficients), freedom)
-    return spread(ratio(noise, scale), seen) * smooth
+    scale = ratio(state.modes.dot(smooth * coefficients, coefficients), freedom)
+    return spread(ratio(noise, scale), coefficients) * smooth
 
 
 def likeliest_power_law(
