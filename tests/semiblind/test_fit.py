@@ -38,6 +38,16 @@ def test_a_gaussians_width_lies_in_its_interval_and_nearer_than_told(told):
     assert "sigma: fitted" in fitted.explain()
 
 
+@pytest.mark.parametrize("sigmas", [(1.2, 3.0), (3.0, 1.2), (2.0, 2.0)])
+def test_channels_that_are_not_equally_sharp_are_told_of_in_any_order(sigmas):
+    """The sharper one's width was taken for both, or the told one, as the order was."""
+    image = np.stack([blurred(psf.gaussian(sigma, (21, 21)))[0] for sigma in sigmas])
+    fitted = fit_psf(image, gaussian_family(1.9, (21, 21)), axes="cyx")
+    alike = sigmas[0] == sigmas[1]
+    assert fitted.identifiable == (alike,)
+    assert ("channels have a sigma of their own" in fitted.reasons[0]) != alike
+
+
 def test_a_first_grid_that_is_enough_knows_the_interval_to_its_step():
     image, _ = blurred(psf.gaussian(2.0, (21, 21)))
     widths = gaussian_family(2.4, (21, 21))

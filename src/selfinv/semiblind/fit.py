@@ -141,7 +141,7 @@ def fit_psf(
     ----------
     image
         The measurement; as many spatial axes as the PSF, with channels and time if ``axes`` says so: all of
-        its planes, or volumes, share the PSF.
+        its planes, or volumes, share the PSF. Where channels do not, the told one is kept.
     family
         The PSF as a function of its parameters.
     axes, mask_nan, seed
@@ -180,9 +180,12 @@ def fit_psf(
     why = too_small(y.shape[2:], told.shape)
     if why:
         return _not_told(family, why)
-    planes = y.reshape(-1, 1, *y.shape[2:])
+    batch, planes = y, y.reshape(-1, 1, *y.shape[2:])
     y = planes[[bool(np.isfinite(plane).any()) for plane in planes]]  # of the others nothing is told
     fitted = fit_spectrum(y, family)
+    why = _unlike_channels(batch, family) if any(fitted.identifiable) else ""
+    if why:
+        return replace(_not_told(family, why), profile=fitted.profile)
     if guard and any(fitted.identifiable):
         compared = held_out_difference(y, told, fitted.psf, seed)
         if compared.mean > 0 and compared.significant:
@@ -316,6 +319,32 @@ def _summary(
         profile,
         kept=not any(identifiable),
     )
+
+
+def _unlike_channels(y: Floats, family: PSFFamily) -> str:
+    """What channels by themselves tell of a parameter, if that is not the same; empty if it is."""
+    channels = [y[:, c : c + 1] for c in range(y.shape[1])]
+    if len(channels) < 2:
+        return ""
+    each = [fit_spectrum(one, family) if from_0_to_1(one) is not None else None for one in channels]
+    for i, name in enumerate(family.names):
+        told = [
+            (c, one.intervals[i]) for c, one in enumerate(each) if one is not None and one.identifiable[i]
+        ]
+        if len(told) < 2:
+            continue
+        first = min(told, key=lambda pair: sum(pair[1]))
+        last = max(told, key=lambda pair: sum(pair[1]))
+        # Some intervals miss the truth (`FittedPSF.intervals`), hardly any by half of what they are wide.
+        if first[1][1] + np.ptp(first[1]) / 2 < last[1][0] - np.ptp(last[1]) / 2:
+            words = [
+                f"channel {c} (counted from 0) {low:.4g} to {high:.4g}" for c, (low, high) in (first, last)
+            ]
+            return (
+                f"channels have a {name} of their own, {' and '.join(words)}; fit each by itself, and "
+                f"restore with a PSF for each (stacked, one axis more in front)"
+            )
+    return ""
 
 
 def _intervals(family: PSFFamily, marginals: Sequence[tuple[Floats, Floats]]) -> tuple[Interval, ...]:
