@@ -69,6 +69,14 @@ def test_a_plateau_at_the_highest_value_is_told_of_and_noise_that_is_cut_off_is_
     assert saturated(torch.from_numpy(missing)) == ""
 
 
+def test_an_opaque_alpha_channel_is_not_saturated():
+    y = torch.from_numpy(photons())[None, None]
+    assert saturated(torch.cat([y, torch.full_like(y, 255.0)], dim=1)) == ""
+    assert saturated(torch.full_like(y, 250.0)) == ""
+    clipped = torch.cat([y.clamp(max=60.0), torch.full_like(y, 255.0)], dim=1)
+    assert "lie at the highest, 60, side by side" in saturated(clipped)
+
+
 def test_a_few_stars_that_are_clipped_flat_are_told_of_and_specks_are_not():
     rng = np.random.default_rng(1)
     stars = np.zeros((128, 128))

@@ -174,6 +174,9 @@ def test_curvature_goes_with_the_noise_and_leaves_missing_values_out(fidelity):
     holes = y.masked_fill(torch.rand(y.shape, generator=torch.Generator().manual_seed(1)) < 0.05, torch.nan)
     assert fidelity.curvature(holes) == pytest.approx(curvature, rel=0.1)
     assert 0 < fidelity.curvature(torch.zeros(1, 1, 8)) < math.inf
+    apart = y + torch.tensor([0.0, 1e6])[:, None, None]
+    if isinstance(fidelity, L1):
+        assert fidelity.curvature(apart) == pytest.approx(curvature, rel=0.1)  # levels are no signal
     second = {"L1": 1 / math.sqrt(50), "Poisson": 1 / 50}[type(fidelity).__name__]
     assert curvature == pytest.approx(second, rel=0.1)
 

@@ -764,6 +764,18 @@ def test_intensities_of_any_size(unit, level):
     assert np.array_equal(result.model.apply(image), result.image)
 
 
+@pytest.mark.parametrize("method", ["ssi-network", "tv-chambolle-pock"])
+def test_beside_an_opaque_alpha_channel_an_image_is_restored_as_alone(method):
+    """It was next to nothing beside values of 65535."""
+    truth = 10.0 * data.camera()[100:148, 200:248] / 255.0
+    noisy = truth + np.random.default_rng(0).normal(size=truth.shape)
+    both = np.stack([noisy, np.full_like(noisy, 65535.0)])
+    options = {"kernel": None, "method": method, "max_steps": 60, "axes": "cyx"}
+    alone, beside = restore(noisy[None], **options).image, restore(both, **options).image
+    assert np.std(beside[0] - truth) < 1.2 * np.std(alone[0] - truth) < 0.6
+    assert np.abs(beside[1] - 65535.0).max() < 0.5
+
+
 def test_channels_on_different_levels_are_both_restored():
     truth = data.camera()[100:164, 200:264] / 255.0
     noisy = truth[..., None] + 0.03 * np.random.default_rng(0).normal(size=(64, 64, 2))

@@ -197,8 +197,12 @@ def saturated(y: Tensor) -> str:
     """The warning of values that all lie at the highest, side by side, whatever their noise; "" if none do.
 
     Noise that is cut off at its middle leaves half of the values between two at the limit, and is no plateau;
-    a star of nine saturated pixels leaves all of them.
+    a star of nine saturated pixels leaves all of them. A channel of one value is no image.
     """
+    varied = [channel for channel in y.split(1, dim=1) if _varies(channel)]
+    if not varied:
+        return ""
+    y = torch.cat(varied, dim=1)
     lowest, highest = y[torch.isfinite(y)].aminmax()
     at, flat = y == highest, torch.ones_like(y, dtype=torch.bool)
     between = inside = 0
@@ -224,6 +228,11 @@ def saturated(y: Tensor) -> str:
         f"to have them filled in from around instead, which forgets the bound (better of a few than of large "
         f"areas), mark them as missing (NaN, with mask_nan; from the shell --saturation {float(highest):g})"
     )
+
+
+def _varies(channel: Tensor) -> bool:
+    seen = channel[torch.isfinite(channel)]
+    return seen.numel() > 0 and bool(seen.min() < seen.max())
 
 
 def nothing_explained(stats: Mapping[str, Any]) -> bool:

@@ -171,10 +171,13 @@ class Box:
 
 
 def noise_scale(y: Tensor, least: float = 1e-3) -> float:
-    """The noise's deviation, never below ``least`` times the range, and never 0. NaN are missing values."""
-    finite = y[torch.isfinite(y)]
-    spread = float(finite.max() - finite.min()) if finite.numel() else 0.0
-    return max(noise_level(y.detach().cpu()), least * spread, torch.finfo(torch.float32).tiny)
+    """The noise's deviation in ``batch channel *space``, NaN where missing; never 0.
+
+    Nor is it below ``least`` times the range of the channel that has the widest: their levels are no signal.
+    """
+    seen = [channel[torch.isfinite(channel)] for channel in y.split(1, dim=1)]
+    widest = max((float(values.max() - values.min()) for values in seen if values.numel()), default=0.0)
+    return max(noise_level(y.detach().cpu()), least * widest, torch.finfo(torch.float32).tiny)
 
 
 def _length(gradient: Tensor, ndim: int) -> Tensor:

@@ -79,3 +79,45 @@ def test_levels_stay_where_an_operator_does_not_keep_them_and_channels_alike_are
     assert ChannelUnits.of(y[:, :1]) is None
     for nothing in (0.0, torch.nan):
         assert ChannelUnits.of(torch.cat([y, torch.full_like(y[:, :1], nothing)], dim=1)) is not None
+
+
+def test_a_bright_channel_of_one_value_leaves_the_others_their_range():
+    """An opaque alpha channel: the others were next to nothing beside it."""
+    y = 10.0 * torch.rand((1, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for level in (65535.0, 1e8, -300.0):
+        both = torch.cat([y, torch.full_like(y, level)], dim=1)
+        units = ChannelUnits.of(both)
+        common = units.apply(both)
+        assert torch.equal(common[:, 1], torch.zeros_like(y[:, 0]))
+        assert 0.8 < float(common[:, 0].max()) < 1.3
+        assert Normalisation.of(common).scale == pytest.approx(1.0, rel=0.1)
+        assert float((units.undo(common) - both).abs().max()) < 1e-6
+        # Where an operator does not keep levels, it is of the others' size.
+        there = ChannelUnits.of(both, levels=False)
+        assert there.offsets == (0.0, 0.0)
+        assert float(there.apply(both)[:, 1].abs().max()) == pytest.approx(1.0, rel=0.1)
+        assert Normalisation.of(there.apply(both).abs()).scale == pytest.approx(1.0, rel=0.1)
+
+
+def test_a_dark_channel_of_one_value_leaves_the_others_their_range():
+    y = 1000.0 + torch.rand((1, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    units = ChannelUnits.of(torch.cat([y, torch.zeros_like(y)], dim=1))
+    assert units.offsets == pytest.approx((1000.0, 0.0), abs=0.2)
+    assert units.scale == pytest.approx(1.0, rel=0.2)
+
+
+def test_a_channel_of_one_value_within_the_others_range_changes_nothing():
+    y = 255.0 * torch.rand((1, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    for level in (0.0, 255.0, torch.nan):
+        both = torch.cat([y, torch.full_like(y[:, :1], level)], dim=1)
+        assert ChannelUnits.of(both) is None
+        assert ChannelUnits.of(both, levels=False) is None
+    flat = torch.tensor([1.0, 1e6]).reshape(1, 2, 1, 1).expand(1, 2, 16, 16)
+    assert ChannelUnits.of(flat) is None
+
+
+def test_a_channel_of_tiny_noise_is_a_channel():
+    y = torch.rand((1, 2, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y[:, 1] = 300.0 + 1e-3 * y[:, 1]
+    common = ChannelUnits.of(y).apply(y)
+    assert float(common[:, 1].std()) == pytest.approx(float(common[:, 0].std()), rel=0.1)

@@ -36,7 +36,8 @@ class ChannelUnits:
     def of(cls, y: Tensor, *, levels: bool = True) -> ChannelUnits | None:
         """What brings channels of very different ranges or levels to the same; None where they are alike.
 
-        To a loss, a score and a network a channel ten times darker than another would be next to nothing.
+        To a loss, a score and a network a channel ten times darker than another would be next to nothing,
+        and so would all beside one that is the same all over, and bright (an opaque alpha channel).
         Also where single precision could not take the values, or tell them apart beside their level.
 
         Parameters
@@ -50,24 +51,23 @@ class ChannelUnits:
         extreme = not UNITS[0] < largest < UNITS[1] and HELD[0] < largest < HELD[1]
         if y.shape[1] < 2 and not extreme and not (levels and largest > LEVEL * (high - low)):
             return None
-        found: list[Normalisation | None] = []
-        for channel in y.split(1, dim=1):
-            try:
-                found.append(Normalisation.of(channel) if torch.isfinite(channel).any() else None)
-            except InputError:  # of one value only, beside others
-                found.append(None)
+        found = [_units_of(channel) for channel in y.split(1, dim=1)]
         known = [n for n in found if n is not None]
-        ranges = [n.scale for n in known]
-        if not known:
+        varied = [n for n in known if n.scale]
+        if not varied:
             return None
+        ranges = [n.scale for n in varied]
+        # A constant's own level comes to 0, or where levels stay, to no more than the others' values.
+        most = 1.0 + max(abs(n.offset) / n.scale for n in varied)
+        each = [n or Normalisation(0.0, 0.0) for n in found]
+        scales = [n.scale or max(*ranges, 0.0 if levels else abs(n.offset) / most) for n in each]
         if levels:
             offsets = [n.offset for n in known]
             extreme |= max(offsets) - min(offsets) > ALIKE * min(ranges)
-            extreme |= any(abs(n.offset) > LEVEL * n.scale for n in known)
-        if not extreme and max(ranges) <= ALIKE * min(ranges):
+            extreme |= any(abs(n.offset) > LEVEL * s for n, s in zip(each, scales, strict=True))
+        if not extreme and max(scales) <= ALIKE * min(ranges):
             return None
-        each = [n or Normalisation(0.0, max(ranges)) for n in found]
-        return cls(tuple(n.offset if levels else 0.0 for n in each), tuple(n.scale for n in each))
+        return cls(tuple(n.offset if levels else 0.0 for n in each), tuple(scales))
 
     @property
     def scale(self) -> float | None:
@@ -81,6 +81,15 @@ class ChannelUnits:
     def undo(self, x: Tensor) -> Tensor:
         """Back to each channel's own."""
         return x * of_channels(self.scales, x) + of_channels(self.offsets, x)
+
+
+def _units_of(channel: Tensor) -> Normalisation | None:
+    """Those of one channel; of a constant its level and 0, of no values None."""
+    seen = channel[torch.isfinite(channel)]
+    if not seen.numel():
+        return None
+    low, high = (float(v) for v in seen.aminmax())
+    return Normalisation(low, 0.0) if low == high else Normalisation.of(channel)
 
 
 def in_single_precision(y: Tensor) -> Tensor:
