@@ -78,6 +78,20 @@ def test_ssim_of_small_images_takes_the_largest_window_that_fits(shape, window):
     assert ssim(a, b, 1) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("level", [0.0, 1e6, 1e8, -1e8])
+def test_ssim_on_a_level_is_that_of_every_window_by_itself(level):
+    """With a mean of squares less a squared mean it was 0.2 on a level of 1e7, and -200 on 1e8."""
+    a, b = pair((24, 20))
+    windows = (np.lib.stride_tricks.sliding_window_view(v, (7, 7)).reshape(-1, 49) for v in (a, b))
+    expected = []
+    for u, v in zip(*windows, strict=True):
+        (var_u, both), (_, var_v) = np.cov(u, v)
+        m, n = u.mean() + level, v.mean() + level
+        luminance = (2 * m * n + 0.01**2) / (m**2 + n**2 + 0.01**2)
+        expected.append(luminance * (2 * both + 0.03**2) / (var_u + var_v + 0.03**2))
+    assert ssim(a + level, b + level, 1.0) == pytest.approx(np.mean(expected), rel=1e-6)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("bins", [2, 16, 256])
 def test_mutual_information_equals_scikit_image(shape, bins):
