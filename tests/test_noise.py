@@ -47,6 +47,25 @@ def test_moments_follow_the_formulas(level):
         assert_moments(poisson(z, 40, 1), level, level / 40)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("unit", [2.0**-83, 2.0**83])
+def test_noise_goes_with_the_unit(unit, dtype):
+    """At 1e-25 there was none, at 1e25 it was NaN: the variance left single precision."""
+    z = np.linspace(0, 3, 1000, dtype=dtype)
+    assert np.array_equal(gaussian(unit * z, unit * 0.1, 0), unit * gaussian(z, 0.1, 0))
+    there = poisson_gaussian(unit * z, unit * 0.02, unit * 0.1, 0)
+    assert np.array_equal(there, unit * poisson_gaussian(z, 0.02, 0.1, 0))
+    assert gaussian(0 * z, 1e-25, 0).std() == pytest.approx(1e-25, rel=0.1)
+
+
+def test_the_same_seed_gives_the_noise_that_it_always_gave():
+    z = np.linspace(-0.2, 3, 1000, dtype=np.float32)
+    normal = np.random.default_rng(7).standard_normal(1000)
+    for alpha, sigma in ((0.0, 0.1), (0.001, 0.1), (0.02, 0.0), (3.0, 7.0)):
+        plain = z + np.sqrt(np.maximum(alpha * z + sigma**2, 0)) * normal
+        assert np.array_equal(poisson_gaussian(z, alpha, sigma, 7), plain.astype(np.float32))
+
+
 def test_variance_is_clamped_not_nan_for_negative_intensities():
     noisy = poisson_gaussian(np.full(100, -5.0), 0.1, 0.1, 0)
     assert (noisy == -5).all()

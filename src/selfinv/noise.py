@@ -49,8 +49,12 @@ def poisson_gaussian(z: npt.ArrayLike, alpha: float, sigma: float, seed: Seed) -
     """
     image = _image(z)
     _at_least_zero(alpha=alpha, sigma=sigma)
-    deviation = np.sqrt(np.maximum(alpha * image + sigma**2, 0))
-    return (image + deviation * _generator(seed).standard_normal(image.shape)).astype(image.dtype)
+    # In units near the noise's, lest squares overflow or vanish; of a power of two: nothing is rounded.
+    largest = max(sigma, math.sqrt(alpha) * math.sqrt(image.max(initial=0.0)))
+    unit = math.ldexp(1.0, math.frexp(largest)[1] - 1)
+    deviation = np.sqrt(np.maximum((alpha / unit) * (image / unit) + (sigma / unit) ** 2, 0))
+    normal = _generator(seed).standard_normal(image.shape)
+    return (image + unit * (deviation * normal)).astype(image.dtype)
 
 
 def poisson(z: npt.ArrayLike, peak: float, seed: Seed) -> Array:
