@@ -35,7 +35,10 @@ class Fidelity(Protocol):
         ...
 
     def curvature(self, y: Tensor) -> float:
-        """The typical second derivative, from which step sizes are taken; NaN in ``y`` are missing values."""
+        """The typical second derivative, from which step sizes are taken; NaN in ``y`` are missing values.
+
+        Raises `InputError` if such values cannot be measured.
+        """
         ...
 
 
@@ -127,7 +130,14 @@ class Poisson:
         return 1.0 - below
 
     def curvature(self, y: Tensor) -> float:
-        return 1.0 / max(float(y[torch.isfinite(y)].mean()) + self.background, 1e-12)
+        seen = y[torch.isfinite(y)]
+        if bool((seen < 0.0).any()):
+            raise InputError(
+                f"{int((seen < 0.0).sum())} of {seen.numel()} values are below 0, down to "
+                f"{float(seen.min()):.4g}, but the Poisson fidelity is for counts; leave in an offset that "
+                f"was subtracted (background), set them to 0, or use SquaredL2()"
+            )
+        return 1.0 / max(float(seen.mean()) + self.background, 1e-12)
 
 
 @dataclass(frozen=True)

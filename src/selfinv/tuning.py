@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from selfinv.held_out import HeldOut
-from selfinv.solvers.base import Forward, Phase, Solver, Status, seed_of_attempt
+from selfinv.solvers.base import Forward, Phase, Solver, Status, attempts_of, seed_of_attempt
 from selfinv.trials import Mixture, Trial, difference, squared_error_when_shown
 from selfinv.types import InputError, SelfinvWarning
 
@@ -201,7 +201,7 @@ def _once(
 ) -> Generator[None, None, Any]:
     solver = candidate.solver(math.nan)
     shown = state.held_out.shown
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, attempts_of(solver, ATTEMPTS) + 1):
         used_seed = seed_of_attempt(seed, attempt)
         inner = yield from _solve(solver, shown, operator, state, used_seed, None, candidate.name, attempt)
         status = solver.status(inner)

@@ -559,6 +559,20 @@ def test_values_too_large_to_compute_with_are_a_failure():
     assert status.failed
 
 
+@pytest.mark.parametrize("steps", ["preconditioned", "fixed"])
+def test_counts_below_0_are_refused_and_missing_ones_are_not(steps):
+    """The root of a negative number: the run failed, and nothing told why."""
+    y = torch.full((1, 1, 8, 8), 3.0)
+    y[0, 0, 2, 2] = torch.nan
+    solver = ChambollePock(0.1, Poisson(), steps=steps, max_steps=5)
+    assert not run(solver, y, Identity((8, 8)))[1].failed
+    y[0, 0, 3, 3] = -0.5
+    with pytest.raises(
+        InputError, match=r"1 of 63 values are below 0, down to -0.5, .* for counts; leave in"
+    ):
+        run(solver, y, Identity((8, 8)))
+
+
 @pytest.mark.parametrize("box", [Box(), Box(0.0)], ids=["open", "positive"])
 def test_an_estimate_that_passes_through_zero_is_no_failure(box):
     """Counts where the estimate predicts none cost infinitely much, but only until the next step."""

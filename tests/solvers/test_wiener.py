@@ -6,6 +6,7 @@ import itertools
 import math
 import runpy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from skimage import data, restoration
 
 from selfinv import psf
 from selfinv.metrics import psnr
-from selfinv.operators import Convolution, Downsample, Identity, LinearOperator
+from selfinv.operators import Convolution, Downsample, Identity, LinearOperator, RandomProjections
 from selfinv.solvers import Status, iterate, run
 from selfinv.solvers.wiener import Wiener
 from selfinv.types import InputError
@@ -404,6 +405,15 @@ def test_a_constant_image_stays_so(value):
         state, status = run(Wiener(), torch.full((1, 1, 8, 8), value), operator)
         assert status == Status.CONVERGED
         assert torch.allclose(Wiener().estimate(state), torch.tensor(value), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (1, 1, 1)])
+@pytest.mark.parametrize("make", [Identity, partial(RandomProjections, count=4)])
+def test_an_object_of_one_sample_is_what_was_measured_of_it(shape, make):
+    A = make(shape)
+    state, status = run(Wiener(), A(torch.full((1, 1, *shape), 3.0)), A)
+    assert status == Status.CONVERGED
+    assert Wiener().estimate(state).item() == pytest.approx(3.0, rel=1e-5)
 
 
 def test_numbers_that_overflow_are_a_status():

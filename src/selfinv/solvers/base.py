@@ -113,7 +113,10 @@ class State(Protocol):
 
 @runtime_checkable
 class Solver(Protocol):
-    """A frozen dataclass of hyper-parameters; the data come in the call."""
+    """A frozen dataclass of hyper-parameters; the data come in the call.
+
+    One that no seed changes says so by a class attribute ``deterministic = True``: it is not tried again.
+    """
 
     def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> Any:
         """The state before the first step. ``y`` is ``batch channel *space``; NaN marks missing values."""
@@ -276,6 +279,11 @@ def seed_of_attempt(seed: int, attempt: int) -> int:
     return seed + 7919 * (attempt - 1)
 
 
+def attempts_of(solver: Solver, most: int) -> int:
+    """How often a run that fails is tried."""
+    return 1 if getattr(solver, "deterministic", False) else most
+
+
 @memory_kept()
 def run(
     solver: Solver,
@@ -289,6 +297,8 @@ def run(
 ) -> tuple[Any, Status]:
     """Iterate to the end, start failed runs again with another seed, and keep the best so far on Ctrl-C.
 
+    Where a seed changes nothing (`Solver`), there is no second run.
+
     Returns
     -------
     state, status
@@ -296,7 +306,8 @@ def run(
         returned as it is, with its failed status.
     """
     failures: list[str] = []
-    for attempt in range(1, restarts + 2):
+    most = attempts_of(solver, restarts + 1)
+    for attempt in range(1, most + 1):
         state = None
         cancelled = False
         used_seed = seed_of_attempt(seed, attempt)
@@ -315,7 +326,7 @@ def run(
         if status == Status.RUNNING:
             planned = _planned(solver, max_steps)
             status = Status.MAX_STEPS if state.step >= planned and not cancelled else Status.CANCELLED
-        if not status.failed or cancelled or attempt > restarts:
+        if not status.failed or cancelled or attempt == most:
             return state, status.after(*failures)
         failures.append(f"seed {used_seed}: {status.reason}")
     raise AssertionError("unreachable")

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -103,6 +103,7 @@ class ChambollePock:
     steps: Literal["preconditioned", "fixed"] = "preconditioned"
     max_steps: int = 200
     rtol: float = 1e-3
+    deterministic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.weight < math.inf:
@@ -128,10 +129,13 @@ class ChambollePock:
         A = linear(operator, y)
         filled, measured = observed(y)
         metric = start.metric if start else Metric(A, Gradient(A.in_shape, self.spacing), filled)
-        sigmas = self._sigmas(y, metric) if self.steps == "preconditioned" else (1 / metric.norm(),) * 3
-        metric = (
-            metric.stepping(sigmas, measured) if self.steps == "preconditioned" else metric.fixed(sigmas[0])
-        )
+        curvature = self.fidelity.curvature(y)
+        if self.steps == "preconditioned":
+            sigmas = self._sigmas(y, metric, curvature)
+            metric = metric.stepping(sigmas, measured)
+        else:
+            sigmas = (1 / metric.norm(),) * 3
+            metric = metric.fixed(sigmas[0])
         if start is not None:
             return replace(
                 start,
@@ -161,13 +165,13 @@ class ChambollePock:
             box_dual=torch.zeros_like(x),
         )
 
-    def _sigmas(self, y: Tensor, metric: Metric) -> tuple[float, float, float]:
+    def _sigmas(self, y: Tensor, metric: Metric, sigma: float) -> tuple[float, float, float]:
         """Dual steps of fidelity, gradient and box: the size of each dual over that of what it multiplies.
 
+        ``sigma``: the first at a gain of 1, the fidelity's curvature.
         A gradient's dual is at most as long as the weight, and gradients that matter are about as large as
         the noise, or where noise is not in pixels, a part of the object's deviation.
         """
-        sigma = self.fidelity.curvature(y)
         if metric.on_grid:
             gain = _beyond(float(metric.gain.max()))  # squared
             seen, gradient = sigma * gain, self.weight * math.sqrt(gain) / noise_scale(y)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -106,6 +107,7 @@ class ConjugateGradient:
     spacing: tuple[float, ...] | None = None
     max_steps: int = 100
     rtol: float = 1e-5
+    deterministic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.weight < math.inf:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -152,6 +153,7 @@ class RichardsonLucy:
     background: float = 0.0
     acceleration: bool = False
     tv_weight: float = 0.0
+    deterministic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.max_steps < 1:

@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -133,6 +134,7 @@ class Wiener:
     balance: float = 1.0
     max_steps: int = 100
     rtol: float = 1e-4
+    deterministic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0.0 < self.balance < math.inf:
@@ -200,7 +202,7 @@ class Wiener:
         signs = torch.randint(0, 2, state.values.shape, generator=torch.Generator().manual_seed(0))
         noise = replace(state, values=(2.0 * signs.to(state.values) - 1.0) * state.measured)
         noise = _moved(noise, torch.zeros_like(state.coefficients))
-        found = smooth * (FIRST_RATIO * state.seen.mean(dim=modes.dims, keepdim=True) / smooth.mean())
+        found = smooth * ratio(FIRST_RATIO * state.seen.mean(dim=modes.dims, keepdim=True), smooth.mean())
         for _ in range(UPDATES):
             taken = noise.values - self._roughly(_penalised(noise, found)).residual
             freedom = (taken * noise.values).flatten(2).sum(-1)
@@ -378,6 +380,8 @@ def likeliest_power_law(
     """
     lowest = torch.full(spectrum.shape[:-1], math.inf, dtype=torch.float64)
     exponent, noise_ratio = torch.ones_like(lowest), torch.ones_like(lowest)
+    if not counts.numel():  # a single sample has a mean only, which stays free
+        return exponent, noise_ratio
     tail = int(0.9 * spectrum.shape[-1])
     floor = LEAST_NOISE * ratio(spectrum[..., tail:].sum(-1), noise[..., tail:].sum(-1))
     for gamma in EXPONENTS.tolist():
