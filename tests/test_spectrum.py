@@ -66,8 +66,14 @@ def test_a_large_image_tells_as_much_as_its_middle_does_for_its_size(monkeypatch
 
 
 @pytest.mark.parametrize("shape", [(16,), (3, 3), (1, 40), (2, 16, 16)])
-def test_small_images_have_spectra_too(shape):
-    spectrum = PowerSpectrum.of(np.random.default_rng(0).normal(size=shape))
-    assert spectrum.noise() > 0.0
-    assert spectrum.bits() >= 0.0
-    assert spectrum.levels_off() in (True, False)
+def test_of_small_images_too_white_noise_is_told_by_its_variance(shape):
+    rng = np.random.default_rng(0)
+    noise = [3.0 * rng.normal(size=shape) for _ in range(300)]
+    spectra = [PowerSpectrum.of(image) for image in noise]
+    assert np.mean([s.noise() for s in spectra]) == pytest.approx(9.0, rel=0.25)
+    assert np.mean([s.power.mean() for s in spectra]) == pytest.approx(9.0, rel=0.15)
+    assert np.mean([s.levels_off() for s in spectra]) > 0.7
+    # One strong wave tells more than there is in the noise by chance.
+    wave = 60.0 * np.cos(2.0 * np.pi * np.arange(shape[-1]) / shape[-1])
+    told = [np.mean([PowerSpectrum.of(image + w).bits() for image in noise]) for w in (0.0, wave)]
+    assert told[0] < 0.25 * noise[0].size < told[1]
