@@ -5,6 +5,7 @@ import pytest
 from scenes import aberrated, blurred, family, leaves, microscope, seen_through
 
 from selfinv.semiblind import fit_psf
+from selfinv.semiblind.spectrum import Spectrum
 
 
 def test_neither_units_nor_offset_matter():
@@ -21,6 +22,24 @@ def test_missing_values_and_a_stack_of_planes():
     second, _ = blurred(microscope(3.0), scene=leaves(224, seed=7), seed=8)
     both = fit_psf(np.stack([image, second]), family(3.5), axes="tyx", guard=False)
     assert both.values[0] == pytest.approx(3.0, rel=0.06)
+
+
+def test_blank_planes_of_less_noise_change_nothing():
+    """As many more waves were counted as there were planes, so that no spectrum was smooth enough."""
+    image, _ = blurred(microscope(3.0))
+    rng = np.random.default_rng(0)
+    series = np.stack([image, *(1e-4 * image.std() * rng.normal(size=(12, *image.shape)))])
+    alone = fit_psf(image, family(3.5), guard=False)
+    beside = fit_psf(series, family(3.5), axes="tyx", guard=False)
+    assert beside.identifiable == alone.identifiable == (True,)
+    assert beside.values[0] == pytest.approx(alone.values[0], rel=1e-3)
+    assert beside.errors[0] == pytest.approx(alone.errors[0], rel=0.01)
+
+
+def test_of_many_planes_alike_each_counts():
+    planes = np.random.default_rng(0).normal(size=(16, 1, 64, 64))
+    one, all_of_them = Spectrum(planes[:1]), Spectrum(planes)
+    assert all_of_them.count.sum() == pytest.approx(16 * one.count.sum(), rel=0.02)
 
 
 def test_an_objects_own_direction_is_not_taken_for_astigmatism():

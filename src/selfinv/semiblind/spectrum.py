@@ -60,7 +60,7 @@ class Spectrum:
         axes = tuple(range(1, ndim + 1))
         window = taper(self.shape, _TAPER)
         means = (parts * window).sum(axes, keepdims=True) / window.sum()
-        power = (np.abs(np.fft.fftn((parts - means) * window, axes=axes)) ** 2).mean(0) / (window**2).sum()
+        powers = np.abs(np.fft.fftn((parts - means) * window, axes=axes)) ** 2 / (window**2).sum()
         along = np.meshgrid(*(np.fft.fftfreq(n) for n in self.shape), indexing="ij", sparse=True)
         down, right = along[-2:]
         frequency = np.sqrt(sum(f**2 for f in along))
@@ -80,9 +80,13 @@ class Spectrum:
         self.log_frequency = np.log(self.parts(frequency))
         self.log_frequency = self.log_frequency - self.log_frequency.mean()
         self.sector = np.tile(np.arange(sectors), ring.max() + 1)[self._used]
-        # A real image's waves are pairs.
-        self.count = self._count[self._used] / 2 * len(parts) / _CORRELATED[ndim]
-        self.power = self.parts(power)
+        each = np.stack([self.parts(power) for power in powers])
+        self.power = each.mean(0)
+        count = self._count[self._used] / 2 / _CORRELATED[ndim]  # a real image's waves are pairs
+        # The mean varies as of so many planes of equal power, fewer where some are blank; by chance the means
+        # of n waves have a mean square of 1 + 1/n.
+        equal = np.maximum(each.sum(0) ** 2 / np.maximum((each**2).sum(0), 1e-300), 1.0)
+        self.count = (count + 1) * equal - 1
         # Of the mean of n exponential variables the logarithm has the mean log(mean) - 1/2n, variance 1/n.
         self.log_power = np.log(np.maximum(self.power, 1e-12 * self.power.max())) + 0.5 / self.count
 
