@@ -16,7 +16,7 @@ from selfinv import Status, psf
 from selfinv.functionals import Box
 from selfinv.learning.presets import ssi
 from selfinv.methods import METHODS, WEIGHTED, Request, meant, solver_for
-from selfinv.operators import Convolution, Identity
+from selfinv.operators import ChannelMixing, Convolution, Identity
 from selfinv.selection import Candidate, SelfTuned
 from selfinv.solvers import run
 from selfinv.solvers.chambolle_pock import ChambollePock
@@ -466,6 +466,26 @@ def test_intensities_in_any_unit_are_computed_with_or_refused(options, scale):
     result = restore(scale * IMAGE, **(options | weight))
     assert not result.status.failed
     np.testing.assert_allclose(result.image, expected, rtol=0.01, atol=0.1 * scale)
+
+
+def test_an_object_of_any_sign_is_not_cut_off_at_0_where_the_operator_turns_its_sign():
+    """As a difference of channels does: the measurement is positive all the same."""
+    sums = 0.5 * np.array([[1.0, 1.0], [1.0, -1.0]])
+    difference = np.where(np.arange(32) < 16, -15.0, 15.0) * np.ones((32, 32))
+    truth = np.stack([blocks(), difference])
+    noise = np.random.default_rng(0).normal(size=truth.shape)
+    y = np.tensordot(sums, truth, 1) + noise
+    assert y.min() > 0
+    mixing = ChannelMixing(sums, (32, 32))
+    result = restore(y, None, method="tv-chambolle-pock", operator=mixing, axes="cyx")
+    assert np.abs(result.image[1] - difference).mean() < 1.0
+
+    blur = Convolution(torch.from_numpy(KERNEL), (32, 32), "reflect")
+    usual, turned = (
+        restore(IMAGE, None, method="tv-chambolle-pock", operator=operator)
+        for operator in (blur, -1.0 * blur)
+    )
+    np.testing.assert_allclose(turned.image, -usual.image, atol=0.05)
 
 
 def test_solvers_can_be_had_without_an_image_file_or_the_front_door():

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from selfinv.arrangement import is_on_grid, is_sharp, together_of
-from selfinv.functionals import Box, Fidelity, Huber, SquaredL2, noise_scale
+from selfinv.functionals import Fidelity, Huber, SquaredL2, noise_scale
 from selfinv.held_out import MOST
 from selfinv.learning.losses import choose_loss
 from selfinv.learning.masks import drawn_shape
@@ -24,7 +24,7 @@ from selfinv.learning.solver import SSI
 from selfinv.operators import Identity, LinearOperator
 from selfinv.selection import Candidate, SelfTuned
 from selfinv.solvers.base import Forward, Solver
-from selfinv.solvers.chambolle_pock import ChambollePock, strong_weight
+from selfinv.solvers.chambolle_pock import ChambollePock, box_of_light, strong_weight
 from selfinv.solvers.conjugate_gradient import ConjugateGradient, paper_conjugate_gradient
 from selfinv.solvers.richardson_lucy import RichardsonLucy
 from selfinv.solvers.wiener import Wiener
@@ -194,8 +194,7 @@ def _conjugate_gradient(request: Request) -> Solver:
 def _tv_candidates(request: Request) -> tuple[Candidate, ...]:
     """Total variation with each fidelity that may suit the noise, the likeliest first."""
     y = request.y
-    lowest = float(torch.where(torch.isfinite(y), y, torch.inf).min())
-    box = Box(lower=0.0 if lowest >= 0.0 else None)
+    box = box_of_light(request.operator, y)
 
     def candidate(name: str, fidelity: Fidelity, first: float) -> Candidate:
         def solver(weight: float, steps: int) -> ChambollePock:

@@ -29,6 +29,7 @@ from selfinv.operators import (
     Surround,
     dot_test,
     from_scipy,
+    is_nonnegative,
     norm,
 )
 from selfinv.types import InputError
@@ -91,6 +92,21 @@ def test_norm_works_on_every_operator(name):
     operator = OPERATORS[name]()
     truth = float(torch.linalg.matrix_norm(dense(operator), 2))
     assert norm(operator) == pytest.approx(1.01 * truth, rel=0.01)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_that_make_negative_values_of_light_are_told(name):
+    operator = OPERATORS[name]()
+    matrix = dense(operator)
+    assert is_nonnegative(operator) == (float(matrix.min()) > -1e-9)
+    assert is_nonnegative(-1 * operator) == (float(matrix.max()) < 1e-9)
+
+
+def test_a_measured_kernel_may_be_slightly_negative_and_one_with_side_lobes_is_told():
+    kernel = asymmetric_kernel((5, 5))
+    assert is_nonnegative(Convolution(kernel - 0.01 * kernel.max(), (32, 32)))
+    lobes = torch.tensor([[-0.05, -0.1, -0.05], [-0.1, 1.6, -0.1], [-0.05, -0.1, -0.05]])
+    assert not is_nonnegative(Convolution(lobes, (32, 32)))
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if not name.startswith(("radon", "scipy"))])

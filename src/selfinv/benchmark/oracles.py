@@ -10,10 +10,10 @@ from torch import Tensor
 
 from selfinv.benchmark.problem import Problem, Restored
 from selfinv.benchmark.scores import blur_and_noise, clipped_psnr
-from selfinv.functionals import Box, Huber, SquaredL2, noise_scale
+from selfinv.functionals import Huber, SquaredL2, noise_scale
 from selfinv.operators import LinearOperator
 from selfinv.solvers.base import Solver, Status
-from selfinv.solvers.chambolle_pock import ChambollePock
+from selfinv.solvers.chambolle_pock import ChambollePock, box_of_light
 from selfinv.solvers.conjugate_gradient import ConjugateGradient
 from selfinv.solvers.richardson_lucy import RichardsonLucy
 from selfinv.solvers.wiener import Wiener
@@ -28,7 +28,7 @@ def tv_chambolle_pock(problem: Problem) -> Restored:
     """Total variation, squared L2 or Huber fidelity, with the weight nearest to the truth."""
     y, A, to_image = problem.forward_model()
     noise = noise_scale(y, least=1e-6)
-    box = Box(lower=0.0 if float(y[y.isfinite()].min()) >= 0.0 else None)
+    box = box_of_light(A, y)
     best: Restored | None = None
     for name, fidelity in (("L2", SquaredL2()), ("Huber", Huber(noise))):
 

@@ -8,6 +8,7 @@ from selfinv.operators.base import (
     Scaled,
     device_of,
     dot_test,
+    is_nonnegative,
     norm,
     random_like,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "from_pylops",
     "from_scipy",
     "interpolation_weights",
+    "is_nonnegative",
     "norm",
     "random_like",
 ]

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from selfinv.types import InputError, Shape, check_shape, shown
 
+SLIGHT = 0.02  # of the highest value: twice what a point spread function may have
+
 
 class LinearOperator(nn.Module):
     r"""A linear map :math:`A` from objects to measurements, acting on the trailing axes.
@@ -328,6 +330,21 @@ def random_like(operator: LinearOperator, shape: Shape, dtype: torch.dtype, seed
 def device_of(operator: LinearOperator) -> torch.device:
     """Where an operator's numbers are; the CPU if it has none."""
     return next((buffer.device for buffer in operator.buffers()), torch.device("cpu"))
+
+
+@torch.no_grad()
+def is_nonnegative(operator: LinearOperator) -> bool:
+    """Whether objects that are nowhere negative, as light is, are measured so: tried on some of few peaks.
+
+    Between peaks any operator's negative values show, be they of a kernel's side lobes or of a difference of
+    channels. Slight ones pass, as of a point spread function that was measured.
+    """
+    for seed in range(8):
+        peaks = (3.0 * random_like(operator, (1, 1, *operator.in_shape), torch.float32, seed)).exp()
+        image = operator(peaks)
+        if not float(image.min()) >= -SLIGHT * float(image.abs().max()):
+            return False
+    return True
 
 
 def norm(

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from selfinv.functionals import Box, Fidelity, SquaredL2, TotalVariation, noise_scale
-from selfinv.operators import Gradient, LinearOperator, random_like
+from selfinv.operators import Gradient, LinearOperator, is_nonnegative, random_like
 from selfinv.solvers.base import Forward, Status, linear, observed
 from selfinv.solvers.conjugate_gradient import constant_object, spread
 from selfinv.solvers.metric import Metric
@@ -263,6 +263,16 @@ def _start(metric: Metric, y: Tensor, measured: Tensor) -> Tensor:
     space = tuple(range(2, y.ndim))
     mean = y.sum(space, keepdim=True) / measured.sum(space, keepdim=True).clamp_min(1.0)
     return metric.embed(mean.expand(*y.shape[:2], *metric.A.in_shape))
+
+
+def box_of_light(A: Forward, y: Tensor) -> Box:
+    """No value of the object below 0, where none was measured and the operator makes none of light.
+
+    Of a difference of channels, say, or seen through an operator times -1, an object has any sign.
+    """
+    lowest = float(torch.where(torch.isfinite(y), y, torch.inf).min())
+    light = lowest >= 0.0 and isinstance(A, LinearOperator) and is_nonnegative(A)
+    return Box(lower=0.0 if light else None)
 
 
 def strong_weight(A: LinearOperator, y: Tensor) -> float:
