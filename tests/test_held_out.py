@@ -27,6 +27,16 @@ def noise(*shape, seed=0, deviation=1.0):
 # ---- setting values apart ----
 
 
+def test_the_set_of_each_hidden_value_is_told_where_they_are_hidden_together():
+    y = torch.randn(2, 1, 40, 30)
+    y[0, 0, :, 3] = torch.nan
+    lines = hold_out(y, together=(-1,), loss=L2)
+    assert lines.sets.shape == lines.errors(y).shape
+    rows = torch.arange(80).reshape(2, 1, 40, 1).expand(y.shape)
+    assert torch.equal(lines.sets, lines.at_hidden(rows))
+    assert not hold_out(y, loss=L2).sets.numel()
+
+
 @pytest.mark.parametrize("sets", [2, 3, 5, 24])
 def test_of_few_sets_whole_ones_are_set_apart_and_others_in_each_fold(sets):
     y = noise(1, 1, sets, 24, 2)  # lines of complex samples

@@ -73,6 +73,54 @@ def test_the_standard_error_is_that_of_the_paired_differences():
     assert d.error == pytest.approx(np.std((a - b).numpy(), ddof=1) / math.sqrt(50), rel=1e-5)
 
 
+def of_lines(seed, count=400, length=64, shift=0.0):
+    """Two trials of a measurement whose lines, hidden together, share all noise but a tenth."""
+    costs = [noise(count, 1, seed=2 * seed + k) + 0.1 * noise(count, length, seed=-seed - k) for k in (1, 2)]
+    sets = torch.arange(count).repeat_interleave(length)
+    both = zip("ab", (costs[0] + shift, costs[1]), strict=True)
+    return [Trial(name, None, 0.0, cost.flatten(), sets=sets) for name, cost in both]
+
+
+@pytest.mark.parametrize("count", [4, 8, 400])
+def test_lines_that_share_noise_count_as_one_value_each(count):
+    """By single values equal methods would differ significantly in most cases."""
+    differences = [difference(*of_lines(seed, count)) for seed in range(300)]
+    if count == 400:
+        spread = np.std([d.mean for d in differences])
+        assert np.mean([d.error for d in differences]) == pytest.approx(spread, rel=0.1)
+    assert 0.02 < np.mean([d.significant for d in differences]) < 0.09
+    assert difference(*of_lines(0, 400, shift=0.5)).significant
+    assert not difference(*of_lines(0, 3, shift=50.0)).significant  # too few to tell how sure they are
+
+
+def test_sets_of_one_value_are_compared_as_single_values_are():
+    a, b = noise(50, seed=1), noise(50, seed=2)
+    alone, sets = (
+        difference(*(Trial("some", None, 0.0, costs, sets=s) for costs in (a, b)))
+        for s in (torch.empty(0), torch.arange(50))
+    )
+    assert sets.mean == alone.mean
+    assert sets.error == pytest.approx(alone.error * math.sqrt(49 / 47))
+
+
+def test_a_set_counts_by_its_values():
+    """Three lines of one value weigh no more than one of three."""
+    costs = torch.tensor([1.0, 1, 1, 2, 3, 4, 5, 5, 5])
+    d = difference(
+        Trial("a", None, 0.0, costs, sets=torch.tensor([0, 0, 0, 1, 2, 3, 4, 4, 4])),
+        Trial("b", None, 0.0, torch.zeros(9)),
+    )
+    assert d.mean == pytest.approx(3.0)
+    assert d.error == pytest.approx(math.sqrt(5 / 2) * math.sqrt(36 + 1 + 0 + 1 + 36) / 9)
+
+
+def test_the_mean_of_methods_is_told_by_whole_lines_too():
+    costs = [noise(40, 1, seed=k) + 0.01 * noise(40, 64, seed=9 + k) for k in (1, 2)]
+    sets = torch.arange(40).repeat_interleave(64)
+    one, other = (replace(predicted(str(k), c.flatten()), sets=sets) for k, c in enumerate(costs))
+    assert torch.equal(mix(one, [other], L2, better=0.0).trial.sets, sets)
+
+
 def test_one_value_tells_nothing_apart():
     one, other = (Trial("a", None, 0.0, torch.tensor([value])) for value in (1.0, 50.0))
     assert not difference(one, other).significant

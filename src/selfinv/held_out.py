@@ -46,18 +46,28 @@ class HeldOut:
     blind_spot
         How far around each of these values nothing is shown either, along each spatial axis: where noise is
         correlated, neighbours tell of it (`selfinv.independence`).
+    together
+        Axes along which values are set apart together (`LinearOperator.together`).
     """
 
     y: Tensor
     hidden: Tensor
     loss: MaskedLoss
     blind_spot: tuple[int, ...] = ()
+    together: tuple[int, ...] = ()
 
     @property
     def shown(self) -> Tensor:
         """What a solver may see: NaN in place of the hidden values."""
         concealed = widen(self.hidden, self.blind_spot) if any(self.blind_spot) else self.hidden
         return self.y.masked_fill(concealed, torch.nan)
+
+    @property
+    def sets(self) -> Tensor:
+        """Which of the sets hidden together every hidden value belongs to, 1-D; empty: each is by itself."""
+        drawn = drawn_shape(self.y.shape, joint_channels=False, together=self.together)
+        number = torch.arange(math.prod(drawn), device=self.y.device).reshape(drawn)
+        return self.at_hidden(number.expand(self.y.shape)) if self.together else number[:0].flatten()
 
     def score_of_a_constant(self) -> float:
         """The score of predicting the median of what is shown everywhere."""
@@ -120,7 +130,7 @@ def hold_out(
     if there < 2 or not hidden.any():
         hidden = torch.zeros_like(hidden)
         hidden.view(-1)[int(torch.isfinite(y).view(-1).nonzero()[(measured // 2 + fold) % measured])] = True
-    return HeldOut(y, hidden, loss or choose_loss(y), tuple(blind_spot))
+    return HeldOut(y, hidden, loss or choose_loss(y), tuple(blind_spot), tuple(together))
 
 
 def count_folds(y: Tensor, fraction: float | None = None, blind_spot: tuple[int, ...] = ()) -> int:

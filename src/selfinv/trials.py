@@ -2,7 +2,7 @@
 
 Because all settings are scored on the same values, two of them differ by the mean of *paired* differences,
 whose standard error is far smaller than that of either score: "no significant difference" is then an answer
-too.
+too. Of values that are hidden together, as they share noise, each set counts as one.
 
 What methods are wrong in differs, and a mean of them may be better than each (stacking: Wolpert 1992,
 doi:10.1016/S0893-6080(05)80023-1; Breiman 1996, doi:10.1007/BF00117832). The weight is told by hidden values
@@ -45,6 +45,8 @@ class Trial:
         How far every hidden value was predicted too high.
     tuned_by
         What settings of this method are compared by, lower is better; NaN: the score.
+    sets
+        The set of those hidden together that every hidden value belongs to; empty: each was hidden by itself.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Trial:
     steps: int = 0
     errors: Tensor = field(repr=False, default_factory=lambda: torch.empty(0))
     tuned_by: float = math.nan
+    sets: Tensor = field(repr=False, default_factory=lambda: torch.empty(0, dtype=torch.long))
 
     @property
     def score(self) -> float:
@@ -116,8 +119,16 @@ class Difference:
 def difference(trial: Trial, other: Trial) -> Difference:
     """``trial`` minus ``other``, value by value on the same hidden values."""
     paired = (trial.costs - other.costs).double()
-    error = float(paired.std()) / math.sqrt(paired.numel()) if paired.numel() > 1 else math.inf
-    return Difference(float(paired.mean()), error)
+    mean, count = float(paired.mean()), paired.numel()
+    if not trial.sets.numel():
+        return Difference(mean, float(paired.std()) / math.sqrt(count) if count > 1 else math.inf)
+    # Values hidden together share noise: only the sets are independent, and each counts as it has values.
+    sets, place = trial.sets.unique(return_inverse=True)
+    total = paired.new_zeros(n := sets.numel()).index_add(0, place, paired - mean)
+    # Of few sets the standard error is not sure itself: with n - 3 in the place of n - 1 it is larger by the
+    # deviation of Student's t. Chance then exceeds two of it in some 5 % of cases, for any n from 4 on; fewer
+    # sets tell nothing.
+    return Difference(mean, math.sqrt(n / (n - 3)) * float(total.norm()) / count if n > 3 else math.inf)
 
 
 @dataclass(frozen=True)
@@ -181,4 +192,4 @@ def mix(
 
 def _between(trial: Trial, other: Trial, weight: float, loss: MaskedLoss) -> Trial:
     errors = torch.lerp(trial.errors, other.errors, weight)
-    return Trial("mean", "weight", weight, loss.each(errors), errors=errors)
+    return Trial("mean", "weight", weight, loss.each(errors), errors=errors, sets=trial.sets)

@@ -170,7 +170,8 @@ def _record(
         answer = _predict(operator, solver.estimate(shown), state.held_out.y)
         changes = [f.at_hidden(answer - p) for f, p in zip(state.folds, predicted, strict=True)]
         tuned_by = squared_error_when_shown(errors, torch.cat(changes), state.noise)
-    trial = Trial(candidate.name, candidate.parameter, setting, costs, steps, errors, tuned_by)
+    sets = torch.cat([fold.sets for fold in state.folds])
+    trial = Trial(candidate.name, candidate.parameter, setting, costs, steps, errors, tuned_by, sets)
     if all(trial.score < other.score for other in state.trials):
         state.kept, state.kept_end = estimates[0], (candidate.fixed(setting), inners[0])
     state.trials.append(trial)
