@@ -19,6 +19,7 @@ from selfinv.operators import (
     Hadamard,
     Identity,
     LinearOperator,
+    Mask,
     MaskedFourier,
     MixedConvolution,
     Radon,
@@ -136,6 +137,40 @@ def test_field_of_view_of_a_product_lies_under_the_measurement():
     product = outer @ inner
     x = torch.randn(product.in_shape, dtype=torch.float64)
     assert torch.allclose(x[product.field_of_view], product(x), atol=1e-12)
+
+
+def test_a_mask_leaves_to_what_is_behind_it_to_say_what_values_are():
+    lines = torch.zeros(8, 8, dtype=torch.bool)
+    lines[::2] = True
+    fourier = MaskedFourier((8, 8), lines, lines=-1)
+    seen = torch.ones(8, 8, 2, dtype=torch.bool)
+    seen[4, 4] = False
+    for mask in (Mask(seen), 2.0 * Mask(seen), Mask(seen) @ Identity((8, 8, 2))):
+        both = mask @ fourier
+        assert both.together == fourier.together == (-2, -1)
+        assert torch.equal(both.measured, fourier.measured & seen)
+        assert torch.equal(both.always_shown, fourier.always_shown & seen)
+        assert both.hint == fourier.hint
+    moved = Shift((8, 8, 2), (0.5, 0, 0)) @ fourier
+    assert moved.together == ()
+    assert moved.always_shown is None
+    part = Mask(torch.arange(8) > 3)
+    assert (part @ Mask(torch.arange(8) < 6)).measured.tolist() == [False] * 4 + [True] * 2 + [False] * 2
+    assert (Identity((8,)) @ part).measured.tolist() == [False] * 4 + [True] * 4
+    assert (Identity((8,)) @ Identity((8,))).measured is None
+
+
+def test_a_scaled_operator_has_the_windows_and_other_sizes_of_what_it_scales():
+    blur = Convolution(asymmetric_kernel((3, 3)), (12, 12), "unknown")
+    scaled = -2.0 * blur
+    assert scaled.reach == blur.reach
+    for part, other in (
+        (scaled.window((5, 6), [(0, 0)] * 2), blur.window((5, 6), [(0, 0)] * 2)),
+        (scaled.for_shape((7, 8)), blur.for_shape((7, 8))),
+    ):
+        x = torch.randn(other.in_shape, dtype=torch.float64)
+        torch.testing.assert_close(part(x), -2.0 * other(x))
+    assert (2.0 * Radon((8, 8), [0, 90])).for_shape((8, 8)) is None
 
 
 def test_shapes_that_do_not_fit_are_named():

@@ -59,6 +59,11 @@ class LinearOperator(nn.Module):
         return tuple(slice(0, n) for n in self.in_shape) if self.in_shape == self.out_shape else None
 
     @property
+    def pointwise(self) -> bool:
+        """Whether each measured value is the object's at its place, times a number, or missing."""
+        return False
+
+    @property
     def view(self) -> tuple[slice, ...]:
         """The part of the object that a restored image shows: without what lies beyond the frame."""
         return self.field_of_view or tuple(slice(0, n) for n in self.in_shape)
@@ -86,6 +91,13 @@ class LinearOperator(nn.Module):
         Elsewhere the operator gives 0, and its adjoint does not look.
         """
         return None
+
+    def told_once(self, y: Tensor) -> Tensor:
+        """A measurement, ``(..., *out_shape)``, with NaN for every value that repeats another to rounding.
+
+        One that is hidden would be known from the other exactly, its noise too, and keeping that look right.
+        """
+        return y
 
     @property
     def hint(self) -> str:
@@ -180,7 +192,37 @@ class Adjoint(LinearOperator):
         return self.operator
 
 
-class Composition(LinearOperator):
+class _Spoken(LinearOperator):
+    """One whose measured values are, but for a factor or some left out, those of another: its `speaker`."""
+
+    @property
+    def speaker(self) -> LinearOperator:
+        raise NotImplementedError
+
+    @property
+    def together(self) -> tuple[int, ...]:
+        return self.speaker.together
+
+    @property
+    def always_shown(self) -> Tensor | None:
+        return self.speaker.always_shown
+
+    @property
+    def measured(self) -> Tensor | None:
+        return self.speaker.measured
+
+    def told_once(self, y: Tensor) -> Tensor:
+        return self.speaker.told_once(y)
+
+    def doubts(self, y: Tensor) -> list[str]:
+        return self.speaker.doubts(y)
+
+    @property
+    def hint(self) -> str:
+        return self.speaker.hint
+
+
+class Composition(_Spoken):
     """The product ``outer @ inner``: first ``inner``, then ``outer``."""
 
     def __init__(self, outer: LinearOperator, inner: LinearOperator) -> None:
@@ -212,30 +254,29 @@ class Composition(LinearOperator):
         return self.field_of_view or self.inner.view
 
     @property
-    def together(self) -> tuple[int, ...]:
-        return self.outer.together
+    def pointwise(self) -> bool:
+        return self.outer.pointwise and self.inner.pointwise
+
+    @property
+    def speaker(self) -> LinearOperator:
+        return self.inner if self.outer.pointwise else self.outer
 
     @property
     def always_shown(self) -> Tensor | None:
-        return self.outer.always_shown
+        always, measured = super().always_shown, self.outer.measured
+        return always if always is None or measured is None else always & measured
 
     @property
     def measured(self) -> Tensor | None:
-        return self.outer.measured
-
-    def doubts(self, y: Tensor) -> list[str]:
-        return self.outer.doubts(y)
-
-    @property
-    def hint(self) -> str:
-        return self.outer.hint
+        told, outer = super().measured, self.outer.measured
+        return told if outer is None else outer if told is None else told & outer
 
     @property
     def object_channels(self) -> int | None:
         return self.inner.object_channels
 
 
-class Scaled(LinearOperator):
+class Scaled(_Spoken):
     """An operator times a real number; in the precision of what it is applied to."""
 
     def __init__(self, scale: float, operator: LinearOperator) -> None:
@@ -251,6 +292,10 @@ class Scaled(LinearOperator):
         return self.scale * self.operator.adjoint(y).to(y.dtype)
 
     @property
+    def speaker(self) -> LinearOperator:
+        return self.operator
+
+    @property
     def field_of_view(self) -> tuple[slice, ...] | None:
         return self.operator.field_of_view
 
@@ -259,27 +304,23 @@ class Scaled(LinearOperator):
         return self.operator.view
 
     @property
-    def together(self) -> tuple[int, ...]:
-        return self.operator.together
-
-    @property
-    def always_shown(self) -> Tensor | None:
-        return self.operator.always_shown
-
-    @property
-    def hint(self) -> str:
-        return self.operator.hint
-
-    @property
-    def measured(self) -> Tensor | None:
-        return self.operator.measured
-
-    def doubts(self, y: Tensor) -> list[str]:
-        return self.operator.doubts(y)
+    def pointwise(self) -> bool:
+        return self.operator.pointwise
 
     @property
     def object_channels(self) -> int | None:
         return self.operator.object_channels
+
+    @property
+    def reach(self) -> tuple[tuple[int, int], ...] | None:
+        return self.operator.reach
+
+    def window(self, shape: Sequence[int], outside: Sequence[tuple[int, int]]) -> LinearOperator:
+        return self.scale * self.operator.window(shape, outside)
+
+    def for_shape(self, shape: Sequence[int]) -> LinearOperator | None:
+        other = self.operator.for_shape(shape)
+        return None if other is None else self.scale * other
 
 
 def check_linear(*operators: object) -> None:

@@ -28,6 +28,10 @@ class Identity(LinearOperator):
         super().__init__(shape, shape)
 
     @property
+    def pointwise(self) -> bool:
+        return True
+
+    @property
     def reach(self) -> tuple[tuple[int, int], ...]:
         return ((0, 0),) * len(self.in_shape)
 
@@ -114,6 +118,10 @@ class Mask(LinearOperator):
         super().__init__(mask.shape, mask.shape)
         self.mask: Tensor
         self.register_buffer("mask", mask)
+
+    @property
+    def pointwise(self) -> bool:
+        return True
 
     @property
     def measured(self) -> Tensor:
