@@ -16,7 +16,7 @@ from selfinv import Status, psf
 from selfinv.functionals import Box
 from selfinv.learning.presets import ssi
 from selfinv.methods import METHODS, WEIGHTED, Request, meant, solver_for
-from selfinv.operators import ChannelMixing, Convolution, Identity
+from selfinv.operators import ChannelMixing, Convolution, Identity, MaskedFourier
 from selfinv.selection import Candidate, SelfTuned
 from selfinv.solvers import run
 from selfinv.solvers.chambolle_pock import ChambollePock
@@ -486,6 +486,42 @@ def test_an_object_of_any_sign_is_not_cut_off_at_0_where_the_operator_turns_its_
         for operator in (blur, -1.0 * blur)
     )
     np.testing.assert_allclose(turned.image, -usual.image, atol=0.05)
+
+
+@pytest.mark.filterwarnings("ignore:hidden values are predicted hardly better:selfinv.types.SelfinvWarning")
+@pytest.mark.parametrize("sampled", [1.0, 0.6])
+def test_noise_is_removed_of_the_spectrum_of_a_noisy_real_image(sampled):
+    """Its opposite frequencies hold the same noise: a hidden one is known from the other, noise and all."""
+    truth, noise = blocks(), np.random.default_rng(0).normal(size=(3, 32, 32))
+    mask = np.random.default_rng(1).random((32, 32)) < sampled
+    mask[12:21, 12:21] = True
+    mask |= np.roll(mask[::-1, ::-1], 1, (0, 1))
+    operator = MaskedFourier((32, 32), mask)
+
+    def spectrum(x):
+        return np.where(mask, np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(x), norm="ortho")), 0)
+
+    def error(y, operator):
+        x = restore(y, None, operator=operator, method="tv-chambolle-pock").image
+        return float(np.sqrt(np.mean((x - truth) ** 2)))
+
+    half = np.arange(1024).reshape(32, 32)
+    half = mask & np.fft.fftshift(half <= np.roll(half[::-1, ::-1], 1, (0, 1)))
+    independent = np.where(half, spectrum(truth) + 10 * (noise[0] + 1j * noise[1]) / np.sqrt(2), 0)
+    same = error(spectrum(truth + 10 * noise[2]), operator)
+    assert same < 1.2 * error(independent, MaskedFourier((32, 32), half))
+
+
+@pytest.mark.filterwarnings("ignore:hidden values are predicted hardly better:selfinv.types.SelfinvWarning")
+def test_where_hidden_values_tell_nothing_wieners_filter_is_the_one_that_the_data_suggest():
+    """Of half of all frequencies none tells of another: the best score was that of a constant object."""
+    x = data.moon()[200:264, 200:264].astype(float)
+    y = np.fft.fft2(x + 6 * np.random.default_rng(0).normal(size=x.shape), norm="ortho")
+    operator = MaskedFourier(x.shape, np.ones(x.shape, bool), centred=False)
+    result = restore(y, None, operator=operator, method="wiener")
+    assert result.stats["balance"] == 1.0
+    assert result.stats["held_out_score"] > result.stats["held_out_score_of_a_constant"]
+    assert np.sqrt(np.mean((result.image - x) ** 2)) < 4
 
 
 def test_solvers_can_be_had_without_an_image_file_or_the_front_door():

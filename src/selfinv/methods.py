@@ -236,7 +236,9 @@ def _richardson_lucy_solver(request: Request) -> Solver:
 
 
 def _wiener(request: Request) -> Candidate:
-    return Candidate("wiener", lambda balance: _wiener_with(request, balance), "balance", 8.0)
+    # Frequencies, say, are all but independent in what the filter takes an object for.
+    own = None if is_on_grid(request.operator) else 1.0
+    return Candidate("wiener", lambda balance: _wiener_with(request, balance), "balance", 8.0, own=own)
 
 
 def _wiener_with(request: Request, balance: float) -> Wiener:

@@ -46,6 +46,9 @@ class Candidate:
     margin
         How much worse its blind score may be, as a part of how much better it is than a constant's: of errors
         that the operator hides the score knows nothing, and a method may make fewer of those.
+    own
+        The setting that the method tells itself by what it is shown, if any: taken where it predicts hidden
+        values no better than a constant does, which says nothing of its settings.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Candidate:
     factor: float = 0.5
     reference: Solver | None = None
     margin: float = 0.0
+    own: float | None = None
     alone: Callable[[float], Solver] | None = None
 
     def fixed(self, setting: float) -> Solver:
@@ -289,10 +293,12 @@ def _by_value(
         yield from attempt(strongest, starts)
     centre, root = state.best[candidate.name].setting, math.sqrt(candidate.factor)
     starts = ends[centre]
-    if _far_behind(state.best[candidate.name], state):
-        return starts[0]
-    for value in (centre * root, centre / root):
-        yield from attempt(value, starts)
+    if not _far_behind(state.best[candidate.name], state):
+        for value in (centre * root, centre / root):
+            yield from attempt(value, starts)
+    untold = state.best[candidate.name].score >= state.held_out.score_of_a_constant()
+    if candidate.own is not None and untold:
+        state.best[candidate.name] = yield from attempt(candidate.own, starts)
     return starts[0]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from registry import random_mask
 
-from selfinv.operators import Identity, MaskedFourier, Stack, as_real
+from selfinv.operators import EachChannel, Identity, Mask, MaskedFourier, Stack, as_real
 from selfinv.types import InputError
 
 
@@ -48,6 +48,54 @@ def test_the_parts_of_a_sample_and_lines_are_hidden_together():
     assert MaskedFourier((4, 5, 6), mask, lines=1).together == (-3, -1)
     pair = Stack([MaskedFourier((4, 5, 6), mask, lines=-1), MaskedFourier((4, 5, 6), mask)])
     assert (2 * pair).together == (-2, -1)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "lines"), [((8, 8), None), ((7, 8), -1), ((7, 8), -2), ((5, 6, 4), -2), ((9,), None)]
+)
+def test_of_opposite_frequencies_with_the_same_noise_one_is_left_out_and_nothing_is_lost(
+    shape, lines, centred
+):
+    operator = MaskedFourier(shape, torch.ones(shape, dtype=torch.bool), lines, centred)
+    image = torch.randn(2, 1, *shape)  # a noisy real image; in single precision
+    y = operator(image)
+    once = operator.told_once(y)
+    kept = once.isfinite().all(-1)
+    own = sum(n % 2 == 0 for n in shape)  # frequencies that are their own opposites: 0, and of even sides
+    assert int(kept[0].sum()) == (kept[0].numel() + 2**own) // 2
+    share = operator(operator.adjoint(kept[..., None] * torch.tensor([1.0, 0.0])))[..., :1]
+    assert float(share.min()) > 0.49  # of each pair one; 1 where a frequency is its own opposite
+    whole = torch.where(kept[..., None], once, 0.0) / share
+    torch.testing.assert_close(operator.adjoint(whole), image, atol=1e-5, rtol=1e-4)
+    if lines is not None:  # all lines but those that are their own opposites are kept, or left out, whole
+        cut = kept[0, 0].any(lines) & ~kept[0, 0].all(lines)
+        assert int(cut.sum()) <= 2 ** (len(shape) - 1)
+
+    noisy = y + 0.1 * torch.randn(y.shape)
+    assert torch.equal(operator.told_once(noisy), noisy)
+
+
+def test_frequencies_that_were_filled_in_from_their_opposites_are_left_out():
+    mask = torch.ones(8, 8, dtype=torch.bool)
+    operator = MaskedFourier((8, 8), mask, centred=False)
+    y = torch.randn(1, 1, 8, 8, 2)
+    y[..., 5:, 0], y[..., 5:, 1] = (
+        sign * y[..., k].flip(-2, -1).roll((1, 1), (-2, -1))[..., 5:] for k, sign in ((0, 1.0), (1, -1.0))
+    )
+    expected = torch.zeros(8, 8, dtype=torch.bool)
+    expected[:, 5:] = True
+    pair = operator.told_once(y).isnan().any(-1)[0, 0]
+    assert int(pair.sum()) == 24
+    assert not (pair & pair.flip(-2, -1).roll((1, 1), (-2, -1))).any()
+    both = torch.cat([y, y])
+    for several, values in (
+        (Stack([operator, operator]), both.unflatten(0, (1, 2))[:, :, 0]),
+        (EachChannel(operator, 2), both.unflatten(0, (1, 2))[:, :, 0]),
+        (-2.0 * operator, y),
+        (Mask(torch.ones(8, 8, 2, dtype=torch.bool)) @ operator, y),
+    ):
+        assert torch.equal(several.told_once(values).isnan().any(-1).flatten()[-64:].reshape(8, 8), pair)
 
 
 def test_a_missing_sample_is_not_taken_for_the_strongest():

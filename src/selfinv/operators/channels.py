@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -167,10 +167,16 @@ class EachChannel(LinearOperator):
         return self.each[0].hint
 
     def doubts(self, y: Tensor) -> list[str]:
-        channels = y.unbind(-len(self.out_shape))
-        each = self.each * len(channels) if len(self.each) == 1 else self.each
-        told = [words for a, channel in zip(each, channels, strict=True) for words in a.doubts(channel)]
+        told = [words for a, channel in self._with_channels(y) for words in a.doubts(channel)]
         return list(dict.fromkeys(told))
+
+    def told_once(self, y: Tensor) -> Tensor:
+        return torch.stack([a.told_once(c) for a, c in self._with_channels(y)], -len(self.out_shape))
+
+    def _with_channels(self, y: Tensor) -> Iterator[tuple[LinearOperator, Tensor]]:
+        """Each channel of a measurement, after its operator."""
+        channels = y.unbind(-len(self.out_shape))
+        return zip(self.each * len(channels) if len(self.each) == 1 else self.each, channels, strict=True)
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x, self.in_shape, "forward", "object")

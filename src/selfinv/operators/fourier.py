@@ -14,6 +14,7 @@ from selfinv.operators.sampling import boolean
 from selfinv.types import InputError, check_flag, check_shape, shown
 
 LOWEST = 4  # periods in the object up to which a frequency is always shown
+SAME = 1e-5  # of two frequencies' size: so near are conjugates in single precision, and noise hardly ever
 
 
 class MaskedFourier(LinearOperator):
@@ -42,7 +43,9 @@ class MaskedFourier(LinearOperator):
     Objects are ``(..., *shape)``, measurements ``(..., *shape, 2)``, the real and the imaginary part
     (`as_real` makes them of complex values), zero where nothing was sampled (`measured`). The parts of a
     sample are hidden together. A real object's spectrum is the same, conjugated, at opposite frequencies: a
-    mask that has both has two measurements of one value, each with its own noise.
+    mask that has both has two measurements of one value, each with its own noise. Where they have the same,
+    as in the transform of a noisy real image, or where one was filled in from the other, one is left out
+    (`told_once`).
 
     Examples
     --------
@@ -112,7 +115,7 @@ class MaskedFourier(LinearOperator):
         """Of a real object opposite frequencies are conjugates: asked where most power is, above noise."""
         spectrum = torch.view_as_complex(torch.where(self.measured, y, 0.0).nan_to_num().contiguous())
         spectrum = torch.fft.ifftshift(spectrum, dim=self._dims) if self.centred else spectrum
-        opposite = spectrum.flip(self._dims).roll((1,) * len(self._dims), self._dims)
+        opposite = self._opposite(spectrum)
         power = spectrum.abs().square()
         power = torch.where(opposite.abs() > 0, power, 0.0)  # both were sampled
         strong = power > 0.1 * power.amax()
@@ -123,6 +126,20 @@ class MaskedFourier(LinearOperator):
             "opposite frequencies are not conjugates, as those of a real object are: an object with a phase? "
             "Only real ones are restored; take the phase out first"
         ]
+
+    def told_once(self, y: Tensor) -> Tensor:
+        spectrum = torch.view_as_complex(y.contiguous())
+        spectrum = torch.fft.ifftshift(spectrum, dim=self._dims) if self.centred else spectrum
+        size = spectrum.abs()
+        typical = size.square().nanmean(self._dims, keepdim=True).sqrt()
+        same = (spectrum - self._opposite(spectrum).conj()).abs() <= SAME * (size + typical)
+        # Of samples measured together as many are kept as can be: those of one line follow one another.
+        line = -1 if self.lines is None else self.lines
+        shape = self.mask.movedim(line, -1).shape
+        places = torch.arange(self.mask.numel(), device=y.device).reshape(shape).movedim(-1, line)
+        repeats = same & (places > self._opposite(places))
+        repeats = torch.fft.fftshift(repeats, dim=self._dims) if self.centred else repeats
+        return y.masked_fill(repeats[..., None], torch.nan)
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x, self.in_shape, "forward", "object")
@@ -137,6 +154,10 @@ class MaskedFourier(LinearOperator):
         spectrum = torch.fft.ifftshift(spectrum, dim=self._dims) if self.centred else spectrum
         x = torch.fft.ifftn(spectrum, dim=self._dims, norm="ortho").real
         return torch.fft.fftshift(x, dim=self._dims) if self.centred else x
+
+    def _opposite(self, spectrum: Tensor) -> Tensor:
+        """At each frequency what is at the opposite one; the zero frequency is the first."""
+        return spectrum.flip(self._dims).roll((1,) * len(self._dims), self._dims)
 
     @property
     def _dims(self) -> tuple[int, ...]:

@@ -107,6 +107,11 @@ class Stack(LinearOperator):
         ]
         return list(dict.fromkeys(told))
 
+    def told_once(self, y: Tensor) -> Tensor:
+        return self._join(
+            [view.told_once(part) for view, part in zip(self.views, self._parts(y), strict=True)]
+        )
+
     @property
     def object_channels(self) -> int | None:
         return next((view.object_channels for view in self.views if view.object_channels is not None), None)
