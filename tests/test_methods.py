@@ -203,6 +203,31 @@ def test_where_channels_have_several_units_no_weight_is_told_for_all():
     assert len(tuned.stats["channel_units"]) == 2
 
 
+def apart_in_noise():
+    """Two channels, the second ten times as bright and as noisy."""
+    return np.stack([measured((48, 48)), 10.0 * measured((48, 48), seed=1)])
+
+
+@pytest.mark.parametrize("method", ["tv-chambolle-pock", "tv-conjugate-gradient"])
+def test_total_variation_restores_a_dim_channel_as_well_as_alone(method):
+    """One weight for both was that of the bright one: the dim one came back hardly denoised."""
+    image, truth = apart_in_noise(), blocks((48, 48))
+    both = restore(image, axes="cyx", method=method)
+    for channel, restored, unit in zip(image, both.image, (1.0, 10.0), strict=True):
+        alone = restore(channel, method=method).image
+        error = [np.sqrt(np.mean((x / unit - truth) ** 2)) for x in (restored, alone)]
+        assert error[0] < 1.1 * error[1]
+
+
+def test_the_weight_of_unlike_channels_is_given_back_as_it_is_told():
+    image = apart_in_noise()
+    tuned = restore(image, axes="cyx", method="tv-conjugate-gradient")
+    again = restore(image, axes="cyx", method="tv-conjugate-gradient", weight=tuned.stats["weight"])
+    np.testing.assert_allclose(again.image, tuned.image, rtol=1e-5)
+    bright = restore(image[1], method="tv-conjugate-gradient", weight=tuned.stats["weight"])
+    np.testing.assert_allclose(bright.image, tuned.image[1], rtol=1e-3)
+
+
 # ---- what a name stands for ----
 
 

@@ -15,9 +15,9 @@ from selfinv.doubts import beside_a_level, nothing_measured, saturated
 from selfinv.instrument import choose_device, psf_operator
 from selfinv.learning.inverse_filters import point_spread
 from selfinv.learning.measurement import field_of_view, object_pads
-from selfinv.learning.normalisation import ChannelUnits
+from selfinv.learning.normalisation import ChannelUnits, NoiseUnits
 from selfinv.learning.stray_values import without_stray
-from selfinv.methods import AS_PUBLISHED, OURS
+from selfinv.methods import AS_PUBLISHED, OURS, TOTAL_VARIATION
 from selfinv.operators import Boundary, LinearOperator
 from selfinv.probe import probe
 from selfinv.solvers.base import Forward
@@ -131,7 +131,7 @@ class Acquisition:
         )
 
     def for_method(self, method: Any, operator: Any) -> Acquisition:
-        """As a method of ours takes it: without stray values, channels of very different ranges made alike.
+        """As a method of ours takes it: without stray values, very different channels made alike.
 
         ``operator`` is the caller's, if there was one.
         """
@@ -141,7 +141,7 @@ class Acquisition:
         if psf is not None or is_sharp(self.forward):
             y, stray, words = without_stray(psf, y)
             warn(words)
-        units = _common_units(y, self.forward, operator) if method in (*OURS, "auto") else None
+        units = _common_units(method, y, self.forward, operator)
         return replace(self, y=y if units is None else units.apply(y), stray=stray, units=units)
 
     @property
@@ -165,12 +165,17 @@ class Acquisition:
         return np.ascontiguousarray(values).view(np.complex64)[..., 0] if self.complex_pairs else values
 
 
-def _common_units(y: Tensor, forward: Any, operator: Any) -> ChannelUnits | None:
+def _common_units(method: str, y: Tensor, forward: Any, operator: Any) -> ChannelUnits | None:
     """Those that channels of very different ranges, or values of any size, are brought to; None: left alone.
 
-    Where an operator does the same to each channel. Levels are taken off where it keeps constants.
+    Where an operator does the same to each channel. Levels are taken off where it keeps constants. To total
+    variation alone, noise matters instead of the range.
     """
     if not isinstance(forward, LinearOperator) or forward.object_channels:
+        return None
+    if method in TOTAL_VARIATION:
+        return NoiseUnits.of(y)
+    if method not in (*OURS, "auto"):
         return None
     keeps = operator is None and getattr(forward, "boundary", "") != "zero"
     return ChannelUnits.of(y, levels=keeps)

@@ -10,9 +10,9 @@ from selfinv.trials import Trial, difference
 
 
 def setting_of(trial: Trial, units: ChannelUnits | None) -> float:
-    """A trial's setting; a weight in the image's units, if its channels were brought to ``units`` alike."""
-    scale = units.scale if units is not None and trial.parameter == "weight" else None
-    return trial.setting if scale is None else trial.setting * scale
+    """A trial's setting; a weight in the image's units, if there is such a one for all channels."""
+    unit = units.weight_unit if units is not None and trial.parameter == "weight" else None
+    return trial.setting if unit is None else trial.setting * unit
 
 
 def table(state: SelfTunedState, units: ChannelUnits | None = None) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 from selfinv.independence import SHARED, SMOOTH, NoiseCorrelation, noise_correlation
 from selfinv.learning.capacity import spectra, white_variance
 from selfinv.learning.lost_detail import lost_detail
+from selfinv.learning.normalisation import varies
 from selfinv.learning.own_values import has_many_gaps
 from selfinv.noise import noise_level
 from selfinv.operators import Convolution
@@ -199,7 +200,7 @@ def saturated(y: Tensor) -> str:
     Noise that is cut off at its middle leaves half of the values between two at the limit, and is no plateau;
     a star of nine saturated pixels leaves all of them. A channel of one value is no image.
     """
-    varied = [channel for channel in y.split(1, dim=1) if _varies(channel)]
+    varied = [channel for channel in y.split(1, dim=1) if varies(channel)]
     if not varied:
         return ""
     y = torch.cat(varied, dim=1)
@@ -228,11 +229,6 @@ def saturated(y: Tensor) -> str:
         f"to have them filled in from around instead, which forgets the bound (better of a few than of large "
         f"areas), mark them as missing (NaN, with mask_nan; from the shell --saturation {float(highest):g})"
     )
-
-
-def _varies(channel: Tensor) -> bool:
-    seen = channel[torch.isfinite(channel)]
-    return seen.numel() > 0 and bool(seen.min() < seen.max())
 
 
 def nothing_explained(stats: Mapping[str, Any]) -> bool:

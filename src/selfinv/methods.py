@@ -288,6 +288,7 @@ METHODS: dict[str, Callable[[Request], Solver]] = {
     "tv-conjugate-gradient-paper": _paper_conjugate_gradient,
     "tv-chambolle-pock-paper": _paper_chambolle_pock,
 }
-WEIGHTED = ("tv-chambolle-pock", "tv-conjugate-gradient", "wiener")
+TOTAL_VARIATION = ("tv-chambolle-pock", "tv-conjugate-gradient")
+WEIGHTED = (*TOTAL_VARIATION, "wiener")
 OURS = ("ssi", "ssi-fast", "ssi-best", "ssi-network")
 AS_PUBLISHED = ("ssi-paper", "ssi-unmasked", "tv-conjugate-gradient-paper", "tv-chambolle-pock-paper")

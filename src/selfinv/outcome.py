@@ -22,7 +22,7 @@ from selfinv.types import AxisLayout
 def outcome(state: Any, units: ChannelUnits | None = None) -> dict[str, Any]:
     """What a run says of itself; scores in the units of what it was given, settings in the caller's.
 
-    ``units``: those that channels were brought to; of a weight there is no other where they differ.
+    ``units``: those that channels were brought to; a weight may have no others (`ChannelUnits.weight_unit`).
     """
     if not isinstance(state, SelfTunedState):
         return {"steps": state.step}
@@ -31,7 +31,7 @@ def outcome(state: Any, units: ChannelUnits | None = None) -> dict[str, Any]:
         begun = {} if state.phase is None else {"chosen": state.phase.name}
         return {"steps": state.step, **begun, "loss": state.held_out.loss.kind}
     setting = {} if best.parameter is None else {best.parameter: setting_of(best, units)}
-    if units is not None and units.scale is None:
+    if units is not None and units.weight_unit is None:
         setting.pop("weight", None)
     return {
         "steps": state.step,

@@ -102,7 +102,8 @@ def restore(
     seed
         Of every random draw: the same seed on the same machine gives the same image.
     weight
-        Of the regularisation of a TV method, in the image's intensity units, or the balance of ``"wiener"``,
+        Of the regularisation of a TV method, in the image's intensity units (of channels whose noise differs
+        by more than two for the noisiest, less for the others in proportion), or the balance of ``"wiener"``,
         instead of tuning it.
     max_steps
         Train for this many steps, or take this many iterations, instead of the method's own number.
@@ -265,7 +266,7 @@ def _request(
     if acquired.arrangement and acquired.arrangement.operator.object_channels:
         mixed = acquired.arrangement.operator
         voxel, channels = spacing_of(mixed, voxel), mixed.object_channels
-    return Request(
+    request = Request(
         acquired.y,
         forward,
         acquired.object_shape,
@@ -276,6 +277,8 @@ def _request(
         noise is not None and noise.correlated,
         channels,
     )
+    unit = acquired.units.weight_unit if acquired.units is not None else None
+    return request if weight is None or unit is None else replace(request, weight=weight / unit)
 
 
 def _about(acquired: Acquisition, solver: Solver) -> dict[str, Any]:

@@ -119,6 +119,15 @@ def test_outliers_are_seen_among_sharp_edges(name):
     assert choose_loss(torch.from_numpy(y)[None, None]).kind == "l1"
 
 
+@pytest.mark.parametrize("photons", [2, 10])
+def test_a_dim_channel_of_counts_takes_the_mean_beside_a_bright_one_too(photons):
+    """The other's steps lie between its own; it was taken for clipped, and got its quantised median."""
+    light = np.add.outer(np.arange(64.0), np.arange(64.0)) / 126
+    rng = np.random.default_rng(0)
+    counts = np.stack([rng.poisson(200 * light), 3.1 * rng.poisson(photons * light)])
+    assert choose_loss(torch.from_numpy(counts)[None]).kind == "l2"
+
+
 def spots(width, shape=(128, 128), count=120):
     """Beads or stars of many brightnesses, nearly as small as a pixel, on a background."""
     rng = np.random.default_rng(3)

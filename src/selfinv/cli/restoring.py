@@ -89,8 +89,8 @@ def restore(
     weight: Annotated[
         float | None,
         typer.Option(
-            help="Regularisation weight of a TV method, in the image's units, or Wiener balance, instead of "
-            "tuning it by held-out values."
+            help="Regularisation weight of a TV method, in the image's units (for the noisiest channel, if "
+            "noise differs), or Wiener balance, instead of tuning it by held-out values."
         ),
     ] = None,
     mask_nan: MaskNan = False,

@@ -103,10 +103,17 @@ def choose_loss(y: Tensor) -> MaskedLoss:
     levels = np.unique(sample[np.isfinite(sample)])
     if levels.size < 3:
         return MaskedLoss("l1")
-    noise = noise_level(sample)
-    if noise < 4 * float(np.median(np.diff(levels))):
-        return MaskedLoss("l2")  # of counts
-    return MaskedLoss("l1" if any(_cut_off(sample, noise)) or has_outliers(y) else "l2")
+    counts = np.array([_moves_by_steps(channel) for channel in sample.swapaxes(0, 1)])
+    if counts.all():
+        return MaskedLoss("l2")
+    others = sample[:, ~counts]
+    return MaskedLoss("l1" if any(_cut_off(others, noise_level(others))) or has_outliers(y) else "l2")
+
+
+def _moves_by_steps(channel: Array) -> bool:
+    """Whether noise moves values by a step or two only, as it does counts; each channel's are its own."""
+    steps = np.diff(np.unique(channel[np.isfinite(channel)]))
+    return not steps.size or noise_level(channel) < 4 * float(np.median(steps))
 
 
 def cut_off(y: Tensor) -> tuple[bool, bool]:

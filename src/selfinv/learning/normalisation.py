@@ -11,6 +11,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from selfinv.functionals import noise_scale
 from selfinv.types import InputError, check_contrast
 
 UNITS = (1e-12, 1e12)  # between which squares are safe in single precision
@@ -70,8 +71,8 @@ class ChannelUnits:
         return cls(tuple(n.offset if levels else 0.0 for n in each), tuple(scales))
 
     @property
-    def scale(self) -> float | None:
-        """That of every channel; None where they differ."""
+    def weight_unit(self) -> float | None:
+        """What a weight of 1 is in the caller's units; None where channels differ: there is no such one."""
         return self.scales[0] if len(set(self.scales)) == 1 else None
 
     def apply(self, y: Tensor) -> Tensor:
@@ -83,13 +84,39 @@ class ChannelUnits:
         return x * of_channels(self.scales, x) + of_channels(self.offsets, x)
 
 
+@dataclass(frozen=True)
+class NoiseUnits(ChannelUnits):
+    """Those in which noise is as large in every channel, so that one weight of total variation suits all.
+
+    The weight is then told, and given, for the noisiest channel; that of another is in proportion to noise.
+    """
+
+    @classmethod
+    def of(cls, y: Tensor, *, levels: bool = False) -> NoiseUnits | None:
+        """None where noise is about as large in all channels; ``levels`` are never taken off."""
+        noise = [noise_scale(channel) if varies(channel) else 0.0 for channel in y.split(1, dim=1)]
+        known = [n for n in noise if n]
+        if not known or max(known) <= ALIKE * min(known):
+            return None
+        return cls((0.0,) * len(noise), tuple(n or max(known) for n in noise))
+
+    @property
+    def weight_unit(self) -> float:
+        return max(self.scales)
+
+
+def varies(channel: Tensor) -> bool:
+    """Whether there are values that differ."""
+    seen = channel[torch.isfinite(channel)]
+    return bool(seen.numel()) and bool(seen.min() < seen.max())
+
+
 def _units_of(channel: Tensor) -> Normalisation | None:
     """Those of one channel; of a constant its level and 0, of no values None."""
     seen = channel[torch.isfinite(channel)]
     if not seen.numel():
         return None
-    low, high = (float(v) for v in seen.aminmax())
-    return Normalisation(low, 0.0) if low == high else Normalisation.of(channel)
+    return Normalisation.of(channel) if varies(channel) else Normalisation(float(seen[0]), 0.0)
 
 
 def in_single_precision(y: Tensor) -> Tensor:
