@@ -12,7 +12,7 @@ from scipy.signal import fftconvolve
 from skimage import data
 
 import selfinv
-from selfinv.doubts import detail_taken, nothing_explained, saturated, too_wide
+from selfinv.doubts import detail_taken, nothing_explained, saturated, too_wide, unlike_frames
 from selfinv.operators import Convolution
 from selfinv.types import SelfinvWarning
 
@@ -185,3 +185,30 @@ def test_detail_among_what_was_taken_away_is_told():
     image, result = (torch.from_numpy(v)[None, None] for v in (lines + noise, 0.0 * lines))
     assert "thin lines or small spots may have lost light" in detail_taken(image, result)
     assert detail_taken(image, image - torch.from_numpy(noise)) == ""
+
+
+def series(*brightness, noise):
+    """Frames of one scene, so bright, with constant noise or with noise in proportion."""
+    scene = 100.0 * gaussian_filter(data.camera()[::8, ::8] / 255.0, 1.0)
+    rng = np.random.default_rng(0)
+    frames = np.array([b * (scene + 3.0 * rng.standard_normal(scene.shape)) for b in brightness])
+    return torch.from_numpy(frames + noise * rng.standard_normal(frames.shape))[:, None]
+
+
+def test_frames_far_dimmer_than_others_are_told_with_what_to_do():
+    """They came back worse than they were, in silence: one at a fiftieth with seven times the error."""
+    words = unlike_frames(series(1.0, 0.02, 1.0, 0.1, noise=0.0), "tyx")
+    assert "frame 1, 3 (counted from 0) span up to 5" in words
+    assert "axes='cyx'" in words
+    assert "divide each" in unlike_frames(series(1.0, 0.02, noise=0.0), "tyx")
+    assert "axes=" not in unlike_frames(series(1.0, 0.02, noise=0.0), "tcyx")
+    with pytest.warns(SelfinvWarning, match="frame 1 .* times less than those of frame 0"):
+        selfinv.restore(
+            series(1.0, 0.1, noise=0.0)[:, 0].numpy(), axes="tyx", method="tv-conjugate-gradient", weight=3.0
+        )
+
+
+@pytest.mark.parametrize("brightness", [(1.0, 1.0, 1.0), (1.0, 0.67, 0.44, 0.3), (1.0, 0.0, 1.0), (0.0, 0.0)])
+@pytest.mark.parametrize("noise", [0.0, 3.0])
+def test_frames_that_fade_or_show_nothing_are_not_warned_of(brightness, noise):
+    assert unlike_frames(series(*brightness, noise=noise), "tyx") == ""

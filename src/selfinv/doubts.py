@@ -14,7 +14,7 @@ from torch import Tensor
 from selfinv.independence import SHARED, SMOOTH, NoiseCorrelation, noise_correlation
 from selfinv.learning.capacity import spectra, white_variance
 from selfinv.learning.lost_detail import lost_detail
-from selfinv.learning.normalisation import varies
+from selfinv.learning.normalisation import Normalisation, varies
 from selfinv.learning.own_values import has_many_gaps
 from selfinv.noise import noise_level
 from selfinv.operators import Convolution
@@ -31,6 +31,9 @@ SAMPLES = 64  # of a transfer function along each axis
 FAINT = 2e-3  # of the image's deviation: what matters little, whatever it is
 HARDLY = 0.999  # of a constant's score
 FRAMES = 4  # that noise is looked for in
+UNLIKE = 4.0  # times: of frames' ranges; below, dim ones gain little by being treated apart
+EMPTY = 6.0  # deviations of noise: what has a range (of medians of 3 samples) of no more may be noise alone
+NAMED = 8  # frames in a warning
 DRAWN, LEVELS = 0.05, 16  # of the others, in plateaus, too; other values: else it is no image with noise
 
 
@@ -176,6 +179,35 @@ def nothing_measured(y: Tensor, *, alone: bool) -> str:
     return (
         f"nothing is measured in {noun} {', '.join(map(str, numbers))} (counted from 0); what comes back "
         f"there is made up"
+    )
+
+
+def unlike_frames(y: Tensor, axes: str) -> str:
+    """The warning of frames that are much dimmer than another one, "" if none are.
+
+    Empty ones, which show nothing but noise or one value, have nothing to lose. ``axes`` are the caller's.
+    """
+    if len(y) < 2:
+        return ""
+    side = {1: 65_536, 2: 256}.get(y.ndim - 2, 48)
+    ranges: dict[int, float] = {}
+    for t, frame in enumerate(y[spatial_index(middle_of(y.shape[2:], [side] * (y.ndim - 2)))].split(1)):
+        seen = frame[torch.isfinite(frame)]
+        if seen.numel() and bool(seen.min() < seen.max()):
+            span = Normalisation.of(frame).scale
+            if span > EMPTY * noise_level(frame.cpu()):
+                ranges[t] = span
+    widest = max(ranges, key=lambda t: ranges[t], default=0)
+    dim = [t for t, span in ranges.items() if UNLIKE * span < ranges[widest]]
+    if not dim:
+        return ""
+    ratio = ranges[widest] / min(ranges.values())
+    named = ", ".join(map(str, dim[:NAMED])) + (f" and {len(dim) - NAMED} more" if len(dim) > NAMED else "")
+    apart = "" if "c" in axes else f"give frames as channels (axes='{axes.replace('t', 'c')}'), or "
+    return (
+        f"the values of frame {named} (counted from 0) span up to {ratio:.3g} times less than those of frame "
+        f"{widest}: all frames are restored as the brightest needs it, and dim ones may come back worse than "
+        f"they are; {apart}divide each frame by its range first and multiply the result by it"
     )
 
 

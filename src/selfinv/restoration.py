@@ -23,12 +23,13 @@ from selfinv.doubts import (
     smoothed_away,
     too_wide,
     unchanged,
+    unlike_frames,
 )
 from selfinv.independence import NoiseCorrelation
 from selfinv.instrument import check_boundary
 from selfinv.learning.normalisation import in_single_precision
 from selfinv.learning.solver import SSI, SSIState
-from selfinv.methods import OURS, Request, solver_for
+from selfinv.methods import OURS, TOTAL_VARIATION, Request, solver_for
 from selfinv.model import TrainedModel
 from selfinv.operators import Boundary, Convolution, Downsample, Identity, LinearOperator
 from selfinv.outcome import outcome, trained_model, training
@@ -151,6 +152,8 @@ def restore(
         device=device,
     ).for_method(method, operator)
     y, forward = acquired.y, acquired.forward
+    if method in (*OURS, *TOTAL_VARIATION, "auto"):
+        warn(unlike_frames(y, acquired.layout.axes))
     noise = shared_noise(y, forward) if isinstance(method, str) else None
     request = _request(acquired, noise, weight, max_steps, spacing)
     name = method if isinstance(method, str) else "custom"

@@ -564,3 +564,12 @@ def test_a_network_goes_with_its_symmetries_selectable(tmp_path, model):
     one = NetworkRestorer(model, symmetries=1).restore(frames, (slice(0, 200),) * 2, (200, 200))
     eight = NetworkRestorer(model).restore(frames, (slice(0, 200),) * 2, (200, 200))
     assert not np.allclose(one, eight, atol=1e-3)
+
+
+def test_pieces_of_an_image_are_no_frames_to_be_warned_of(tmp_path, recwarn):
+    """Of a scene with a bright half: some of its pieces span ten times less than others."""
+    scene = np.kron(RNG(0).random((64, 64)), np.ones((16, 16)))
+    scene[:, 512:] *= 10.0
+    np.save(tmp_path / "in.npy", scene + RNG(1).normal(0, 0.02, scene.shape))
+    train(tmp_path / "in.npy", axes="yx", method="tv-conjugate-gradient", max_steps=2)
+    assert not [w for w in recwarn if "frame" in str(w.message)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import statistics
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -110,18 +111,20 @@ def train(
     letters = _axes(source, axes, None if kernel is None else kernel.ndim)
     chosen = choose_pieces(source, letters, count=pieces, mask_nan=mask_nan, seed=seed)
     layout, blocks = AxisLayout(letters), read_pieces(source, letters, chosen)
-    result = restore(
-        blocks,
-        psf,
-        method=method,
-        axes="tc" + layout.spatial,
-        boundary="auto" if psf is None else "unknown",
-        mask_nan=mask_nan,
-        device=device,
-        seed=seed,
-        max_steps=max_steps,
-        callback=callback,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the values of frame")  # pieces of one image may well be unlike
+        result = restore(
+            blocks,
+            psf,
+            method=method,
+            axes="tc" + layout.spatial,
+            boundary="auto" if psf is None else "unknown",
+            mask_nan=mask_nan,
+            device=device,
+            seed=seed,
+            max_steps=max_steps,
+            callback=callback,
+        )
     if result.model is not None:
         restorer = NetworkRestorer(result.model)
         scores = [restorer.score(piece) for piece in blocks]
