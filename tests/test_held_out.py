@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from selfinv import psf
-from selfinv.held_out import HeldOut, hold_out
+from selfinv.held_out import HeldOut, count_folds, hold_out
 from selfinv.learning.losses import MaskedLoss
 from selfinv.operators import Convolution, Identity
 from selfinv.solvers.conjugate_gradient import ConjugateGradient
@@ -199,3 +199,9 @@ def test_the_constant_is_the_median_of_what_is_shown():
     assert spoilt.score_of_a_constant() == pytest.approx(
         np.mean((y[held_out.hidden].numpy() + 1e3 - typical) ** 2), rel=0.01
     )
+
+
+def test_the_fewer_values_a_set_may_have_the_more_sets_there_are():
+    """Sets of a tenth were counted, where each was of a twentieth."""
+    y = torch.zeros(1, 1, 200, 200)
+    assert (count_folds(y), count_folds(y, most=0.05)) == (1, 2)

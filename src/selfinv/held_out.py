@@ -133,14 +133,16 @@ def hold_out(
     return HeldOut(y, hidden, loss or choose_loss(y), tuple(blind_spot), tuple(together))
 
 
-def count_folds(y: Tensor, fraction: float | None = None, blind_spot: tuple[int, ...] = ()) -> int:
+def count_folds(
+    y: Tensor, fraction: float | None = None, blind_spot: tuple[int, ...] = (), most: float = MOST
+) -> int:
     """How many disjoint sets of hidden values it takes to have enough of them, at most `MAX_FOLDS`."""
     measured = int(torch.isfinite(y).sum())
-    share = _share(measured, fraction, blind_spot)
+    share = _share(measured, fraction, blind_spot, most)
     return max(1, min(MAX_FOLDS, int(1 / share), round(ENOUGH / (share * measured))))
 
 
-def _share(measured: int, fraction: float | None, blind_spot: tuple[int, ...], most: float = MOST) -> float:
+def _share(measured: int, fraction: float | None, blind_spot: tuple[int, ...], most: float) -> float:
     if measured < 2:
         raise InputError("there are fewer than 2 measured values; nothing can be set apart to score with")
     share = min(most, max(0.02, ENOUGH / measured)) if fraction is None else fraction

@@ -155,6 +155,8 @@ def restore(
     if method in (*OURS, *TOTAL_VARIATION, "auto"):
         warn(unlike_frames(y, acquired.layout.axes))
     noise = shared_noise(y, forward) if isinstance(method, str) else None
+    if isinstance(forward, Convolution):
+        forward.lines_share_noise = noise.lines if noise else ()
     request = _request(acquired, noise, weight, max_steps, spacing)
     name = method if isinstance(method, str) else "custom"
     solver = _solver(method, request, alone=weight is None and spacing is None)
@@ -263,8 +265,6 @@ def _request(
     forward, blind_spot = acquired.forward, noise.blind_spot if noise else ()
     if any(n > WIDEST for n in blind_spot):  # of noise common to lines, none that leaves enough is rid
         blind_spot = ()
-    if isinstance(forward, Convolution):
-        forward.lines_share_noise = noise.lines if noise else ()
     voxel, channels = _spacing(spacing, acquired.layout.spatial), None
     if acquired.arrangement and acquired.arrangement.operator.object_channels:
         mixed = acquired.arrangement.operator

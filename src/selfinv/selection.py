@@ -100,7 +100,7 @@ class SelfTuned:
 
     def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> SelfTunedState:
         """Set values apart and prepare the first solve."""
-        folds = count_folds(y, self.fraction, self.blind_spot) if self._tunes_all else 1
+        folds = count_folds(y, self.fraction, self.blind_spot, self.most) if self._tunes_all else 1
         hold = partial(
             hold_out,
             y,
