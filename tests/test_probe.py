@@ -216,3 +216,16 @@ def test_in_any_unit_a_right_operator_passes_and_a_wrong_one_is_found(unit):
 def test_what_measures_nothing_but_the_mean_is_no_false_alarm():
     mean = from_scipy(np.full((4, N * N), 1.0 / N**2), (N, N))
     assert probe(mean, torch.tensor([[[1.0, 2.0, 3.0, 4.0]]])) is mean
+
+
+@pytest.mark.parametrize("gain", [1e-25, 1e-14, 1e12, 1e20])
+def test_an_operator_in_extreme_units_is_refused_as_such(gain):
+    """It gave a flat image without a word, or was said to have another operator's adjoint."""
+    with pytest.raises(InputError, match="1e-10 to 1e\\+08 times, where single"):
+        selfinv.restore(IMAGE, operator=gain * Blur(), method="tv-conjugate-gradient")
+
+
+def test_an_operator_in_units_far_from_the_images_is_computed_with():
+    expected = selfinv.restore(IMAGE, operator=Blur(), method="tv-conjugate-gradient", weight=0.1).image
+    other = selfinv.restore(IMAGE, operator=1e-9 * Blur(), method="tv-conjugate-gradient", weight=1e-10)
+    assert np.std(1e-9 * other.image - expected) < 0.05 * np.std(expected)

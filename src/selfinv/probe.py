@@ -11,6 +11,7 @@ from selfinv.solvers.base import Forward
 from selfinv.types import InputError, warn
 
 ROUNDING = 1e-3  # relative; single precision leaves 1e-5, and sums over a million values more
+GAINS = (1e-10, 1e8)  # between which every method works in single precision
 UNUSABLE = 0.1  # relative error of an adjoint; gradients with one are still of use below
 
 
@@ -48,7 +49,7 @@ def probe(forward: Forward, y: Tensor) -> Forward:
     InputError
         If the operator fails, gives another shape than the measurement's, complex values or NaN, or cannot be
         differentiated; or if it is a `LinearOperator` but not linear, lets one frame or channel tell of
-        another, measures nothing, or has another operator's adjoint.
+        another, measures nothing or in extreme units, or has another operator's adjoint.
     """
     shape = (*y.shape[:2], *forward.in_shape) if isinstance(forward, LinearOperator) else y.shape
     measured = y[torch.isfinite(y)]
@@ -115,6 +116,13 @@ def _check_linear(operator: LinearOperator, x: Tensor, ax: Tensor) -> None:
         raise InputError(
             f"{name} is not linear: A(x - z) and A(x) - A(z) differ by {missed / size:.2g} of their size; "
             f"pass a function instead of a LinearOperator"
+        )
+    gain = _norm(ax) / _norm(x)
+    if not GAINS[0] <= gain <= GAINS[1]:
+        raise InputError(
+            f"{name} makes values about {gain:.1g} times as large as the object's; expected {GAINS[0]:g} to "
+            f"{GAINS[1]:g} times, where single precision suffices: divide the operator by {gain:.1g}, and "
+            f"what is restored, too"
         )
     try:
         returned = operator.adjoint(measured)

@@ -85,6 +85,13 @@ def test_norm_is_not_below_the_largest_singular_value_and_close_to_it():
     assert norm(-3 * Identity((4, 4))) == pytest.approx(3 * 1.01)
 
 
+@pytest.mark.parametrize("gain", [1e-30, 1e-25, 1e-20, 1e20, 1e25, 1e30])
+def test_norm_is_right_in_any_unit(gain):
+    """Squares left single precision: it was 0, or infinite."""
+    assert norm(gain * Identity((4, 4))) == pytest.approx(gain * 1.01)
+    assert norm(gain * OPERATORS[KINDS[0]]()) == pytest.approx(gain * norm(OPERATORS[KINDS[0]]()))
+
+
 KINDS = [name for name in OPERATORS if not name.startswith(("convolution-", "kernel-per"))]
 
 

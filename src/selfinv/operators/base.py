@@ -411,15 +411,20 @@ def norm(
     estimate = 0.0
     with torch.no_grad():
         for _ in range(max_steps):
-            x = x / x.norm()
-            image = operator(x)
-            previous, estimate = estimate, float(image.norm())
+            image = operator(x / _length(x))
+            previous, estimate = estimate, _length(image)
             if estimate == 0.0:
                 return 0.0
             if abs(estimate - previous) <= rtol * estimate:
                 break
-            x = operator.adjoint(image)
+            x = operator.adjoint(image / estimate)
     return estimate * (1.0 + margin)
+
+
+def _length(x: Tensor) -> float:
+    """The Euclidean norm, also where squares of the values would leave their precision."""
+    largest = float(x.abs().max())
+    return largest * float((x / largest).norm()) if largest else 0.0
 
 
 def dot_test(
