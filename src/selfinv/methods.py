@@ -110,8 +110,8 @@ def _initials(name: str) -> str:
 # ---- one function for each name ----
 
 
-def _tuned(request: Request, *candidates: Candidate) -> SelfTuned:
-    return SelfTuned(candidates, blind_spot=request.blind_spot)
+def _tuned(request: Request, *candidates: Candidate, **settings: Any) -> SelfTuned:
+    return SelfTuned(candidates, blind_spot=request.blind_spot, **settings)
 
 
 def _learned(preset: Callable[..., SSI], request: Request, **options: Any) -> SSI:
@@ -155,20 +155,18 @@ def _ssi(request: Request, preset: str = "default") -> Solver:
         most = min(MOST, max(most, FEWEST / max(1, int(torch.isfinite(request.y).sum()))))
     if request.correlated:  # held-out values prefer what keeps the noise, which a network does least
         network = replace(network, margin=math.inf)
-    tuned = _tuned(request, network, *simple)
     plain_image = isinstance(request.operator, Identity) and request.steps is None
-    flat = len(request.object_shape) < 3  # of volumes no lessons teach edges, and fewer values are hidden
-    better = SIGNIFICANT if flat else 0.0
-    mixed = None if request.correlated else better
-    tuned = replace(tuned, mixed_beyond=mixed, cautious=pixels and flat, most=most)
-    return replace(tuned, keeps_detail=plain_image)
+    # Of volumes no lessons teach edges, and fewer values are hidden.
+    cautious = pixels and len(request.object_shape) < 3
+    mixed = None if request.correlated else SIGNIFICANT if cautious else 0.0
+    settings = {"mixed_beyond": mixed, "cautious": cautious, "most": most, "keeps_detail": plain_image}
+    return _tuned(request, network, *simple, **settings)
 
 
 def _auto(request: Request) -> Solver:
     plain = replace(request, steps=None)
     candidates = (*_tv_candidates(plain), _richardson_lucy(), _wiener(plain))
-    tuned = _tuned(request, _candidate_ssi(request), *candidates)
-    return replace(tuned, cautious=is_on_grid(request.operator))
+    return _tuned(request, _candidate_ssi(request), *candidates, cautious=is_on_grid(request.operator))
 
 
 def _candidate_ssi(request: Request, **options: Any) -> Candidate:
