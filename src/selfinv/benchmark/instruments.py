@@ -21,7 +21,7 @@ from selfinv.operators import (
     Stack,
 )
 from selfinv.psf import gaussian
-from selfinv.solvers.conjugate_gradient import linear_conjugate_gradients
+from selfinv.solvers.channelwise import linear_conjugate_gradients
 from selfinv.types import Array, Shape
 
 VIEWS = 64  # projections: for 256 pixels a sixth of what would be needed

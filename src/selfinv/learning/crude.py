@@ -20,7 +20,7 @@ from torch import Tensor
 from selfinv.arrangement import for_network, space_of, spacing_of
 from selfinv.learning.normalisation import Normalisation
 from selfinv.operators import Gradient, LinearOperator, random_like
-from selfinv.solvers.conjugate_gradient import constant_object, linear_conjugate_gradients
+from selfinv.solvers.channelwise import constant_object, linear_conjugate_gradients
 from selfinv.types import InputError, Shape
 
 STEPS = 10

@@ -26,8 +26,8 @@ from scipy.optimize import nnls
 from torch import Tensor
 from torch.nn import functional
 
-from selfinv.learning.masks import smooth, smoothing_radius
 from selfinv.learning.photons import as_counts, mostly_none
+from selfinv.learning.smoothing import smooth, smoothing_radius
 from selfinv.types import Floats
 
 TOGETHER = 200  # independent values in a local mean

@@ -26,8 +26,9 @@ from torch import Tensor
 
 from selfinv.learning.inverse_filters import point_spread
 from selfinv.learning.losses import BEYOND_NOISE, halvings
-from selfinv.learning.masks import neighbour_fill, smooth, smoothing_radius, smoothing_taps
+from selfinv.learning.masks import neighbour_fill
 from selfinv.learning.random import generator_for
+from selfinv.learning.smoothing import smooth, smoothing_radius, smoothing_taps
 from selfinv.solvers.base import Forward
 
 NEAR, WIDE = 1.2, 2.5  # samples, the deviations of the Gaussian means

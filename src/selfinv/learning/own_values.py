@@ -58,7 +58,7 @@ from selfinv.learning.noise_line import (
     variance_of,
 )
 from selfinv.learning.normalisation import of_channels
-from selfinv.solvers.conjugate_gradient import linear_conjugate_gradients, unchanged
+from selfinv.solvers.channelwise import linear_conjugate_gradients, unchanged
 
 WILD, PLAIN, FEW = 4.0, 0.25, 2e-4  # deviations, in this part of an image, and how many are chance
 # Of conjugate gradients: at most; and what of the residual, squared, is enough, by itself and where its modes

@@ -28,7 +28,7 @@ from torch import Tensor
 from selfinv.functionals import Box, Fidelity, SquaredL2, TotalVariation, noise_scale
 from selfinv.operators import Gradient, LinearOperator, is_nonnegative, random_like
 from selfinv.solvers.base import Forward, Status, linear, observed
-from selfinv.solvers.conjugate_gradient import constant_object, spread
+from selfinv.solvers.channelwise import constant_object, spread
 from selfinv.solvers.metric import Metric
 from selfinv.types import InputError, check_integer
 

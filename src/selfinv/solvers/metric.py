@@ -25,7 +25,7 @@ from torch import Tensor
 
 from selfinv.arrangement import is_on_grid
 from selfinv.operators import Convolution, Gradient, LinearOperator, norm
-from selfinv.solvers.conjugate_gradient import dot, ratio, spread
+from selfinv.solvers.channelwise import dot, ratio, spread
 from selfinv.types import Shape, spatial_index
 
 MARGIN = 1.01  # of T's inverse above K^T Sigma K, so that the steps' product stays below 1

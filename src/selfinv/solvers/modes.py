@@ -10,7 +10,7 @@ from torch import Tensor
 
 from selfinv.operators import Adjoint, Composition, Convolution, Identity, LinearOperator, Scaled
 from selfinv.operators.transform_length import fast_length
-from selfinv.solvers.conjugate_gradient import ratio
+from selfinv.solvers.channelwise import ratio
 from selfinv.types import Shape
 
 BINS = 128  # of the radial spectra

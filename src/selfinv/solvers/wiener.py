@@ -36,7 +36,7 @@ from torch import Tensor
 
 from selfinv.operators import LinearOperator
 from selfinv.solvers.base import Forward, Status, linear, observed
-from selfinv.solvers.conjugate_gradient import constant_object, ratio, spread
+from selfinv.solvers.channelwise import constant_object, ratio, spread
 from selfinv.solvers.modes import Modes, Rings, power_transfer, probed_power, wraps
 from selfinv.spectrum import taper
 from selfinv.types import InputError, check_integer
