@@ -230,6 +230,13 @@ def test_a_batch_goes_on_with_tiles_that_are_done(folder, capsys, monkeypatch):
     assert f"{earlier} of them earlier" in told
     code, told = run(capsys, "batch", "r.yaml", "--resume")
     assert (code, "kept out.zarr" in told) == (0, True)
+    recipe = folder / "r.yaml"
+    recipe.write_text(recipe.read_text().replace("steps: 2", "steps: 3"))
+    done.clear()
+    assert run(capsys, "batch", "r.yaml", "--resume")[0] == 130
+    recipe.write_text(recipe.read_text().replace("steps: 3", "steps: 4"))
+    code, told = run(capsys, "batch", "r.yaml", "--resume")  # other tiles are no part of it
+    assert (code, "earlier" in told) == (0, False), told
 
 
 def test_a_tile_that_fails_is_one_line(folder):

@@ -94,14 +94,6 @@ def test_the_same_brighter_or_on_a_level_comes_out_the_same(model, gain, level):
     assert np.sqrt(np.square(change).mean()) < 0.005
 
 
-def test_a_level_far_from_that_of_training_is_nothing_to_warn_of(model):
-    image = frame(1.5, 0.003, seed=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        found = model.apply(image + 10.0) - 10.0
-    assert np.square(found - SCENE).mean() < 0.8 * np.square(image - SCENE).mean()
-
-
 @pytest.mark.filterwarnings("ignore:the noise of this image:selfinv.types.SelfinvWarning")
 @pytest.mark.parametrize("gains", [(1.3, 1.3), (1e3, 1e3), (1.0, 0.6)])
 def test_tiles_too_and_what_is_darker_says_nothing_of_the_rest(model, tmp_path, gains):

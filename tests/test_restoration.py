@@ -123,7 +123,11 @@ def test_the_prediction_has_the_shape_and_type_of_what_was_measured(axes):
     result = selfinv.restore(measured, operator=operator, axes=axes, method="wiener")
     assert result.predicted.shape == measured.shape
     assert result.predicted.dtype == np.complex64
-    assert np.abs(result.predicted - measured).mean() < 0.1 * np.abs(measured).mean()
+    of_it = torch.view_as_complex(operator(torch.from_numpy(result.image)).contiguous()).numpy()
+    assert np.abs(result.predicted - of_it).max() < 1e-4 * np.abs(measured).max()
+    assert (
+        np.abs(of_it - measured).mean() < 0.3 * np.abs(measured).mean()
+    )  # of which a third and more is noise
 
 
 def test_the_statistics_tell_how_it_came_about():

@@ -185,9 +185,14 @@ def noise_scale(y: Tensor, least: float = 1e-3) -> float:
 
     Nor is it below ``least`` times the range of the channel that has the widest: their levels are no signal.
     """
-    seen = [channel[torch.isfinite(channel)] for channel in y.split(1, dim=1)]
-    widest = max((float(values.max() - values.min()) for values in seen if values.numel()), default=0.0)
-    return max(noise_level(y.detach().cpu()), least * widest, torch.finfo(torch.float32).tiny)
+    varied, widest = [], 0.0
+    for channel in y.split(1, dim=1):
+        seen = channel[torch.isfinite(channel)]
+        span = float(seen.max() - seen.min()) if seen.numel() else 0.0
+        widest = max(widest, span)
+        varied += [channel] if span else []
+    level = noise_level(torch.cat(varied, dim=1).detach().cpu()) if varied else 0.0
+    return max(level, least * widest, torch.finfo(torch.float32).tiny)
 
 
 def _length(gradient: Tensor, ndim: int) -> Tensor:

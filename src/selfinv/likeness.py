@@ -94,15 +94,12 @@ class Likeness:
         span = max(1.0, *(reach / room for reach, room in sides if room > SLACK))
         return trained.within(nothing * (1.0 - span), span)
 
-    def doubt(self, *, level: bool) -> str:
-        """What makes the image unlike the one of training, in words for a warning; "" if nothing does.
-
-        ``level``: whether one may be taken off.
-        """
+    def doubt(self) -> str:
+        """What makes the image unlike the one of training, in words for a warning; "" if nothing does."""
         if self.scaled:
             return ""
         alike = 1.0 / OTHER_RANGE <= self.size <= OTHER_RANGE
-        if not (alike and (level or self.found.meets(self.trained, BRIGHTER))):
+        if not (alike and self.found.meets(self.trained, BRIGHTER)):
             units = self.trained.channels
             several = units is not None and len(units.scales) > 1
             ends = [torch.tensor([n.offset, n.offset + n.scale]).double() for n in (self.found, self.trained)]

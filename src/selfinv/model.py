@@ -104,11 +104,6 @@ class TrainedModel:
         """Whether measurement and object are alike: pixels, behind a PSF or as they are."""
         return self.psf is not None or self.sharp
 
-    @property
-    def takes_levels(self) -> bool:
-        """Whether a level may be taken off an image and put back on its object."""
-        return self.sharp or (self.psf is not None and self.boundary != "zero")
-
     def inverse(self, device: str | torch.device, pads: Pads | None = None) -> TrainedInverse:
         """The network on a device, for an object that reaches as far beyond the measurement as in training.
 
@@ -183,8 +178,8 @@ class TrainedModel:
         SelfinvWarning
             If values are taken for missing, as neither blur nor noise makes them; unless the image is only
             scaled, if its range is less than a quarter of that of training or more than four times as wide
-            (or elsewhere, where levels may not be taken off), or if the noise is more than 1.6 times as much,
-            or as much less; or if the PSF is too wide for this image.
+            or elsewhere, or if the noise is more than 1.6 times as much, or as much less; or if the PSF is
+            too wide for this image.
         """
         if not 1 <= symmetries <= 8:
             raise InputError(f"symmetries={symmetries} is not a number from 1 to 8")
@@ -286,7 +281,7 @@ class TrainedModel:
         if likeness is None or not self.on_one_grid:
             return self
         trained = self.normalisation
-        found = likeness.place(level=self.takes_levels)
+        found = likeness.place(level=self.sharp or self.boundary != "zero")
         if found == trained:
             return self
         own_values, outliers = self.own_values, self.outliers
@@ -316,7 +311,7 @@ class TrainedModel:
         """
         if self.crude is not None:
             return
-        if likeness is not None and (words := likeness.doubt(level=self.takes_levels)):
+        if likeness is not None and (words := likeness.doubt()):
             yield words
         if self.psf is not None and not saturated(y):
             forward = Convolution(self.psf, y.shape[2:], self.boundary)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from selfinv.acquisition import Acquisition
-from selfinv.arrangement import spacing_of
+from selfinv.arrangement import is_on_grid, spacing_of
 from selfinv.doubts import (
     NOTHING_EXPLAINED,
     detail_taken,
@@ -250,7 +250,9 @@ def _doubts(
         yield unchanged(name)
     if weight is not None:
         yield smoothed_away(y, measured, weight)
-    if tuned and not status.failed and nothing_explained(stats):
+    # Of frequencies, say, Wiener's filter of the object's own spectrum foretells no others.
+    foretells = name != "wiener" or not isinstance(forward, LinearOperator) or is_on_grid(forward)
+    if tuned and foretells and not status.failed and nothing_explained(stats):
         yield NOTHING_EXPLAINED + ("" if name.startswith("ssi") else ", or use ssi")
 
 

@@ -26,6 +26,7 @@ from selfinv.learning.losses import MaskedLoss
 
 LEAST_WEIGHT = 0.1  # asked for: less is not worth another solve
 SIGNIFICANT = 2.0  # standard errors
+FEWEST_SETS = 4  # of values hidden together
 WEIGHTS = [k / 100 for k in range(101)]
 
 
@@ -120,15 +121,15 @@ def difference(trial: Trial, other: Trial) -> Difference:
     """``trial`` minus ``other``, value by value on the same hidden values."""
     paired = (trial.costs - other.costs).double()
     mean, count = float(paired.mean()), paired.numel()
-    if not trial.sets.numel():
+    sets, place = trial.sets.unique(return_inverse=True)
+    n = sets.numel()
+    if n < FEWEST_SETS:  # of fewer there is no telling, and values are taken as they are
         return Difference(mean, float(paired.std()) / math.sqrt(count) if count > 1 else math.inf)
     # Values hidden together share noise: only the sets are independent, and each counts as it has values.
-    sets, place = trial.sets.unique(return_inverse=True)
-    total = paired.new_zeros(n := sets.numel()).index_add(0, place, paired - mean)
+    total = paired.new_zeros(n).index_add(0, place, paired - mean)
     # Of few sets the standard error is not sure itself: with n - 3 in the place of n - 1 it is larger by the
-    # deviation of Student's t. Chance then exceeds two of it in some 5 % of cases, for any n from 4 on; fewer
-    # sets tell nothing.
-    return Difference(mean, math.sqrt(n / (n - 3)) * float(total.norm()) / count if n > 3 else math.inf)
+    # deviation of Student's t. Chance then exceeds two of it in some 5 % of cases.
+    return Difference(mean, math.sqrt(n / (n - 3)) * float(total.norm()) / count)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from selfinv.learning.normalisation import ChannelUnits, Normalisation
+from selfinv.learning.normalisation import ChannelUnits, NoiseUnits, Normalisation
 from selfinv.types import InputError
 
 
@@ -99,11 +99,24 @@ def test_a_bright_channel_of_one_value_leaves_the_others_their_range():
         assert Normalisation.of(there.apply(both).abs()).scale == pytest.approx(1.0, rel=0.1)
 
 
+def test_a_picture_without_noise_does_not_count_for_more_than_noisy_ones():
+    """A mask as a fourth channel: total variation took no noise from the others, silently."""
+    generator = torch.Generator().manual_seed(0)
+    noisy = torch.rand(1, 3, 1, 1, generator=generator) + 0.1 * torch.randn(1, 3, 64, 64, generator=generator)
+    ramp = torch.linspace(0.0, 1.0, 64).expand(1, 1, 64, 64)
+    for picture in (ramp, ramp.round(), 255.0 * ramp):
+        y = torch.cat([noisy, picture], dim=1)
+        units = NoiseUnits.of(y)
+        alike = y if units is None else units.apply(y)
+        spans = [float(c.max() - c.min()) for c in alike.unbind(1)]
+        assert spans[3] < 2.0 * max(spans[:3])
+
+
 def test_a_dark_channel_of_one_value_leaves_the_others_their_range():
     y = 1000.0 + torch.rand((1, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     units = ChannelUnits.of(torch.cat([y, torch.zeros_like(y)], dim=1))
     assert units.offsets == pytest.approx((1000.0, 0.0), abs=0.2)
-    assert units.scale == pytest.approx(1.0, rel=0.2)
+    assert units.weight_unit == pytest.approx(1.0, rel=0.2)
 
 
 def test_a_channel_of_one_value_within_the_others_range_changes_nothing():

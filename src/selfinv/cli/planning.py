@@ -85,11 +85,14 @@ class Plan:
             options["model"] = str(model)
         elif self.trains_first:
             options.setdefault("save-model", str(output.with_name(stem(output) + ".safetensors")))
-        if "overwrite" in told(COMMANDS[command]) and not options.get("overwrite"):
-            if resume and Places(output).has_begun:
-                options["resume"] = True
-            elif output.is_dir() and not options.get("resume"):
-                options["overwrite"] = True  # as any other file that is made again
+        call = parsed(command, self.folder / input, output, options, quiet=self.quiet)
+        if "overwrite" not in told(COMMANDS[command]) or options.get("overwrite") or options.get("resume"):
+            return call
+        begun = resume and Places(output).has_begun
+        if begun and _is_as_recorded(call):
+            options["resume"] = True
+        elif begun or output.is_dir():
+            options["overwrite"] = True  # as any other file that is made again
         return parsed(command, self.folder / input, output, options, quiet=self.quiet)
 
     def _path(self, name: str, pattern: str, input: str) -> Path:
@@ -157,15 +160,25 @@ def _file(path: Path) -> str:
     return os.path.realpath(parted(path)[0])
 
 
+def _is_as_recorded(call: Call) -> bool:
+    """Whether the recipe beside the output, if there is one, is of the same inputs and options."""
+    try:
+        old, new = Recipe.load(beside(call.output)), drafted(call.function, call.values)
+    except (InputError, OSError):  # it was killed before it wrote one: its journal tells
+        return True
+    told = [(r.command, r.inputs, r.output, r.options, r.read) for r in (old, new)]
+    return told[0] == told[1]
+
+
 def is_made(call: Call) -> bool:
     """Whether the output and all beside it are there, from the same inputs and options."""
     place = beside(call.output)
     try:
-        old, new = Recipe.load(place), drafted(call.function, call.values)
+        old = Recipe.load(place)
     except (InputError, OSError):  # running it will tell
         return False
-    told = [(r.command, r.inputs, r.output, r.options, r.read) for r in (old, new)]
-    return told[0] == told[1] and not old.ended and bool(old.wrote) and not changed(old.wrote, place.parent)
+    made = bool(old.wrote) and not old.ended and not changed(old.wrote, place.parent)
+    return made and _is_as_recorded(call)
 
 
 def model_of(call: Call) -> Path | None:

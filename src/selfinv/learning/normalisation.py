@@ -17,6 +17,7 @@ from selfinv.types import InputError, check_contrast
 UNITS = (1e-12, 1e12)  # between which squares are safe in single precision
 HELD = (1e-36, 1e36)  # between which single precision has all its digits
 LEVEL = 1e4  # of the range: so large a level leaves single precision three digits of what stands on it
+FAINT = 0.01  # of a channel's range: second differences of less are of no noise that matters
 ALIKE = 2.0  # the largest range, or difference of levels, over the smallest range of channels left alone
 
 
@@ -94,15 +95,29 @@ class NoiseUnits(ChannelUnits):
     @classmethod
     def of(cls, y: Tensor, *, levels: bool = False) -> NoiseUnits | None:
         """None where noise is about as large in all channels; ``levels`` are never taken off."""
-        noise = [noise_scale(channel) if varies(channel) else 0.0 for channel in y.split(1, dim=1)]
-        known = [n for n in noise if n]
+        channels = [channel[torch.isfinite(channel)] for channel in y.split(1, dim=1)]
+        spans = [float(seen.max() - seen.min()) if seen.numel() else 0.0 for seen in channels]
+        noise = [noise_scale(one) if n else 0.0 for one, n in zip(y.split(1, dim=1), spans, strict=True)]
+        most = max((n / span for n, span in zip(noise, spans, strict=True) if span), default=0.0)
+        # A mask or a drawing without noise, in units of next to none, would count for all of the score.
+        scales = [
+            n if _typical_bend(one) > FAINT * span else most * span
+            for one, n, span in zip(y.split(1, dim=1), noise, spans, strict=True)
+        ]
+        known = [scale for scale in scales if scale]
         if not known or max(known) <= ALIKE * min(known):
             return None
-        return cls((0.0,) * len(noise), tuple(n or max(known) for n in noise))
+        return cls((0.0,) * len(scales), tuple(scale or max(known) for scale in scales))
 
     @property
     def weight_unit(self) -> float:
         return max(self.scales)
+
+
+def _typical_bend(channel: Tensor) -> float:
+    """The median of second differences along the last axis, which noise has everywhere and edges few."""
+    bend = channel.diff(n=2, dim=-1).abs()
+    return float(bend[torch.isfinite(bend)].median()) if bool(torch.isfinite(bend).any()) else 0.0
 
 
 def varies(channel: Tensor) -> bool:

@@ -131,7 +131,9 @@ class MaskedFourier(LinearOperator):
         spectrum = torch.view_as_complex(y.contiguous())
         spectrum = torch.fft.ifftshift(spectrum, dim=self._dims) if self.centred else spectrum
         size = spectrum.abs()
-        typical = size.square().nanmean(self._dims, keepdim=True).sqrt()
+        wave = torch.ones(self.in_shape, dtype=size.dtype, device=size.device)
+        wave[(0,) * len(self.in_shape)] = 0.0  # a level is no measure of what varies
+        typical = (wave * size).square().nanmean(self._dims, keepdim=True).sqrt()
         same = (spectrum - self._opposite(spectrum).conj()).abs() <= SAME * (size + typical)
         # Of samples measured together as many are kept as can be: those of one line follow one another.
         line = -1 if self.lines is None else self.lines
