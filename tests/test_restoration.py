@@ -123,11 +123,10 @@ def test_the_prediction_has_the_shape_and_type_of_what_was_measured(axes):
     result = selfinv.restore(measured, operator=operator, axes=axes, method="wiener")
     assert result.predicted.shape == measured.shape
     assert result.predicted.dtype == np.complex64
-    of_it = torch.view_as_complex(operator(torch.from_numpy(result.image)).contiguous()).numpy()
-    assert np.abs(result.predicted - of_it).max() < 1e-4 * np.abs(measured).max()
-    assert (
-        np.abs(of_it - measured).mean() < 0.3 * np.abs(measured).mean()
-    )  # of which a third and more is noise
+    # It was within a tenth of what was measured; but more than that is noise, which opposite frequencies share.
+    spectrum = np.fft.fft2(np.fft.ifftshift(result.image, axes=(-2, -1)), norm="ortho")
+    expected = np.where(operator.mask, np.fft.fftshift(spectrum, axes=(-2, -1)), 0.0)
+    assert np.abs(result.predicted - expected).max() < 1e-5 * np.abs(measured).max()
 
 
 def test_the_statistics_tell_how_it_came_about():
