@@ -123,7 +123,7 @@ def test_the_prediction_has_the_shape_and_type_of_what_was_measured(axes):
     result = selfinv.restore(measured, operator=operator, axes=axes, method="wiener")
     assert result.predicted.shape == measured.shape
     assert result.predicted.dtype == np.complex64
-    # It was within a tenth of what was measured; but more than that is noise, which opposite frequencies share.
+    # Within a tenth of what was measured it is not: more is noise, which opposite frequencies share.
     spectrum = np.fft.fft2(np.fft.ifftshift(result.image, axes=(-2, -1)), norm="ortho")
     expected = np.where(operator.mask, np.fft.fftshift(spectrum, axes=(-2, -1)), 0.0)
     assert np.abs(result.predicted - expected).max() < 1e-5 * np.abs(measured).max()
