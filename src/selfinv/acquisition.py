@@ -121,7 +121,7 @@ class Acquisition:
                     y = y.masked_fill(~forward.measured, torch.nan)
                 for words in forward.doubts(y):
                     warn(words)
-                y = forward.told_once(y)
+                y = forward.without_repeats(y)
         instrument = forward
         if isinstance(forward, LinearOperator) and not arrangement:
             forward = unmasked(forward)

@@ -221,7 +221,7 @@ class TrainedModel:
         known = self._known_operator(y.shape[2:])
         if known is not None and known.measured is not None:
             y = y.masked_fill(~known.measured.cpu(), torch.nan)
-        y = y if known is None else known.told_once(y)
+        y = y if known is None else known.without_repeats(y)
         if not self.on_one_grid:
             return y, ""
         y, _, words = without_stray(self.psf, y)

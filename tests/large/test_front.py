@@ -323,7 +323,7 @@ def test_an_existing_scheduler_is_used_if_its_workers_are_like_us(tmp_path, clus
         apply(Doubling(str(tmp_path)), tmp_path / "in.npy", tmp_path / "other.zarr", **job)
 
 
-def test_what_tiles_warn_of_is_told_once(tmp_path):
+def test_what_tiles_warn_of_is_without_repeats(tmp_path):
     np.save(tmp_path / "in.npy", movie(3, 64) - 100)
     restorer = ClassicalRestorer(RichardsonLucy(max_steps=2), None)
     result = apply(restorer, tmp_path / "in.npy", tmp_path / "out.zarr", axes="tyx", workers=0)

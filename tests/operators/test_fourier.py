@@ -60,7 +60,7 @@ def test_of_opposite_frequencies_with_the_same_noise_one_is_left_out_and_nothing
     operator = MaskedFourier(shape, torch.ones(shape, dtype=torch.bool), lines, centred)
     image = torch.randn(2, 1, *shape)  # a noisy real image; in single precision
     y = operator(image)
-    once = operator.told_once(y)
+    once = operator.without_repeats(y)
     kept = once.isfinite().all(-1)
     own = sum(n % 2 == 0 for n in shape)  # frequencies that are their own opposites: 0, and of even sides
     assert int(kept[0].sum()) == (kept[0].numel() + 2**own) // 2
@@ -73,7 +73,7 @@ def test_of_opposite_frequencies_with_the_same_noise_one_is_left_out_and_nothing
         assert int(cut.sum()) <= 2 ** (len(shape) - 1)
 
     noisy = y + 0.1 * torch.randn(y.shape)
-    assert torch.equal(operator.told_once(noisy), noisy)
+    assert torch.equal(operator.without_repeats(noisy), noisy)
 
 
 def test_frequencies_that_were_filled_in_from_their_opposites_are_left_out():
@@ -85,7 +85,7 @@ def test_frequencies_that_were_filled_in_from_their_opposites_are_left_out():
     )
     expected = torch.zeros(8, 8, dtype=torch.bool)
     expected[:, 5:] = True
-    pair = operator.told_once(y).isnan().any(-1)[0, 0]
+    pair = operator.without_repeats(y).isnan().any(-1)[0, 0]
     assert int(pair.sum()) == 24
     assert not (pair & pair.flip(-2, -1).roll((1, 1), (-2, -1))).any()
     both = torch.cat([y, y])
@@ -95,7 +95,9 @@ def test_frequencies_that_were_filled_in_from_their_opposites_are_left_out():
         (-2.0 * operator, y),
         (Mask(torch.ones(8, 8, 2, dtype=torch.bool)) @ operator, y),
     ):
-        assert torch.equal(several.told_once(values).isnan().any(-1).flatten()[-64:].reshape(8, 8), pair)
+        assert torch.equal(
+            several.without_repeats(values).isnan().any(-1).flatten()[-64:].reshape(8, 8), pair
+        )
 
 
 def test_a_missing_sample_is_not_taken_for_the_strongest():

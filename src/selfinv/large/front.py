@@ -204,7 +204,7 @@ def apply(
         restorer = NetworkRestorer(restorer, symmetries, device, None if flat else HALO)
     else:
         model = None
-    letters = _axes(source, axes, _ndim(restorer))
+    letters = _axes(source, axes, _psf_ndim(restorer))
     _check_channels(restorer, source, letters)
     if not source.path.is_absolute():  # workers may be in another folder
         source = open_lazily(source.path.absolute(), axes=letters)
@@ -360,7 +360,7 @@ def _is_one_chunk(source: LazyImage, axes: str) -> bool:
     return len(Plan(source.shape, axes, chunks)) == 1
 
 
-def _ndim(restorer: Restorer) -> int | None:
+def _psf_ndim(restorer: Restorer) -> int | None:
     """Axes of the PSF that a solver was tuned with; None where nothing tells."""
     psf = restorer.psf if isinstance(restorer, ClassicalRestorer) else None
     return None if psf is None else psf.ndim

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from selfinv.types import InputError, Shape, check_shape, shown
 
+TRIED, ENOUGH = 8, 2**18  # objects that an operator is tried on, of so many values in all
 SLIGHT = 0.02  # of the highest value: twice what a point spread function may have
 
 
@@ -92,7 +93,7 @@ class LinearOperator(nn.Module):
         """
         return None
 
-    def told_once(self, y: Tensor) -> Tensor:
+    def without_repeats(self, y: Tensor) -> Tensor:
         """A measurement, ``(..., *out_shape)``, with NaN for every value that repeats another to rounding.
 
         One that is hidden would be known from the other exactly, its noise too, and keeping that look right.
@@ -192,37 +193,37 @@ class Adjoint(LinearOperator):
         return self.operator
 
 
-class _Spoken(LinearOperator):
-    """One whose measured values are, but for a factor or some left out, those of another: its `speaker`."""
+class _Derived(LinearOperator):
+    """One whose measured values are, but for a factor or some left out, those of another: its `source`."""
 
     @property
-    def speaker(self) -> LinearOperator:
+    def source(self) -> LinearOperator:
         raise NotImplementedError
 
     @property
     def together(self) -> tuple[int, ...]:
-        return self.speaker.together
+        return self.source.together
 
     @property
     def always_shown(self) -> Tensor | None:
-        return self.speaker.always_shown
+        return self.source.always_shown
 
     @property
     def measured(self) -> Tensor | None:
-        return self.speaker.measured
+        return self.source.measured
 
-    def told_once(self, y: Tensor) -> Tensor:
-        return self.speaker.told_once(y)
+    def without_repeats(self, y: Tensor) -> Tensor:
+        return self.source.without_repeats(y)
 
     def doubts(self, y: Tensor) -> list[str]:
-        return self.speaker.doubts(y)
+        return self.source.doubts(y)
 
     @property
     def hint(self) -> str:
-        return self.speaker.hint
+        return self.source.hint
 
 
-class Composition(_Spoken):
+class Composition(_Derived):
     """The product ``outer @ inner``: first ``inner``, then ``outer``."""
 
     def __init__(self, outer: LinearOperator, inner: LinearOperator) -> None:
@@ -258,7 +259,7 @@ class Composition(_Spoken):
         return self.outer.pointwise and self.inner.pointwise
 
     @property
-    def speaker(self) -> LinearOperator:
+    def source(self) -> LinearOperator:
         return self.inner if self.outer.pointwise else self.outer
 
     @property
@@ -276,7 +277,7 @@ class Composition(_Spoken):
         return self.inner.object_channels
 
 
-class Scaled(_Spoken):
+class Scaled(_Derived):
     """An operator times a real number; in the precision of what it is applied to."""
 
     def __init__(self, scale: float, operator: LinearOperator) -> None:
@@ -292,7 +293,7 @@ class Scaled(_Spoken):
         return self.scale * self.operator.adjoint(y).to(y.dtype)
 
     @property
-    def speaker(self) -> LinearOperator:
+    def source(self) -> LinearOperator:
         return self.operator
 
     @property
@@ -378,9 +379,11 @@ def is_nonnegative(operator: LinearOperator) -> bool:
     """Whether objects that are nowhere negative, as light is, are measured so: tried on some of few peaks.
 
     Between peaks any operator's negative values show, be they of a kernel's side lobes or of a difference of
-    channels. Slight ones pass, as of a point spread function that was measured.
+    channels. Slight ones pass, as of a point spread function that was measured. Large objects show enough
+    at once.
     """
-    for seed in range(8):
+    size = math.prod(operator.in_shape)
+    for seed in range(max(1, min(TRIED, ENOUGH // size))):
         peaks = (3.0 * random_like(operator, (1, 1, *operator.in_shape), torch.float32, seed)).exp()
         image = operator(peaks)
         if not float(image.min()) >= -SLIGHT * float(image.abs().max()):

@@ -170,8 +170,8 @@ class EachChannel(LinearOperator):
         told = [words for a, channel in self._with_channels(y) for words in a.doubts(channel)]
         return list(dict.fromkeys(told))
 
-    def told_once(self, y: Tensor) -> Tensor:
-        return torch.stack([a.told_once(c) for a, c in self._with_channels(y)], -len(self.out_shape))
+    def without_repeats(self, y: Tensor) -> Tensor:
+        return torch.stack([a.without_repeats(c) for a, c in self._with_channels(y)], -len(self.out_shape))
 
     def _with_channels(self, y: Tensor) -> Iterator[tuple[LinearOperator, Tensor]]:
         """Each channel of a measurement, after its operator."""

@@ -45,7 +45,7 @@ class MaskedFourier(LinearOperator):
     sample are hidden together. A real object's spectrum is the same, conjugated, at opposite frequencies: a
     mask that has both has two measurements of one value, each with its own noise. Where they have the same,
     as in the transform of a noisy real image, or where one was filled in from the other, one is left out
-    (`told_once`).
+    (`without_repeats`).
 
     Examples
     --------
@@ -127,7 +127,7 @@ class MaskedFourier(LinearOperator):
             "Only real ones are restored; take the phase out first"
         ]
 
-    def told_once(self, y: Tensor) -> Tensor:
+    def without_repeats(self, y: Tensor) -> Tensor:
         spectrum = torch.view_as_complex(y.contiguous())
         spectrum = torch.fft.ifftshift(spectrum, dim=self._dims) if self.centred else spectrum
         size = spectrum.abs()

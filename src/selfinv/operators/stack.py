@@ -107,9 +107,9 @@ class Stack(LinearOperator):
         ]
         return list(dict.fromkeys(told))
 
-    def told_once(self, y: Tensor) -> Tensor:
+    def without_repeats(self, y: Tensor) -> Tensor:
         return self._join(
-            [view.told_once(part) for view, part in zip(self.views, self._parts(y), strict=True)]
+            [view.without_repeats(part) for view, part in zip(self.views, self._parts(y), strict=True)]
         )
 
     @property

@@ -169,7 +169,8 @@ class Wiener:
             power = start.power
         else:
             power = probed_power(A, modes, y.shape[1]) if filtered is None else filtered
-        state = WienerState(
+        energy = modes.dot(slope, slope)
+        state = WienerState(  # without a penalty as yet, which `_penalised` gives it
             operator=A,
             modes=modes,
             power=power,
@@ -182,8 +183,8 @@ class Wiener:
             coefficients=flat,
             slope=slope,
             direction=slope,
-            energy=modes.dot(slope, slope),
-            start_energy=modes.dot(slope, slope),
+            energy=energy,
+            start_energy=energy,
         )
         if start is not None and start.is_of(values, measured):
             noise_to_signal = start.noise_to_signal
