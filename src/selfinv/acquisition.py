@@ -174,7 +174,7 @@ def _common_units(method: str, y: Tensor, forward: Any, operator: Any) -> Channe
     if not isinstance(forward, LinearOperator) or forward.object_channels:
         return None
     if method in TOTAL_VARIATION:
-        return NoiseUnits.of(y)
+        return NoiseUnits.by_noise(y)
     if method not in (*OURS, "auto"):
         return None
     keeps = operator is None and getattr(forward, "boundary", "") != "zero"

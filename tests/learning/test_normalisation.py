@@ -106,7 +106,7 @@ def test_a_picture_without_noise_does_not_count_for_more_than_noisy_ones():
     ramp = torch.linspace(0.0, 1.0, 64).expand(1, 1, 64, 64)
     for picture in (ramp, ramp.round(), 255.0 * ramp):
         y = torch.cat([noisy, picture], dim=1)
-        units = NoiseUnits.of(y)
+        units = NoiseUnits.by_noise(y)
         alike = y if units is None else units.apply(y)
         spans = [float(c.max() - c.min()) for c in alike.unbind(1)]
         assert spans[3] < 2.0 * max(spans[:3])

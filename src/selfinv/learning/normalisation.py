@@ -93,21 +93,19 @@ class NoiseUnits(ChannelUnits):
     """
 
     @classmethod
-    def of(cls, y: Tensor, *, levels: bool = False) -> NoiseUnits | None:
-        """None where noise is about as large in all channels; ``levels`` are never taken off."""
-        channels = [channel[torch.isfinite(channel)] for channel in y.split(1, dim=1)]
-        spans = [float(seen.max() - seen.min()) if seen.numel() else 0.0 for seen in channels]
-        noise = [noise_scale(one) if n else 0.0 for one, n in zip(y.split(1, dim=1), spans, strict=True)]
-        most = max((n / span for n, span in zip(noise, spans, strict=True) if span), default=0.0)
+    def by_noise(cls, y: Tensor) -> NoiseUnits | None:
+        """None where noise is about as large in all channels. No levels are taken off."""
+        channels = y.split(1, dim=1)
+        spans = [span(channel) for channel in channels]
+        noise = [noise_scale(channel) if s else 0.0 for channel, s in zip(channels, spans, strict=True)]
+        most = max((n / s for n, s in zip(noise, spans, strict=True) if s), default=0.0)
         # A mask or a drawing without noise, in units of next to none, would count for all of the score.
-        scales = [
-            n if _typical_bend(one) > FAINT * span else most * span
-            for one, n, span in zip(y.split(1, dim=1), noise, spans, strict=True)
-        ]
-        known = [scale for scale in scales if scale]
-        if not known or max(known) <= ALIKE * min(known):
+        known = [_typical_bend(channel) > FAINT * s for channel, s in zip(channels, spans, strict=True)]
+        scales = [n if k else most * s for n, s, k in zip(noise, spans, known, strict=True)]
+        varied = [scale for scale in scales if scale]
+        if not varied or max(varied) <= ALIKE * min(varied):
             return None
-        return cls((0.0,) * len(scales), tuple(scale or max(known) for scale in scales))
+        return cls((0.0,) * len(scales), tuple(scale or max(varied) for scale in scales))
 
     @property
     def weight_unit(self) -> float:
@@ -120,10 +118,15 @@ def _typical_bend(channel: Tensor) -> float:
     return float(bend[torch.isfinite(bend)].median()) if bool(torch.isfinite(bend).any()) else 0.0
 
 
+def span(channel: Tensor) -> float:
+    """Of its values; 0 where there are none, or they are all the same."""
+    seen = channel[torch.isfinite(channel)]
+    return float(seen.max() - seen.min()) if seen.numel() else 0.0
+
+
 def varies(channel: Tensor) -> bool:
     """Whether there are values that differ."""
-    seen = channel[torch.isfinite(channel)]
-    return bool(seen.numel()) and bool(seen.min() < seen.max())
+    return span(channel) > 0.0
 
 
 def _units_of(channel: Tensor) -> Normalisation | None:
