@@ -192,11 +192,9 @@ def unlike_frames(y: Tensor, axes: str) -> str:
     side = {1: 65_536, 2: 256}.get(y.ndim - 2, 48)
     ranges: dict[int, float] = {}
     for t, frame in enumerate(y[spatial_index(middle_of(y.shape[2:], [side] * (y.ndim - 2)))].split(1)):
-        seen = frame[torch.isfinite(frame)]
-        if seen.numel() and bool(seen.min() < seen.max()):
-            span = Normalisation.of(frame).scale
-            if span > EMPTY * noise_level(frame.cpu()):
-                ranges[t] = span
+        range_ = Normalisation.of(frame).scale if varies(frame) else 0.0
+        if range_ > EMPTY * noise_level(frame.cpu()):
+            ranges[t] = range_
     widest = max(ranges, key=lambda t: ranges[t], default=0)
     dim = [t for t, span in ranges.items() if UNLIKE * span < ranges[widest]]
     if not dim:

@@ -185,14 +185,17 @@ def noise_scale(y: Tensor, least: float = 1e-3) -> float:
 
     Nor is it below ``least`` times the range of the channel that has the widest: their levels are no signal.
     """
-    varied, widest = [], 0.0
-    for channel in y.split(1, dim=1):
-        seen = channel[torch.isfinite(channel)]
-        span = float(seen.max() - seen.min()) if seen.numel() else 0.0
-        widest = max(widest, span)
-        varied += [channel] if span else []
+    channels = y.split(1, dim=1)
+    spans = [span(channel) for channel in channels]
+    varied = [channel for channel, s in zip(channels, spans, strict=True) if s]
     level = noise_level(torch.cat(varied, dim=1).detach().cpu()) if varied else 0.0
-    return max(level, least * widest, torch.finfo(torch.float32).tiny)
+    return max(level, least * max(spans), torch.finfo(torch.float32).tiny)
+
+
+def span(values: Tensor) -> float:
+    """From the lowest of those that are there to the highest; 0 where there are none, or all are the same."""
+    seen = values[torch.isfinite(values)]
+    return float(seen.max() - seen.min()) if seen.numel() else 0.0
 
 
 def _length(gradient: Tensor, ndim: int) -> Tensor:

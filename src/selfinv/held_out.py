@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ class HeldOut:
         concealed = widen(self.hidden, self.blind_spot) if any(self.blind_spot) else self.hidden
         return self.y.masked_fill(concealed, torch.nan)
 
-    @property
+    @cached_property
     def sets(self) -> Tensor:
         """Which of the sets hidden together every hidden value belongs to, 1-D; empty: each is by itself."""
         drawn = drawn_shape(self.y.shape, joint_channels=False, together=self.together)

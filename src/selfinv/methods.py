@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from selfinv.arrangement import is_on_grid, is_sharp, together_of
-from selfinv.functionals import Fidelity, Huber, SquaredL2, noise_scale
+from selfinv.functionals import Fidelity, Huber, SquaredL2, noise_scale, span
 from selfinv.held_out import MOST
 from selfinv.learning.losses import choose_loss
 from selfinv.learning.masks import drawn_shape
@@ -250,25 +250,19 @@ def _wiener_solver(request: Request) -> Solver:
 
 
 def _paper_conjugate_gradient(request: Request) -> Solver:
-    solver, span = paper_conjugate_gradient(), _span(request.y)
+    solver, width = paper_conjugate_gradient(), span(request.y)
     assert solver.smoothing is not None
     return replace(
         solver,
-        weight=solver.weight * span,
-        smoothing=solver.smoothing * span**2,
+        weight=solver.weight * width,
+        smoothing=solver.smoothing * width**2,
         max_steps=request.steps or solver.max_steps,
     )
 
 
 def _paper_chambolle_pock(request: Request) -> Solver:
-    weight = 2.5e-3 * _span(request.y)
+    weight = 2.5e-3 * span(request.y)  # the paper's settings are for images that span 0 to 1
     return ChambollePock(weight, steps="fixed", max_steps=request.steps or 200, rtol=0.0)
-
-
-def _span(y: Tensor) -> float:
-    """From the lowest to the highest value: the paper's settings are for images that span 0 to 1."""
-    measured = y[torch.isfinite(y)]
-    return float(measured.max() - measured.min())
 
 
 METHODS: dict[str, Callable[[Request], Solver]] = {

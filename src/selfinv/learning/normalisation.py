@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from selfinv.functionals import noise_scale
+from selfinv.functionals import noise_scale, span
 from selfinv.types import InputError, check_contrast
 
 UNITS = (1e-12, 1e12)  # between which squares are safe in single precision
@@ -116,12 +116,6 @@ def _typical_bend(channel: Tensor) -> float:
     """The median of second differences along the last axis, which noise has everywhere and edges few."""
     bend = channel.diff(n=2, dim=-1).abs()
     return float(bend[torch.isfinite(bend)].median()) if bool(torch.isfinite(bend).any()) else 0.0
-
-
-def span(channel: Tensor) -> float:
-    """Of its values; 0 where there are none, or they are all the same."""
-    seen = channel[torch.isfinite(channel)]
-    return float(seen.max() - seen.min()) if seen.numel() else 0.0
 
 
 def varies(channel: Tensor) -> bool:
