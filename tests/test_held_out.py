@@ -50,6 +50,17 @@ def test_of_few_sets_whole_ones_are_set_apart_and_others_in_each_fold(sets):
             assert not (folds[0] & folds[1] | folds[0] & folds[2] | folds[1] & folds[2]).any()
 
 
+def test_what_is_never_hidden_is_not_set_apart_as_long_as_there_are_other_values():
+    y = noise(1, 1, 40, 24, 2)
+    always = torch.zeros(40, 24, 2, dtype=torch.bool)
+    always[16:25] = True
+    for fold in range(3):
+        hidden = hold_out(y, together=(-2, -1), always=always, loss=L2, fold=fold).hidden
+        assert int(hidden.flatten(3).all(-1).sum()) == 4  # an eighth of the other lines
+        assert not (hidden & always).any()
+    assert hold_out(y, together=(-2, -1), always=torch.ones_like(always), loss=L2).hidden.any()
+
+
 def test_of_a_single_set_one_value_is_set_apart():
     y = noise(1, 1, 1, 24, 2)
     assert int(hold_out(y, together=(-2, -1), loss=L2).hidden.sum()) == 1

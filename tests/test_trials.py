@@ -161,8 +161,15 @@ def test_without_caution_a_better_method_gets_most_of_the_weight_and_another_lit
     for other in (better, worse):
         for cautious in (True, False):
             shares[other.name, cautious] = mix(one, [other], L2, cautious=cautious).weights[other.name]
-    assert shares["better", True] < 0.5 < 0.8 < shares["better", False] <= 0.9
+    assert shares["better", True] < 0.5 < 0.8 < shares["better", False] < 1.0
     assert shares["worse", True] < shares["worse", False] < 1.3 * shares["worse", True]
+
+
+def test_without_caution_what_is_better_by_itself_gets_all_of_the_weight():
+    good = noise(4000, seed=1, deviation=0.1)
+    first, better = predicted("first", good + noise(4000, seed=2)), predicted("better", good)
+    assert mix(first, [better], L2, cautious=False).weights == {"better": 1.0}
+    assert mix(first, [better], L2).weights == {"first": 0.5, "better": 0.5}
 
 
 def test_nothing_is_mixed_in_that_helps_by_chance_or_hardly_or_not():

@@ -30,6 +30,7 @@ ENOUGH = 5000  # hidden values at which the score tells settings apart that diff
 MOST = 0.1  # of the values
 MAX_FOLDS = 5  # sets of hidden values, on small images
 FEW_SETS = 100  # of values that are set apart together
+MOST_OF_FEW = 0.125
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def hold_out(
     loss: MaskedLoss | None = None,
     blind_spot: tuple[int, ...] = (),
     together: tuple[int, ...] = (),
+    always: Tensor | None = None,
     seed: int = 0,
     fold: int = 0,
 ) -> HeldOut:
@@ -112,25 +114,31 @@ def hold_out(
         See `HeldOut`; so many fewer values are then set apart.
     together
         Axes along which values are set apart together (`LinearOperator.together`).
+    always
+        Values that are never set apart (`LinearOperator.always_shown`), broadcast to ``y``: nothing predicts
+        the lowest frequencies, and how far they are missed would outweigh all else. None: there are none.
     fold
         Which one of the sets that this seed gives; no value is in two of them, as long as there are enough.
     """
-    measured = int(torch.isfinite(y).sum())
+    candidates = torch.isfinite(y)
+    if always is not None and bool((candidates & ~always).any()):
+        candidates = candidates & ~always
+    measured = int(candidates.sum())
     share = _share(measured, fraction, blind_spot, most)
     drawn = drawn_shape(y.shape, joint_channels=False, together=together)
-    sets = sets_in(torch.isfinite(y), drawn)
+    sets = sets_in(candidates, drawn)
     there = int(sets.sum())
-    share = max(share, min(0.1, FEWEST / there))
+    share = max(share, min(MOST_OF_FEW, FEWEST / there))
     place = (torch.rand(drawn, generator=generator_for(seed)) / share).to(y.device)
     chosen = sets & (place >= fold) & (place < fold + 1)
     if 2 <= there < FEW_SETS:  # by chance a fold might have none
         each = max(1, round(share * there))
         rank = torch.where(sets, place, torch.inf).flatten().argsort().argsort().reshape(sets.shape)
         chosen = sets & (rank // each == fold % (there // each))
-    hidden = chosen.expand(y.shape) & torch.isfinite(y)
+    hidden = chosen.expand(y.shape) & candidates
     if there < 2 or not hidden.any():
         hidden = torch.zeros_like(hidden)
-        hidden.view(-1)[int(torch.isfinite(y).view(-1).nonzero()[(measured // 2 + fold) % measured])] = True
+        hidden.view(-1)[int(candidates.view(-1).nonzero()[(measured // 2 + fold) % measured])] = True
     return HeldOut(y, hidden, loss or choose_loss(y), tuple(blind_spot), tuple(together))
 
 

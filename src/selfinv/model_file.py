@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from selfinv.model import TrainedModel
 
 FORMAT = "selfinv-model"
-FORMAT_VERSION = 11  # raised whenever the same file would no longer say the same
+FORMAT_VERSION = 12  # raised whenever the same file would no longer say the same
 
 
 def write(path: str | os.PathLike[str], model: TrainedModel) -> None:

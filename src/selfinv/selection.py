@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfinv.arrangement import together_of
+from selfinv.arrangement import always_shown_of, together_of
 from selfinv.held_out import MAX_FOLDS, MOST, count_folds, hold_out
 from selfinv.learning.capacity import white_variance
 from selfinv.learning.losses import MaskedLoss, choose_loss
@@ -108,6 +108,7 @@ class SelfTuned:
             most=self.most,
             blind_spot=self.blind_spot,
             together=together_of(operator),
+            always=always_shown_of(operator, y),
             seed=seed + 11,
         )
         loss = self.loss or choose_loss(y)
@@ -171,6 +172,8 @@ class SelfTuned:
         if self.mixed_beyond is not None:
             loss = state.held_out.loss
             mixture = mix(chosen, others, loss, better=self.mixed_beyond, cautious=self.cautious)
+        if chosen.name not in mixture.weights:  # another is better by itself
+            chosen = state.chosen = state.best[max(mixture.weights, key=mixture.weights.__getitem__)]
         candidates = {candidate.name: candidate for candidate in self.candidates}
 
         def solved(name: str) -> Generator[None, None, None]:

@@ -173,7 +173,7 @@ def mix(
     """The mean of methods that predicts hidden values best; of some there may be nothing in it.
 
     They are mixed in one after the other, where the best weight predicts ``better`` by so many standard
-    errors, with half of that weight, or if not ``cautious``, from half of a small one to nine tenths of all.
+    errors, with half of that weight, or if not ``cautious``, from half of a small one to all of it.
     """
     mixture = Mixture({first.name: 1.0}, first)
     if not math.isfinite(first.score):
@@ -185,8 +185,8 @@ def mix(
         gain = difference(mixture.trial, best)
         if weight < LEAST_WEIGHT or not gain.mean > better * gain.error:  # of one value that is no number
             continue
-        weight *= 0.5 if cautious else 0.5 + 0.4 * weight
-        weights = {name: (1.0 - weight) * w for name, w in mixture.weights.items()}
+        weight *= 0.5 if cautious else 0.5 + 0.5 * weight
+        weights = {name: (1.0 - weight) * w for name, w in mixture.weights.items() if weight < 1.0}
         mixture = Mixture(weights | {other.name: weight}, _between(mixture.trial, other, weight, loss))
     return mixture
 

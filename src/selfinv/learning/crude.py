@@ -7,6 +7,11 @@ values are left out of the equations, and a few steps of conjugate gradients on
 
 make a crude image for the network to improve. It is blind, because no step looks at a hidden value; and
 :math:`\epsilon` is the one with which such an image predicts hidden values best.
+
+The network is asked by parts of the values, and of what it has not learned the values themselves still tell:
+what its answer leaves over of them is measured from the rest of the object, for which Wiener's filter is the
+best linear guess, and adds next to nothing where only noise is left. Noise with outliers it would take for
+detail, and nothing is asked.
 """
 
 from __future__ import annotations
@@ -17,10 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfinv.arrangement import for_network, space_of, spacing_of
+from selfinv.arrangement import for_network, for_operator, space_of, spacing_of
 from selfinv.learning.normalisation import Normalisation
 from selfinv.operators import Gradient, LinearOperator, random_like
+from selfinv.solvers.base import run
 from selfinv.solvers.channelwise import constant_object, linear_conjugate_gradients
+from selfinv.solvers.wiener import Wiener
 from selfinv.types import InputError, Shape
 
 STEPS = 10
@@ -41,6 +48,8 @@ class CrudeInverse:
         Of the measurement: without an offset, of which an operator need not make a constant.
     object_normalisation
         Of the object.
+    asks_rest
+        Whether answers are to take in what they leave over (`with_rest`).
     """
 
     operator: LinearOperator
@@ -48,10 +57,11 @@ class CrudeInverse:
     damping: float
     normalisation: Normalisation
     object_normalisation: Normalisation
+    asks_rest: bool = False
 
     @classmethod
     @torch.no_grad()
-    def of(cls, operator: LinearOperator, y: Tensor, hidden: Tensor) -> CrudeInverse:
+    def of(cls, operator: LinearOperator, y: Tensor, hidden: Tensor, *, asks_rest: bool) -> CrudeInverse:
         """With the units that fit the data, and the damping that predicts ``hidden`` values best.
 
         ``y`` is ``batch channel *out_shape``, NaN where missing.
@@ -59,7 +69,7 @@ class CrudeInverse:
         missing = ~torch.isfinite(y)
         scale = Normalisation(0.0, float(y[~missing].double().std(correction=0)) or 1.0)
         slopes = Gradient(operator.in_shape, spacing_of(operator, None)).to(y.device)
-        crude = cls(operator, slopes, 0.0, scale, Normalisation(0.0, 1.0))
+        crude = cls(operator, slopes, 0.0, scale, Normalisation(0.0, 1.0), asks_rest)
         filled = scale.apply(y).masked_fill(missing, 0.0).float()
         unseen, scored = missing | hidden, hidden & ~missing
         best, worse = torch.inf, 0
@@ -82,6 +92,7 @@ class CrudeInverse:
             "damping": self.damping,
             "normalisation": asdict(self.normalisation),
             "object_normalisation": asdict(self.object_normalisation),
+            "asks_rest": self.asks_rest,
         }
 
     @classmethod
@@ -99,6 +110,7 @@ class CrudeInverse:
             settings["damping"],
             Normalisation(**settings["normalisation"]),
             Normalisation(**settings["object_normalisation"]),
+            settings["asks_rest"],
         )
 
     @property
@@ -121,6 +133,17 @@ class CrudeInverse:
 
         x = x + linear_conjugate_gradients(curve, self.operator.adjoint(y - predicted), STEPS)
         return self.normalisation.undo(x)  # the last: in any unit squares are within single precision
+
+    @torch.no_grad()
+    def with_rest(self, x: Tensor, y: Tensor, hidden: Tensor) -> Tensor:
+        """An answer ``x``, ``batch channel *space``, and what is not hidden of ``y`` tells beyond it."""
+        if not self.asks_rest:
+            return x
+        answered = for_operator(self.operator, self.object_normalisation.undo(x))
+        left = (y - self.normalisation.apply(self.operator(answered))).masked_fill(hidden, torch.nan)
+        solver = Wiener()
+        rest = solver.estimate(run(solver, left, self.operator)[0]) * self.normalisation.scale
+        return self.object_normalisation.apply(for_network(self.operator, answered + rest))
 
     def _dampings(self) -> list[float]:
         x = random_like(self.operator, (1, 1, *self.operator.in_shape), torch.float32, seed=0)

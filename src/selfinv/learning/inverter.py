@@ -232,7 +232,8 @@ class TrainedInverse:
         of them (`of_parts`).
         """
         if self.entrance.looks is not None:
-            return self.of_parts(y, hidden, most=most)[0]
+            assert self.entrance.crude is not None
+            return self.entrance.crude.with_rest(self.of_parts(y, hidden, most=most)[0], y, hidden)
         chosen = self._chosen(most)
         frames = []
         for frame, holes in zip(y.split(1), hidden.split(1), strict=True):  # one by one: less memory

@@ -80,7 +80,8 @@ def prepare(
         )
     else:
         hidden = draw_hidden(hiding, y, operator, 0, seed + 12)
-        crude = CrudeInverse.of(linear(operator, y), y.masked_fill(validation, torch.nan), hidden)
+        shown = y.masked_fill(validation, torch.nan)
+        crude = CrudeInverse.of(linear(operator, y), shown, hidden, asks_rest=not robust)
         normalisation, object_normalisation = crude.normalisation, crude.object_normalisation
         pads = ((0, 0),) * len(crude.shape)
         y = normalised(y, normalisation)

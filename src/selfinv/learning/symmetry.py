@@ -12,7 +12,9 @@ from torch import Tensor
 
 from selfinv.operators import Convolution, Identity, LinearOperator, random_like
 
-COMMUTES = 0.05  # what a crude inverse leaves is alike in all turns then, and one network inverts them all
+COMMUTES = (
+    0.3  # what a crude inverse leaves is alike in all turns then, but for a fraction of a pixel's shift
+)
 
 
 @dataclass(frozen=True)
