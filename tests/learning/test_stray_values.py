@@ -58,6 +58,16 @@ def test_cosmic_rays_are_found_among_stars(count):
     assert taken[~where].mean() < 5e-4
 
 
+@pytest.mark.parametrize("scene", [np.full((640, 640), 100.0), np.tile(data.page()[:160, :160], (4, 4))])
+def test_a_few_cosmic_rays_are_found_in_a_large_image_too(scene):
+    """Values that chance, or chance at an edge, made stand out were more, and none was found."""
+    rng = np.random.default_rng(2)
+    image = blurred(scene, gaussian((2.0, 2.0), (13, 13))) + rng.normal(0.0, 2.0, scene.shape)
+    rays = np.zeros(scene.shape, dtype=bool)
+    rays[tuple(rng.integers(8, 632, (2, 6)))] = True
+    np.testing.assert_array_equal(found(image + 4000.0 * rays, gaussian((2.0, 2.0), (13, 13))), rays)
+
+
 def test_what_is_missing_is_not_stray_and_hides_nothing():
     rng = np.random.default_rng(2)
     image, where = hit(rng.poisson(blurred(stars())) + rng.normal(0.0, 4.0, SHAPE), 20)

@@ -1,12 +1,13 @@
 r"""Values that neither the blur nor the noise can have made: cosmic rays, hot pixels.
 
 A few of them outweigh all else in least squares: what is fitted, what is chosen, and how. They are to be left
-out before anything is done. A value stands out of the *others* around it both by more than a point source
-does behind this PSF (`selfinv.learning.outliers`) and by more than the noise; and noise grows with the light,
-so it is taken as it would be if the value were right,
+out before anything is done. A value :math:`y` stands out of the mean :math:`n` of the *others* around it by
+more than a point source does behind this PSF (:math:`p`, `selfinv.learning.outliers`) and the noise together;
+and noise grows with the light, so it is taken as it would be if the value were right,
 
-.. math:: |y - n| > 4\,\sigma(\max(y, n)).
+.. math:: |y - n| > p + \max(4, \sqrt{2 \ln N})\,\sigma(\max(y, n)),
 
+which chance hardly reaches among :math:`N` values: its own would outnumber the stray in a large image.
 That is tried again without those found, for they hide what stands beside them, until nothing more is. They
 are believed only if most are far beyond (30 deviations): a photon in the dark is not, however few there are,
 nor is a star's peak behind a PSF that is told too wide. Where no noise can be told (single photons), nothing
@@ -22,6 +23,7 @@ of a volume are looked at one by one, for a camera's hot pixels are hot in all o
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -106,7 +108,7 @@ class StrayTest:
     noise
         Of an image, those means and where something is missing, what the noise is; None: it cannot be told.
     deviations
-        Of the noise, beyond which values are found.
+        Of the noise, by which found values stand out more than points; more where chance reaches further.
     fewest
         How many there must be, to believe them.
     most
@@ -139,6 +141,8 @@ class StrayTest:
         found = ~missing & (apart > of_points) & (apart > FAR * apart.median())
         if int(found.sum()) < self.fewest:  # most images have nothing like it, which is quick to see
             return nothing
+        seen = int((~missing).sum())
+        beyond = max(self.deviations, math.sqrt(2.0 * math.log(seen)))
         rounding, highest = _rounding(y[~missing]), float("inf")
         for _ in range(ROUNDS):
             without = found | missing
@@ -149,17 +153,17 @@ class StrayTest:
                 return nothing
             highest = float(shown[~without].max()) if self.seen else float("inf")
             level = torch.maximum(shown, mean).clamp_max(highest)
-            deviations = (shown - mean).abs() / _deviation(line, level, rounding)
-            more = ((shown - mean).abs() > of_points) & (deviations > self.deviations) & ~without
+            of_both = of_points + beyond * _deviation(line, level, rounding)
+            more = ((shown - mean).abs() > of_both) & ~without
             if not more.any():
                 break
             found = found | more
         assert line is not None
         apart = (y - mean).abs()
         deviations = apart / _deviation(line, torch.maximum(y, mean).clamp_max(highest), rounding)
-        stray = found & (deviations > self.deviations)
+        stray = found & (deviations > beyond)
         count = int(stray.sum())
-        if not self.fewest <= count <= self.most * int((~missing).sum()):
+        if not self.fewest <= count <= self.most * seen:
             return nothing
         far = stray & (deviations > FAR) & (apart > of_none)
         return stray if int(far.sum()) >= max(self.fewest, MOST_FAR * count) else nothing
