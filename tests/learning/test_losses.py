@@ -108,6 +108,22 @@ def test_single_photons_in_the_dark_beside_read_noise_are_no_outliers(shape, pho
     assert choose_loss(torch.from_numpy(hot)[None, None]).kind == "l1"
 
 
+@pytest.mark.parametrize("shape", [(1, 96, 96), (2, 96, 96), (3, 96, 96)])
+def test_outliers_are_seen_in_thin_volumes_as_in_images(shape):
+    """Mirrored, a value of the first plane was among its own neighbours, and never stood out."""
+    rng = np.random.default_rng(0)
+    y = np.add.outer(np.zeros(shape[:-1]), np.sin(np.arange(shape[-1]) / 9.0)) + 0.05 * rng.normal(size=shape)
+    assert choose_loss(torch.from_numpy(y)[None, None]).kind == "l2"
+    salted = np.where(rng.random(shape) < 0.02, rng.uniform(-5.0, 5.0, shape), y)
+    assert choose_loss(torch.from_numpy(salted)[None, None]).kind == "l1"
+
+
+def test_outliers_are_seen_at_the_ends_of_a_volume():
+    y = np.random.default_rng(0).normal(size=(9, 48, 48))
+    y[0, ::6, ::6] = y[-1, ::6, ::6] = 100.0
+    assert choose_loss(torch.from_numpy(y)[None, None]).kind == "l1"
+
+
 @pytest.mark.parametrize("name", ["text", "brick", "page"])
 def test_outliers_are_seen_among_sharp_edges(name):
     rng = np.random.default_rng(0)

@@ -13,6 +13,7 @@ from scipy import ndimage
 from scipy.stats import norm
 from torch import Tensor, nn
 
+from selfinv.learning.noise_line import long_axes
 from selfinv.learning.photons import as_counts, mostly_none
 from selfinv.noise import noise_level
 from selfinv.types import Array, InputError
@@ -175,6 +176,9 @@ def has_outliers(y: Tensor) -> bool:
     """Whether some values leave the range of their 24 to 26 neighbours by more than its width, and are
     further from their mean than noise is anywhere; and whether these stand alone, as no star does.
 
+    At an image's ends as many are further inside: of a mirrored image each would be among its own. Two planes
+    are looked at one by one.
+
     Of Gaussian noise those are less than one in 10 000; blurred structure never does it. In the dark a single
     photon does, beside read noise; but where there is more light, photon noise is as large as it. ``y`` as
     `choose_loss` takes it.
@@ -182,26 +186,34 @@ def has_outliers(y: Tensor) -> bool:
     sample = _sample(y)
     finite = np.isfinite(sample)
     filled = np.where(finite, sample, np.median(sample[finite]))
-    space = sample.ndim - 2
-    side = {1: 25, 2: 5}.get(space, 3)
-    around = (1, 1, *(side,) * space)
+    axes = long_axes(sample)
+    if not axes:
+        return False
+    side = {1: 25, 2: 5}.get(len(axes), 3)
+    around = [min(side, n - 1 + n % 2) if axis in axes else 1 for axis, n in enumerate(sample.shape)]
     neighbours = np.ones(around, dtype=bool)
-    neighbours[(0, 0, *(side // 2,) * space)] = False
-    high = ndimage.maximum_filter(filled, footprint=neighbours)
-    low = ndimage.minimum_filter(filled, footprint=neighbours)
+    neighbours[tuple(n // 2 for n in around)] = False
+    wide = filled
+    for axis in axes:
+        n, r = sample.shape[axis], around[axis] // 2
+        wide = wide.take(np.r_[r + 1 : 2 * r + 1, :n, n - 2 * r - 1 : n - r - 1], axis)
+    inside = tuple(slice(n // 2, n // 2 + m) for n, m in zip(around, sample.shape, strict=True))
+    high = ndimage.maximum_filter(wide, footprint=neighbours)[inside]
+    low = ndimage.minimum_filter(wide, footprint=neighbours)[inside]
     width = high - low
     beyond = ((filled > high + width) | (filled < low - width)) & finite
     if beyond.sum() <= OUTLIERS * finite.sum():
         return False
-    mean = (ndimage.uniform_filter(filled, around) * neighbours.size - filled) / (neighbours.size - 1)
+    total = ndimage.uniform_filter(wide, around)[inside] * neighbours.size
+    mean = (total - filled) / (neighbours.size - 1)
     wild = beyond & (np.abs(filled - mean) > BEYOND_NOISE * _largest_noise(filled, mean))
     return bool(wild.sum() > OUTLIERS * finite.sum()) and _stand_alone(filled, mean, wild)
 
 
 def _stand_alone(image: Array, mean: Array, wild: Array) -> bool:
     """Whether values that stand out do so alone: a star or a bead raises its neighbours along every axis."""
-    axes = [axis for axis in range(2, image.ndim) if image.shape[axis] > 1]
-    beside = np.min([ndimage.correlate1d(image, (0.5, 0.0, 0.5), axis) for axis in axes], axis=0)
+    means = [ndimage.correlate1d(image, (0.5, 0.0, 0.5), axis, mode="mirror") for axis in long_axes(image)]
+    beside = np.min(means, axis=0)
     return bool(np.median((beside - mean)[wild] / (image - mean)[wild]) < ALONE)
 
 
@@ -219,8 +231,9 @@ def _largest_noise(image: Array, mean: Array) -> float:
     ``mean`` is that of the others around each. Told from the smallest second difference along any axis, in
     which edges are not seen.
     """
-    axes = range(2, image.ndim)
-    rough = np.min([np.abs(ndimage.correlate1d(image, (0.5, -1.0, 0.5), axis)) for axis in axes], axis=0)
+    axes = long_axes(image)
+    bends = [ndimage.correlate1d(image, (0.5, -1.0, 0.5), axis, mode="mirror") for axis in axes]
+    rough = np.min(np.abs(bends), axis=0)
     ordered = rough.ravel()[np.argsort(-mean, axis=None)]
     # The median of the smallest of so many independent ones, of noise with the deviation 1.
     median = math.sqrt(1.5) * float(norm.isf(0.5 ** (1 + 1 / len(axes))))

@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from selfinv.learning.photons import as_counts, mostly_none
 from selfinv.learning.smoothing import smooth, smoothing_radius
-from selfinv.types import Floats
+from selfinv.types import Array, Floats
 
 TOGETHER = 200  # independent values in a local mean
 BIN = 500  # values in each of at most ten bins of intensity
@@ -116,7 +116,7 @@ def of_finest_detail(
     y: Tensor, level: Tensor, missing: Tensor, limits: Limits = (None, None), *, sparse: bool = False
 ) -> NoiseLine | None:
     """From the image itself, whose intensities without noise are about ``level``; as `of_residuals`."""
-    axes = _long_axes(y)
+    axes = long_axes(y)
     if not axes:
         return None
     detail, gaps = _detail(y, missing, axes)
@@ -135,7 +135,7 @@ def surplus(y: Tensor, missing: Tensor, told: Tensor) -> Tensor:
     y, missing, told
         ``batch channel *space``; variances.
     """
-    axes = _long_axes(y)
+    axes = long_axes(y)
     if len(axes) < 2 or math.prod(y.shape[2:]) < ENOUGH_PLACES:
         return torch.ones_like(y)
     finest = _local_square(y, missing, axes)
@@ -167,7 +167,8 @@ def _local(x: Tensor, missing: Tensor) -> Tensor:
     return local_mean(mean, seen == 0.0, 0.5 * WIDER)
 
 
-def _long_axes(y: Tensor) -> list[int]:
+def long_axes(y: Tensor | Array) -> list[int]:
+    """Those of ``batch channel *space`` along which there are values with others on both sides."""
     return [axis for axis in range(2, y.ndim) if y.shape[axis] >= 3]
 
 
