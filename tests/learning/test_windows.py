@@ -98,6 +98,23 @@ def test_time_series_are_trained_on_a_frame_at_a_time():
     assert frames == set(range(5))
 
 
+def test_frames_with_a_psf_each_are_trained_on_together():
+    """A frame drawn alone met the PSFs of all: a series of more than one window could not be restored."""
+    shape, psfs = (70, 90), torch.stack([KERNEL, KERNEL.flip(0), KERNEL.flip(1)])[:, None]
+    for boundary in ("zero", "reflect"):  # with windows, and without
+        data = measurement(Convolution(psfs, shape, boundary), shape, batch=3)
+        window = draw_window(data, 3 * 40 * 40, (8, 8), seed=0, step=0)
+        predicted = window.operator(reflect(window.see(data.y), window.pads))
+        assert predicted.numel() <= 3 * 40 * 40 or boundary == "reflect"
+        rows, columns = (
+            slice(r.start + c.start, r.start + c.stop)
+            for r, c in zip(window.region, window.core, strict=True)
+        )
+        assert torch.allclose(predicted, data.operator(data.y)[..., rows, columns], atol=1e-12)
+    windows = Windows(first=400, last=400, share=0.01)
+    assert windows.looks(data, 8) == 8
+
+
 def test_windows_grow_from_a_part_to_the_whole():
     windows = Windows(first=100, last=1600, share=0.01, growth=(0.5, 0.9))
     assert [windows.size(p, 10_000) for p in (0.0, 0.5, 0.7, 0.9, 1.0)] == [100, 100, 400, 1600, 1600]

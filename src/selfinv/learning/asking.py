@@ -245,10 +245,8 @@ def _can_update(forward: ForwardModel, data: Measurement) -> bool:
     if isinstance(operator, LinearOperator):
         if len(operator.out_shape) < len(operator.in_shape) or operator.object_channels or operator.together:
             return False  # values in no order that local means could be taken in
-        one = torch.zeros((1, channels, *operator.in_shape)).to(data.y)
-        # Frames are updated one by one, which takes an operator that is the same for all.
-        if len(data.y) > 1 and len(operator(one)) > 1:
-            return False
+        if not data.frames_alike:
+            return False  # they are updated one by one
         return forward.adds_up() and (is_on_grid(operator) or forward.is_local())
     if len(data.y) > 1:
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -74,6 +75,17 @@ class Measurement:
     def can_be_cut(self) -> bool:
         """Whether a part of the measurement depends on a part of the object only."""
         return isinstance(self.operator, LinearOperator) and self.operator.reach is not None
+
+    @cached_property
+    def frames_alike(self) -> bool:
+        """Whether one frame is measured as any other is: what holds something for each makes all of one."""
+        if len(self.y) == 1:
+            return True
+        operator = self.operator
+        shape = operator.in_shape if isinstance(operator, LinearOperator) else self.object_shape
+        x = self.y.new_full((1, self.y.shape[1], *shape), 0.5)
+        with torch.no_grad():
+            return len(operator(self.object_normalisation.undo(x))) == 1
 
     @property
     def forward_model(self) -> ForwardModel:

@@ -50,7 +50,9 @@ class Windows:
         """How many of a measurement's object are looked at after this fraction of the run."""
         # A GPU takes as long for a part as for the whole, and longer for ever other sizes.
         size = self.size(1.0 if data.y.is_cuda else progress, data.object_values)
-        return size if data.can_be_cut else max(size, math.prod(data.object_shape))
+        if data.can_be_cut:
+            return size
+        return max(size, math.prod(data.object_shape) if data.frames_alike else data.object_values)
 
     def looks(self, data: Measurement, steps: int) -> float:
         """How often a run of so many steps looks at each value, on the mean."""
@@ -93,6 +95,8 @@ class Window:
 def draw_window(data: Measurement, size: int | None, multiple: Sequence[int], seed: int, step: int) -> Window:
     """The whole measurement, or a random part of about ``size`` values of its object if it is larger.
 
+    Of frames, some, or a part of each where they are not measured alike.
+
     Parameters
     ----------
     multiple
@@ -103,9 +107,10 @@ def draw_window(data: Measurement, size: int | None, multiple: Sequence[int], se
     generator = generator_for(seed, step)
     frames = slice(0, batch)
     if size is not None and batch > 1 and batch * voxels > size:
-        count = max(1, size // voxels)
+        count = max(1, size // voxels) if data.frames_alike else batch
         first = int(torch.randint(batch - count + 1, (1,), generator=generator))
         frames = slice(first, first + count)
+        size = size // count
     whole = tuple(slice(0, n) for n in space)
     operator = data.operator
     if size is None or voxels <= size or not data.can_be_cut:
