@@ -653,6 +653,24 @@ def test_a_method_that_takes_lines_for_noise_is_not_taken_if_another_keeps_them(
     assert ("stands out of the noise" in state.skipped.get("blurs", "")) is keeps
 
 
+class Shown(Constant):
+    """What it is shown, and a constant in place of the rest."""
+
+    def estimate(self, state):
+        return state.y.nan_to_num(self.value)
+
+
+def test_the_table_tells_that_the_best_prediction_had_lost_detail():
+    """It said that the difference between both was too small to matter."""
+    truth, y = lines_and_noise()
+    dark, shown = fixed("dark", truth.mean()), Candidate("shown", lambda _: Shown(-5.0))
+    _, state, _ = tune(y, dark, shown, operator=Identity((96, 96)), keeps_detail=True)
+    assert (state.trial.name, state.best["dark"].score < state.best["shown"].score) == ("shown", True)
+    *_, last = table(state).splitlines()
+    assert last == "dark was left out: what it takes away stands out of the noise, as fine detail does."
+    assert "is kept, although" not in table(state)
+
+
 def test_where_none_keeps_them_the_chosen_one_stays():
     _, y = lines_and_noise()
     both = [Candidate(name, lambda _: Blurs()) for name in ("first", "second")]

@@ -45,13 +45,14 @@ def table(state: SelfTunedState, units: ChannelUnits | None = None) -> str:
             f"that of {first.name} alone. By the score itself the others would have more weight; but hidden "
             f"values do not show all errors, and as a rule {first.name} makes fewer of the rest."
         )
-    elif first.score > min(trial.score for trial in state.best.values()):
+    elif first.score > min(trial.score for trial in state.best.values() if trial.name not in state.skipped):
         lines.append(
             f"\n{first.name} is kept, although another method predicts hidden values better: the "
             f"difference is below {_errors(state.convincing)}, or too small to matter, as hidden values do "
             f"not show all errors; where noise is correlated, a better score only says that more of it was "
             f"kept."
         )
+    lines += [f"\n{name} was left out: {why}." for name, why in state.skipped.items() if name in state.best]
     return "\n".join(lines)
 
 

@@ -29,9 +29,10 @@ class Result:
         - ``chosen``: of several methods the one (if the run was ended early, the part of it) that the image
           is by, ``weights`` and ``mixture``: what was mixed; ``trials``: name, parameter, setting, held-out
           score, steps of all that was tried, ``table``: the same in Markdown with reasons, ``skipped``: what
-          could not be tried; ``weight``, ``balance``, ``fidelity``: settings, a weight in the image's units
-          (of total variation alone for the noisiest channel, if noise differs; of ``ssi`` and ``auto`` left
-          out, and in ``trials`` in those of ``channel_units``, where the scales of these differ);
+          could not be tried or was not taken, and why; ``weight``, ``balance``, ``fidelity``: settings, a
+          weight in the image's units (of total variation alone for the noisiest channel, if noise differs; of
+          ``ssi`` and ``auto`` left out, and in ``trials`` in those of ``channel_units``, where the scales of
+          these differ);
         - ``held_out_score``, and that ``of_a_constant``, in the image's units (squared, if ``loss`` is
           ``"l2"``; in ``channel_units`` if there are any): what hidden values are off by, noise included;
         - of a network ``steps``, ``best_step`` (whose weights were kept), ``parameters``, ``symmetries``,

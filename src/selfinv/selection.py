@@ -207,6 +207,8 @@ class SelfTuned:
         if not bool(torch.isfinite(x).all()) or not lost_detail(y, x):
             return
         most = (y - x).square().nanmean()
+        stands_out = "what it takes away stands out of the noise, as fine detail does"
+        passed_over = {chosen.name: stands_out}
         for trial in sorted(state.best.values(), key=lambda trial: trial.score):
             if trial.name == chosen.name or not math.isfinite(trial.score):
                 continue
@@ -217,11 +219,15 @@ class SelfTuned:
                     state.skipped[trial.name] = str(error)
                     continue
             solver, inner = state.finals[trial.name]
-            if solver.status(inner).failed:
-                continue
             other = solver.estimate(inner)
-            if (y - other).square().nanmean() < most and not lost_detail(y, other):
-                state.skipped[chosen.name] = "what it takes away stands out of the noise, as fine detail does"
+            if solver.status(inner).failed:
+                passed_over[trial.name] = "its last solve failed"
+            elif not (y - other).square().nanmean() < most:
+                passed_over[trial.name] = f"it takes away no less than {chosen.name}"
+            elif lost_detail(y, other):
+                passed_over[trial.name] = stands_out
+            else:
+                state.skipped |= passed_over
                 state.chosen, state.mixture = state.best[trial.name], None
                 break
         assert state.chosen is not None

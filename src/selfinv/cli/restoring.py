@@ -281,10 +281,13 @@ def _how(stats: dict[str, Any]) -> str:
 
 
 def _report(output: Path, stats: dict[str, Any]) -> None:
-    if len({trial[0] for trial in stats.get("trials", [])}) > 1 and not one_of_many():
+    compared = {trial[0] for trial in stats.get("trials", [])}
+    shown = len(compared) > 1 and not one_of_many()
+    if shown:
         show(stats["table"])
     for name, why in stats.get("skipped", {}).items():
-        say(f"{name} was left out: {why}")
+        if not (shown and name in compared):  # of which the table tells
+            say(f"{name} was left out: {why}")
     tuned = ", tuning included," if "trials" in stats and "best_step" not in stats else ""
     words = f"wrote {output}: {_how(stats)}, {stats['steps']} steps{tuned} in {stats['seconds']:.0f} s"
     if "held_out_score" in stats:
