@@ -77,7 +77,9 @@ class NetworkRestorer:
 
     Tiles begin where the network's coarsest grid has a sample, counted from both ends of the image (for it
     also sees it flipped), and reach as far beyond the core as the network looks: the result is that of the
-    whole image, up to rounding, and behind a PSF up to what values further away say of the object.
+    whole image, up to rounding, and behind a PSF up to what values further away say of the object. But what
+    is stray (`selfinv.learning.stray_values`) is told by the tile alone: behind a PSF fewer than three values
+    are not believed, however many others there are elsewhere.
 
     Parameters
     ----------
@@ -215,7 +217,8 @@ class ClassicalRestorer:
     """A solver with its settings fixed, on each tile with a part of its neighbours.
 
     What lies beyond a tile is unknown to it, as what lies beyond the image. Its influence decays but does not
-    end: the halo leaves a difference at the seams (docs/large.md has it measured).
+    end: the halo leaves a difference at the seams (docs/large.md has it measured). What is stray is
+    told by the tile alone, as by `NetworkRestorer`.
 
     Parameters
     ----------
