@@ -319,3 +319,14 @@ def test_what_was_left_out_stays_so_where_a_run_goes_on():
         left_out.append(here.data.missing[0, 0].numpy())
     assert left_out[0][wild].mean() > 0.5
     assert np.array_equal(*left_out)
+
+
+def test_a_chequered_answer_to_all_values_is_a_failure_where_a_run_goes_on_with_them(monkeypatch):
+    """Only its answer to those that it was trained on was looked at."""
+    y, operator = blurred()
+    solver = tiny(max_steps=20)
+    state, status = run(solver, y, operator, restarts=0)
+    assert not status.failed
+    assert not solver.status(solver.init(y, operator, start=state)).failed
+    monkeypatch.setattr("selfinv.learning.solver.has_checkerboard", lambda x, image: True)
+    assert solver.status(solver.init(y, operator, start=state)) == Status.CHECKERBOARD

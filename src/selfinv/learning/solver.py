@@ -164,7 +164,7 @@ class SSI:
         ----------
         start
             A run on another measurement of the same shape: its network goes on with this one, which it has
-            been trained for if that run had ended.
+            been trained for if that run had ended; its answer to this one may fail as any run's.
         """
         if is_on_grid(operator) and (y.ndim - 2 != self.network.ndim or y.shape[1] != self.network.channels):
             raise InputError(
@@ -181,7 +181,10 @@ class SSI:
                 spare = share_of(start.data.validation | start.data.missing, ~missing)
                 entrance = replace(entrance, looks=replace(entrance.looks, spare=spare))
             data = replace(start.data, y=shown, missing=missing, entrance=entrance)
-            return replace(start, data=data, cached=None, recorder=None)  # which refers to the old values
+            state = replace(start, data=data, cached=None, recorder=None)  # which refers to the old values
+            if self._ended(state):
+                state.failure = state.failure or self._failure(state)
+            return state
         suited = choose_loss(y) if self.loss is None or self.outliers else self.loss
         data = prepare(
             y,
