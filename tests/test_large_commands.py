@@ -111,6 +111,37 @@ def test_a_network_of_another_image_or_psf_is_not_gone_on_with(folder, capsys):
     assert "seed was 0 and is 3" in told
 
 
+@pytest.mark.parametrize("method", [UNTUNED, ("--method", "ssi-network", "--steps", 5)])
+def test_a_model_that_the_user_has_put_there_stays(folder, capsys, method):
+    assert run(capsys, "train", "frames.tif", "out.model.safetensors", "--steps", 5, "-q")[0] == 0
+    own = (folder / "out.model.safetensors").read_bytes()
+    restore = ("restore", "frames.tif", "out.zarr", "--workers", 0, "--overwrite", *method)
+    for kept in (own, b"of another program"):
+        (folder / "out.model.safetensors").write_bytes(kept)
+        code, told = run(capsys, *restore)
+        assert (code, len(told.splitlines())) == (2, 1), told
+        assert re.search(
+            "out.model.safetensors is where a network for out.zarr is kept, and .* is there", told
+        )
+        assert (folder / "out.model.safetensors").read_bytes() == kept
+        assert not (folder / "out.zarr").exists()
+
+
+def test_nothing_is_gone_on_with_where_the_result_was_removed(folder, capsys):
+    frames = tifffile.imread("frames.tif")
+    frames[1, 5, 5] = np.nan
+    np.save("holes.npy", frames)
+    command = ("restore", "holes.npy", "out.zarr", "--axes", "tyx", "--workers", 0, "-q", *UNTUNED)
+    assert run(capsys, *command)[0] == 1
+    shutil.rmtree("out.zarr")
+    assert (folder / "out.zarr.journal.jsonl").exists()
+    code, told = run(capsys, *command, "--resume", "--mask-nan")
+    assert (code, told.splitlines()) == (2, [told.strip()])
+    assert "there is no unfinished run at" in told
+    assert run(capsys, *command, "--mask-nan")[0] == 0
+    assert np.isfinite(values("out.zarr")).all()
+
+
 def test_what_ctrl_c_leaves_of_a_training_is_said(folder, capsys, interrupt_training):
     interrupt_training()
     options = ("--psf", "psf.tif", "--method", "ssi-network", "--steps", 9, "-q")

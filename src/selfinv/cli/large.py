@@ -184,10 +184,12 @@ def restore_large(
         "mask_nan": mask_nan,
     }
     model = None
-    if how.resume and kept.is_file():
-        model = _kept_network(kept, learning, output, begun=places.has_begun)
-        if not places.has_begun:  # it ended before the first tile
-            how = replace(how, resume=False)
+    if kept.exists():
+        earlier = _kept_network(kept, output)
+        if how.resume:
+            model = earlier if _is_of(earlier, learning, output, begun=places.has_begun) else None
+            if not places.has_begun:  # it ended before the first tile
+                how = replace(how, resume=False)
     places.check(source.path, resume=how.resume, overwrite=how.overwrite)
     large.check_means(how.bytes(), how.workers)
     if how.scheduler is not None:
@@ -224,33 +226,39 @@ def restore_large(
     )
 
 
-def _kept_network(kept: Path, learning: dict[str, Any], output: Path, *, begun: bool) -> TrainedModel | None:
-    """The network that an earlier run has left for --resume; None if it is of another run.
-
-    If tiles were ``begun`` with it, it has to be there and this run's.
-    """
+def _kept_network(kept: Path, output: Path) -> TrainedModel:
+    """The network that an earlier run has left for --resume; what others have written is not replaced."""
     from selfinv.restoration import load_model
 
     try:
         model = load_model(kept)
-    except InputError:
-        if begun:
-            raise
-        return None
+    except InputError as error:
+        raise InputError(
+            f"{kept} is where a network for {output} is kept, and something else is there ({error}); move "
+            f"it, or choose another OUTPUT"
+        ) from None
+    if "learning" not in model.origin:
+        raise InputError(
+            f"{kept} is where a network for {output} is kept, and another one is there; move it, or choose "
+            f"another OUTPUT"
+        )
+    return model
+
+
+def _is_of(model: TrainedModel, learning: dict[str, Any], output: Path, *, begun: bool) -> bool:
+    """Whether a network that was kept is this run's; if tiles were ``begun`` with it, it has to be."""
     other = _other_learning(model, learning)
-    if not other:
-        return model
-    if begun:
+    if other and begun:
         raise InputError(
             f"the run of {output} was begun otherwise: {other}; leave out --resume and use --overwrite to "
             f"start anew"
         )
-    return None
+    return not other
 
 
 def _other_learning(model: TrainedModel, learning: dict[str, Any]) -> str:
     """What a model that was kept for --resume was made of, if of something else; empty if not."""
-    before = model.origin.get("learning", {})
+    before = model.origin["learning"]
     differ = [name for name, value in learning.items() if before.get(name) != value]
     if learning["mask_nan"] and "mask_nan" in differ:  # of tiles that had failed; it has learned from others
         differ.remove("mask_nan")

@@ -43,7 +43,7 @@ class Places:
     @property
     def has_begun(self) -> bool:
         """Whether there is such a result, to go on with."""
-        return self.journal.is_file()
+        return self.journal.is_file() and (self.part.exists() or self.final.exists())
 
     def check(self, source: Path, *, resume: bool, overwrite: bool) -> None:
         """Raise `InputError` if the result of ``source`` cannot be there.
