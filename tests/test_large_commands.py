@@ -309,6 +309,7 @@ def test_tiles_that_lacked_mask_nan_are_gone_on_with(folder, capsys, method):
             "--symmetries is for an OUTPUT that ends",
         ),
         (["restore", "frames.tif", "out.zarr", "--memory", "much"], "memory 'much' is not understood"),
+        (["restore", "frames.tif", "out.zarr", "--memory", "1e999"], "memory '1e999' is not understood"),
         (["restore", "frames.tif", "out.zarr", "--weight", "1", *TV], "--weight is not for an OUTPUT"),
         (["restore", "frames.tif", "out.zarr", "--boundary", "zero"], "what lies beyond a tile is unknown"),
         (["restore", "nothing.zarr", "out.zarr"], "nothing.zarr does not exist"),

@@ -23,7 +23,7 @@ def parse_memory(words: str) -> int:
         if match is None:
             raise ValueError
         value = int(float(match[1]) * UNITS[match[2]])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         raise InputError(f"memory {words!r} is not understood; expected e.g. 4GiB or 500MB") from None
     if value < 1:
         raise InputError(f"memory {words!r} is nothing at all; expected e.g. 4GiB")
