@@ -3,7 +3,10 @@
 import json
 import pickle
 import sys
+import time
 import tracemalloc
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -163,6 +166,26 @@ def test_an_image_goes_to_another_process(tmp_path, name):
     sent = pickle.dumps(image)
     assert len(sent) < 3000  # how to open it, not its values
     np.testing.assert_array_equal(everything(pickle.loads(sent)), expected)
+
+
+def test_threads_that_read_at_once_leave_warnings_as_they_were(tmp_path, monkeypatch):
+    from selfinv.io import tiff_regions
+
+    STORED["zlib.tif"](tmp_path / "zlib.tif")
+    image, quickly, opened = open_lazily(tmp_path / "zlib.tif"), tiff_regions.series_of, []
+
+    def slowly(path):
+        opened.append(path)
+        time.sleep(0.2 * len(opened))  # the first to begin would be the first to end
+        return quickly(path)
+
+    monkeypatch.setattr(tiff_regions, "series_of", slowly)
+    before = warnings.filters[:]
+    with ThreadPoolExecutor(2) as threads:
+        for values in threads.map(everything, [image] * 2):
+            np.testing.assert_array_equal(values, VOLUME)
+    assert warnings.filters == before
+    assert len(opened) == 1
 
 
 def test_only_the_region_is_decoded(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from selfinv.types import Array, InputError, Shape
 
 Region = tuple[slice, ...]
 Reader = Callable[[Region], Array]
+
+OPENING = threading.Lock()  # openers silence warnings, which two threads at once would leave so for good
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,9 @@ class LazyImage:
     def _reader(self) -> Reader:
         # A forked child must not share its parent's open files, so what is open belongs to one process.
         process = os.getpid()
-        if self.__dict__.get("_process") != process:
-            self.__dict__.update(_opened=self.opener(), _process=process)
+        with OPENING:
+            if self.__dict__.get("_process") != process:
+                self.__dict__.update(_opened=self.opener(), _process=process)
         opened: Reader = self.__dict__["_opened"]
         return opened
 
