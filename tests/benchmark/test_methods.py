@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -18,6 +19,7 @@ from selfinv.benchmark.images import Loaded, Source
 from selfinv.benchmark.problem import Problem, Watch, fill_missing
 from selfinv.demo import microscope_psf
 from selfinv.methods import METHODS
+from selfinv.model import TrainedModel
 from selfinv.types import InputError
 
 
@@ -93,6 +95,20 @@ def test_training_and_inference_are_timed_apart(problem):
     plain = methods.known()["richardson-lucy-5"].run(with_watch(problem, truth=None))
     assert plain.training_seconds == 0 < plain.inference_seconds
     assert plain.steps == 5
+
+
+def test_the_inference_that_is_only_timed_is_charged_to_no_method(problem, monkeypatch):
+    apply, watch, start = TrainedModel.apply, Watch(), time.perf_counter()
+
+    def slowly(*arguments, **options):
+        time.sleep(0.5)
+        return apply(*arguments, **options)
+
+    monkeypatch.setattr(TrainedModel, "apply", slowly)
+    network = methods.known()["ssi-network"].run(replace(problem, truth=None, watch=watch))
+    charged = watch.seconds()
+    assert network.inference_seconds >= 0.5
+    assert charged <= time.perf_counter() - start - network.inference_seconds
 
 
 def test_the_deep_image_prior_learns_and_is_blind(problem):
