@@ -513,6 +513,13 @@ def test_colours_and_series_are_scored_plane_by_plane_whatever_their_order(tmp_p
     expected = [metrics.psnr(a, b, span) for a, b in zip(truth, kept, strict=True)]
     assert found["image.tif"]["psnr"] == pytest.approx(np.mean(expected), abs=1e-3)
     assert found["truth.png"]["psnr"] > 40.0
+    np.save(tmp_path / "unnamed.npy", image)  # of the same shape, so of the same axes
+    for pair in (("truth.tif", "unnamed.npy"), ("unnamed.npy", "truth.tif")):
+        done = succeeded(
+            command("score", *pair, "--json", "--no-clip", "--data-range", span, folder=tmp_path)
+        )
+        each = [metrics.psnr(a, b, span) for a, b in zip(truth, image, strict=True)]
+        assert json.loads(done.out)[pair[1]]["psnr"] == pytest.approx(np.mean(each), abs=1e-3)
     io.write(tmp_path / "grey.tif", io.Image(truth[0].astype(np.float32), "yx"))
     refused(command("score", "truth.tif", "grey.tif", folder=tmp_path), "3 images in it")
 

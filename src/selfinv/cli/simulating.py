@@ -111,13 +111,13 @@ def score(
     image = io.read(reference)
     truth = noise.normalise_minmax(image.data) if rescale else image.data
     low, high = float(np.min(truth)), float(np.max(truth))
-    planes, limits = _planes(replace(image, data=truth)), (low, high) if clip and low < high else None
+    image, limits = replace(image, data=truth), (low, high) if clip and low < high else None
     if data_range is None and low < high:
         data_range = high - low  # of all channels and frames
     rows: dict[str, dict[str, float]] = {}
     for path in images:
         compared = io.read(path)
-        values, others = compared.data, _planes(compared)
+        values, planes, others = compared.data, _planes(image, compared), _planes(compared, image)
         if len(planes) != len(others):
             raise InputError(
                 f"{reference} has the shape {truth.shape} and {len(planes)} images in it but {path} "
@@ -151,9 +151,10 @@ def _deviation(values: Array, unit: float) -> float:
     return float(np.nanstd(np.divide(values, unit, dtype=np.float64)))
 
 
-def _planes(image: Image) -> list[Array]:
-    """Each channel of each frame; the whole, where nothing names them."""
-    if image.axes is None or not set("tc") & set(image.axes):
+def _planes(image: Image, like: Image) -> list[Array]:
+    """Each channel of each frame; the whole, where nothing names them, nor those ``like`` it in shape."""
+    axes = image.axes or (like.axes if like.data.shape == image.data.shape else None)
+    if axes is None or not set("tc") & set(axes):
         return [image.data]
-    batch = AxisLayout(image.axes).to_batch(image.data)
+    batch = AxisLayout(axes).to_batch(image.data)
     return list(batch.reshape(-1, *batch.shape[2:]))
