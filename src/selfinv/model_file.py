@@ -34,7 +34,17 @@ FORMAT_VERSION = 12  # raised whenever the same file would no longer say the sam
 
 
 def write(path: str | os.PathLike[str], model: TrainedModel) -> None:
-    """Write weights and description beside, then rename. Of an operator other than a PSF, only the shapes."""
+    """Write what is `packed` beside, then rename."""
+    data = packed(model)
+    with written_beside(_path(path)) as beside:
+        beside.write_bytes(data)
+
+
+def packed(model: TrainedModel) -> bytes:
+    """Weights and description as they are in a file.
+
+    Of an operator other than a PSF the shapes, where measured values are not pixels; else nothing.
+    """
     from safetensors.torch import save
 
     tensors = {f"inverter.{k}": v.cpu().contiguous() for k, v in model.inverter.state_dict().items()}
@@ -63,9 +73,7 @@ def write(path: str | os.PathLike[str], model: TrainedModel) -> None:
         "noise": model.noise,
         "origin": model.origin,
     }
-    data = save(tensors, metadata={"selfinv": json.dumps(description)})
-    with written_beside(_path(path)) as beside:
-        beside.write_bytes(data)
+    return save(tensors, metadata={"selfinv": json.dumps(description)})
 
 
 def read(path: str | os.PathLike[str], operator: LinearOperator | None = None) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import torch
 import selfinv
 from selfinv.large.restorers import ClassicalRestorer, NetworkRestorer, restore_core
 from selfinv.large.tiles import Plan
+from selfinv.learning.inverse_filters import InverseFilters
+from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.presets import ssi, ssi_paper
 from selfinv.psf import gaussian
 from selfinv.solvers.chambolle_pock import ChambollePock
@@ -184,3 +186,18 @@ def test_hot_pixels_are_left_out_tile_by_tile_too(classical):
     with pytest.warns(SelfinvWarning, match="^4 values .* stand out"):
         restored = restorer.restore(hot[None], whole, (96, 96))
     assert np.abs(restored - clean).max() < np.ptp(image)
+
+
+def test_tiles_of_another_model_are_not_gone_on_with(tmp_path):
+    model = trained(scene(1, 64, 64), lopsided(5, 5), "cyx", widths=(8, 8), pooled_axes=((True,) * 2,))
+    model.described(pieces=["another"]).save(tmp_path / "m.safetensors")
+    digest = NetworkRestorer(model).digest()
+    assert NetworkRestorer(selfinv.load_model(tmp_path / "m.safetensors")).digest() == digest
+    others = {
+        "psf": 2.0 * model.psf,
+        "outliers": OutlierTest(sharpness=0.5, deviation=0.1),
+        "object_normalisation": replace(model.object_normalisation, scale=3.0),
+        "filters": InverseFilters(torch.ones(1, 1, 3, 3)),
+        "fill": "zero",
+    }
+    assert digest not in {NetworkRestorer(replace(model, **{k: v})).digest() for k, v in others.items()}

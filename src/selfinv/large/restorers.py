@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from selfinv import model_file
 from selfinv.io.regions import Region
 from selfinv.large.tiles import Reach
 from selfinv.learning.measurement import field_of_view, object_pads
@@ -119,13 +119,8 @@ class NetworkRestorer:
         return replace(self, model=self.model.in_units_of(likeness))
 
     def digest(self) -> str:
-        model = self.model
-        digest = hashlib.sha256()
-        for name, weight in sorted(model.inverter.state_dict().items()):
-            digest.update(name.encode() + weight.detach().cpu().contiguous().numpy().tobytes())
-        digest.update(json.dumps([asdict(model.normalisation), self.symmetries, self.halo]).encode())
-        digest.update(repr((model.own_values, model.light, model.boundary)).encode())
-        return digest.hexdigest()[:16]
+        made = model_file.packed(replace(self.model, origin={}))  # but not how it came to be
+        return hashlib.sha256(made + repr((self.symmetries, self.halo)).encode()).hexdigest()[:16]
 
     def reaches(self, space: Sequence[int]) -> list[Reach]:
         settings = self.model.inverter.network.settings
