@@ -321,7 +321,8 @@ class TrainedModel:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and description to one ``.safetensors`` file (written beside, then renamed).
 
-        Of an operator other than a PSF, only the shapes are kept.
+        Of an operator other than a PSF only the shapes are kept, and those only where measured values are not
+        pixels.
         """
         model_file.write(path, self)
 
@@ -332,14 +333,16 @@ class TrainedModel:
         Parameters
         ----------
         operator
-            The one it was trained for: it is not in the file. Where measured values are not pixels it must be
-            given; where they are, of a blur that varies from place to place say, images are then updated by
-            their values in the end, as that was which it was trained on.
+            The one it was trained for: it is not in the file, so that another one is noticed by its shapes at
+            most. Where measured values are not pixels it must be given; where they are, of a blur that varies
+            from place to place say, images of its shape are then updated by their values in the end, as that
+            was which it was trained on.
 
         Raises
         ------
         InputError
-            If the file is missing, damaged, or not such a model, or the operator is missing or another one.
+            If the file is missing, damaged, or not such a model; or if the operator is missing, has other
+            shapes (where measured values are not pixels), or is none that such a model takes.
         """
         return cls(**model_file.read(path, operator))
 
