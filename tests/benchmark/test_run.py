@@ -216,6 +216,19 @@ def test_other_settings_make_the_old_results_stale(place):
     assert any("2 cases to do" in words for words in said)
 
 
+def test_more_pictures_than_were_kept_are_said_to_be_missing(place):
+    first = plan(place, ("input", "users:quick"), names=("camera",), pictures=0)
+    run_benchmark(first)
+    said = []
+    run_benchmark(replace(first, resume=True, pictures=1), said.append)
+    assert any(words.startswith("restored images of camera were not kept") for words in said)
+    assert "restored images of camera were not kept" in (place / "out" / "report.html").read_text()
+    assert calls(place, "quick") == 1
+    said.clear()
+    run_benchmark(replace(first, resume=True), said.append)
+    assert not any("not kept" in words for words in said)
+
+
 @pytest.mark.parametrize("method", ["users:quick", "users.py:quick"])
 def test_another_code_of_a_users_method_makes_its_results_stale(place, method):
     first = plan(place, ("input", method), names=("camera",))

@@ -137,6 +137,13 @@ def run_benchmark(
             f"{how_many} made with other settings ({_changes(stale)}) and will be done again; "
             f"another --output would keep both"
         )
+    unseen = [c.source.name for c in cases if c.pictured and c.key in finished and store.image(c.key) is None]
+    if unseen:
+        remarks.append(
+            f"restored images of {', '.join(dict.fromkeys(unseen))} were not kept when these cases were "
+            f"done, so that they are not shown; --resume does none of them again, another --output would"
+        )
+        say(remarks[-1])
     left = [case for case in cases if case.key not in finished]
     jobs, threads = share(plan, len(left))
     if left:
