@@ -234,9 +234,10 @@ def test_names_of_the_axes_can_be_given(tmp_path):
 # --- what OME-Zarr says -------------------------------------------------------------------------------------
 
 
-def test_ome_zarr_04(tmp_path):
+@pytest.mark.parametrize("unit", ["millisecond", "ms"])
+def test_ome_zarr_04(tmp_path, unit):
     data = VOLUME[None, None].repeat(2, 1)
-    axes = [axis("t", "time", "millisecond"), axis("c", "channel"), *ZYX]
+    axes = [axis("t", "time", unit), axis("c", "channel"), *ZYX]
     names = {"omero": {"channels": [{"label": "nuclei", "color": "00FF00"}, {"color": "FF0000"}]}}
     ome_04(tmp_path / "a.zarr", data, axes, [500, 1, 300, 65, 65.0], **names)
     image = open_lazily(tmp_path / "a.zarr")

@@ -71,6 +71,15 @@ _MICROMETRES = {
     **dict.fromkeys(("pm", "picometer", "picometre"), 1e-6),
     **dict.fromkeys(("m", "meter", "metre"), 1e6),
 }
+SECONDS = {
+    **dict.fromkeys(("s", "second"), 1.0),
+    **dict.fromkeys(("ms", "millisecond"), 1e-3),
+    **dict.fromkeys(("µs", "microsecond"), 1e-6),
+    **dict.fromkeys(("ns", "nanosecond"), 1e-9),
+    **dict.fromkeys(("min", "minute"), 60.0),
+    **dict.fromkeys(("h", "hour"), 3600.0),
+    **dict.fromkeys(("d", "day"), 86400.0),
+}
 
 
 def micrometres(size: Any, unit: Any) -> float | None:

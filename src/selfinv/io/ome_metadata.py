@@ -7,14 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from selfinv.io.image import Metadata, micrometres
+from selfinv.io.image import SECONDS, Metadata, micrometres
 from selfinv.types import AXES, SPACE, InputError
 
 TYPES = {"t": "time", "c": "channel", **dict.fromkeys(SPACE, "space")}
-_SECONDS = {
-    **{"second": 1.0, "millisecond": 1e-3, "microsecond": 1e-6, "nanosecond": 1e-9},
-    **{"minute": 60.0, "hour": 3600.0, "day": 86400.0},
-}
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ def described(name: str, ome: dict[str, Any]) -> Described:
     for letter, entry, size in zip(axes, entries, scale, strict=True):
         if letter in SPACE and (length := micrometres(size, entry.get("unit"))):
             voxel_size[letter] = length
-        seconds = _SECONDS.get(str(entry.get("unit")), 0.0) * size
+        seconds = SECONDS.get(str(entry.get("unit")), 0.0) * size
         if letter == "t" and 0 < seconds < math.inf:
             metadata["time_interval"] = seconds
     names = channel_names(ome)

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from selfinv.io.image import Format, Image, Metadata, drop_alpha, micrometres
+from selfinv.io.image import SECONDS, Format, Image, Metadata, drop_alpha, micrometres
 from selfinv.types import Array, InputError, Shape, warn
 
 # Classic TIFF counts bytes in 32 bits; some of them are for tags.
@@ -36,7 +36,6 @@ _OME_LIGHT = (
 _TYPE_SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), start=1)) | dict.fromkeys(
     (16, 17, 18), 8
 )
-_SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def read(path: Path) -> Image:
@@ -299,7 +298,7 @@ def _ome_described(xml: str, index: int) -> tuple[dict[str, float | None], Metad
         told["Channel"] = light
     if told:
         metadata["ome"] = told
-    unit = _SECONDS.get(pixels.get("TimeIncrementUnit", "s"))
+    unit = SECONDS.get(pixels.get("TimeIncrementUnit", "s"))
     if unit and pixels.get("TimeIncrement"):
         metadata["time_interval"] = float(pixels.get("TimeIncrement", "nan")) * unit
     return sizes, metadata
