@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -143,6 +144,15 @@ def test_early_stopping_keeps_the_best_weights():
     assert state.step < 400
     assert state.best_score == min(score for _, _, score in state.history)
     assert (state.best_step, state.best_score) in [(step, score) for step, _, score in state.history]
+
+
+def test_of_a_line_of_16_values_one_cannot_tell_when_to_stop():
+    """A single value is validated by: the last weights are kept, without torch's words about deviations."""
+    line = np.arange(16) + np.random.default_rng(0).normal(0, 1, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = selfinv.restore(line, method="ssi-network", max_steps=20)
+    assert result.stats["best_step"] == 20
 
 
 def test_a_run_that_becomes_nan_is_started_again_and_told():

@@ -462,10 +462,13 @@ class SSI:
 
         A one-cycle schedule ends in finer weights than it passes through, and what the operator hides from
         the score gains from them too: so the latest are kept unless the same validation values, compared one
-        by one, tell them from the best by more than three standard errors (there are some ten looks).
+        by one, tell them from the best by more than three standard errors (there are some ten looks); a
+        single value tells nothing.
         """
         if self.training.schedule != "one-cycle":
             return False
+        if costs.numel() == 1:
+            return True
         worse = costs - lowest
         return float(worse.mean()) <= 3.0 * float(worse.std()) / math.sqrt(worse.numel())
 
