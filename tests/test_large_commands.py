@@ -49,7 +49,7 @@ def values(path):
 def test_train_then_apply_to_the_rest(folder, capsys):
     code, told = run(capsys, "train", "frames.tif", "m.safetensors", "--psf", "psf.tif", "--steps", 30)
     assert code == 0
-    assert len(re.findall(r"learned from t \d", told)) >= 2
+    assert len(re.findall(r"learned from frame \d \(", told)) >= 2
     code, told = run(capsys, "apply", "m.safetensors", "frames.tif", "out.zarr", "--workers", 0)
     assert code == 0, told
     assert "4 tiles" in told
@@ -58,6 +58,20 @@ def test_train_then_apply_to_the_rest(folder, capsys):
     assert one == 0
     assert np.abs(values("out.zarr") - tifffile.imread("out.tif")).max() < 0.5
     assert (folder / "out.zarr.recipe.yaml").exists()
+
+
+def test_what_was_learned_from_is_said_in_words(folder, capsys):
+    """Of a flat NPY, whose axes leave no doubt, nothing is said about them, as 'restore' does not."""
+    frame = tifffile.imread("frames.tif")[0]
+    np.save("flat.npy", frame)
+    code, told = run(capsys, "train", "flat.npy", "m.safetensors", "--steps", 3)
+    assert code == 0
+    assert "learned from the whole image (" in told
+    assert "axes" not in told
+    np.save("wide.npy", np.tile(frame, (1, 3)))
+    code, told = run(capsys, "train", "wide.npy", "m.safetensors", "--steps", 3, "--pieces", 1)
+    first, last = re.search(r"learned from columns (\d+) to (\d+) \(", told).groups()
+    assert int(last) - int(first) == 511
 
 
 def test_restore_to_zarr_trains_and_keeps_its_network(folder, capsys):

@@ -117,7 +117,7 @@ def learned(
     from selfinv import large
 
     with progress(quiet) as callback:
-        result, chosen = large.train(
+        result, _ = large.train(
             source,
             kernel,
             method=method,
@@ -130,9 +130,7 @@ def learned(
             callback=callback,
         )
     if not quiet:
-        letters = axes or source.axes or result.stats["axes"]
-        for piece in chosen:
-            words = piece.describe(letters) if len(letters) == len(piece.region) else str(piece.region)
+        for words in result.stats["pieces"]:
             say(f"learned from {words}")
         if "mixture" in result.stats:
             say(f"on these {result.stats['mixture']} would be best; the image is made by the first alone")

@@ -99,7 +99,8 @@ def train(
 
     Returns
     -------
-    The result for the pieces (its ``model`` or ``solver`` is what `apply` takes), and where they are.
+    The result for the pieces (its ``model`` or ``solver`` is what `apply` takes, and ``stats["pieces"]`` says
+    where they are), and the pieces.
 
     Raises
     ------
@@ -125,11 +126,13 @@ def train(
             max_steps=max_steps,
             callback=callback,
         )
+    where = [piece.describe(letters, source.shape) for piece in chosen]
+    result = replace(result, stats=result.stats | {"pieces": where})
     if result.model is not None:
         restorer = NetworkRestorer(result.model)
         scores = [restorer.score(piece) for piece in blocks]
         model = replace(result.model, axes=letters).described(
-            pieces=[piece.describe(letters) for piece in chosen],
+            pieces=where,
             scores=[score for score in scores if score is not None],
         )
         result = replace(result, model=model)
@@ -301,7 +304,8 @@ def _axes(source: LazyImage, axes: str | None, ndim: int | None) -> str:
     letters = axes or source.axes
     if letters is None:
         letters = guess_axes(source.shape, ndim)
-        warn(f"{source.path} does not name its axes; taken as {letters} (--axes tells them)")
+        if len(letters) > 2:  # of fewer there is no doubt
+            warn(f"{source.path} does not name its axes; taken as {letters} (--axes tells them)")
     return parse_axes(letters, len(source.shape)).axes
 
 

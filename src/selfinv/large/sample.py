@@ -9,12 +9,13 @@ import numpy as np
 from selfinv.io.lazy import LazyImage
 from selfinv.io.regions import Region
 from selfinv.noise import noise_level
-from selfinv.types import Array, AxisLayout, InputError
+from selfinv.types import Array, AxisLayout, InputError, Shape
 
 CANDIDATES = 64  # pieces that are looked at
 SIDE = {1: 65536, 2: 512, 3: 96}  # values along each axis of a piece, at most
 PIECES = {1: 8, 2: 6, 3: 4}
 MOST_MISSING = 0.5  # of a piece's values
+WORDS = {"t": "frame", "z": "planes", "y": "rows", "x": "columns"}
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,14 @@ class Piece:
     region: Region
     information: float
 
-    def describe(self, axes: str) -> str:
-        """Where it is, in words."""
+    def describe(self, axes: str, shape: Shape) -> str:
+        """Where it is in an image of this shape, in words; what it has all of is left out."""
         parts = [
-            f"{a} {s.start}" if s.stop == s.start + 1 else f"{a} {s.start}:{s.stop}"
-            for a, s in zip(axes, self.region, strict=True)
-            if a != "c"
+            f"{WORDS[a]} {s.start}" if s.stop == s.start + 1 else f"{WORDS[a]} {s.start} to {s.stop - 1}"
+            for a, s, n in zip(axes, self.region, shape, strict=True)
+            if s.stop - s.start < n
         ]
-        return ", ".join(parts) + f" ({self.information:.2f} bits per value)"
+        return f"{', '.join(parts) or 'the whole image'} ({self.information:.2f} bits per value)"
 
 
 def choose_pieces(
