@@ -12,7 +12,7 @@ import numpy as np
 
 from selfinv.atomic import check_writable
 from selfinv.cli.console import say
-from selfinv.types import Array, InputError, guess_axes
+from selfinv.types import Array, InputError, Shape, guess_axes
 
 if TYPE_CHECKING:
     from selfinv.io import Image
@@ -157,11 +157,20 @@ def save_image(output: Path, restored: Array, source: Image, dtype: str | None, 
         raise InputError(f"{error}; the result itself was kept, as float32, in {rescue}") from error
 
 
-def check_residual(path: Path, image: Image, inputs: Sequence[Path], output: Path) -> None:
-    """Refuse early to write a residual where it cannot be, or in the place of an input or the output."""
+def check_float32(
+    path: Path, inputs: Sequence[Path] = (), shape: Shape | None = None, axes: str | None = None
+) -> None:
+    """`selfinv.io.check_output` of what is float32 whatever the options."""
     from selfinv import io
 
-    io.check_output(path, inputs=inputs, dtype="float32", shape=image.data.shape, axes=image.axes)
+    if path.suffix.lower() == ".png":
+        raise InputError(f"{path}: PNG cannot hold its values, which are no integers; write a .tif")
+    io.check_output(path, inputs=inputs, dtype="float32", shape=shape, axes=axes)
+
+
+def check_residual(path: Path, image: Image, inputs: Sequence[Path], output: Path) -> None:
+    """Refuse early to write a residual where it cannot be, or in the place of an input or the output."""
+    check_float32(path, inputs, image.data.shape, image.axes)
     check_different(path, output)
 
 

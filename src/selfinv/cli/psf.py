@@ -9,6 +9,7 @@ import numpy as np
 import typer
 
 from selfinv.cli.console import FAILED, say
+from selfinv.cli.images import check_float32
 from selfinv.cli.options import Axes, MaskNan, PSFOutput, Quiet, Seed, numbers, per_axis, shape_of, whole
 from selfinv.cli.psf_family import Told, terms_of
 from selfinv.types import Array, InputError, Shape, guess_axes, parse_axes
@@ -140,7 +141,7 @@ def psf_measured(
     """Turn the image of a bead into a PSF: background off, centred, resampled, normalised."""
     from selfinv import io, psf
 
-    io.check_output(output, inputs=[input])
+    check_float32(output, [input])
     image = io.read(input, axes=axes)
     ndim = image.data.ndim
     letters = "zyx"[-ndim:]
@@ -235,7 +236,7 @@ def psf_fit(
     """
     from selfinv import io, semiblind
 
-    io.check_output(output, inputs=[input, psf] if psf else [input], dtype="float32")
+    check_float32(output, [input, psf] if psf else [input])
     image = io.read(input, axes=axes)
     told, pixels = Told(
         family, psf, shape, sigma, defocus, terms, na, wavelength, immersion, fit, pixel_size, spread
@@ -269,6 +270,6 @@ def _write_psf(output: Path, kernel: Array, voxel_size: list[float] | None) -> N
 
     letters = "zyx"[-kernel.ndim :]
     sizes = dict(zip(letters, voxel_size, strict=True)) if voxel_size else {}
-    io.check_output(output, dtype="float32", shape=kernel.shape, axes=letters)
+    check_float32(output, shape=kernel.shape, axes=letters)
     io.write(output, io.Image(kernel.astype(np.float32), letters, sizes))
     say(f"wrote {output}: {' × '.join(str(n) for n in kernel.shape)}, sum {kernel.sum():.4g}")

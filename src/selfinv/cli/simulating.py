@@ -12,7 +12,7 @@ import numpy as np
 import typer
 
 from selfinv.cli.console import say
-from selfinv.cli.images import check_different, read_psf
+from selfinv.cli.images import check_different, check_float32, read_psf
 from selfinv.cli.options import Axes, Input, Output, Seed
 from selfinv.types import Array, AxisLayout, InputError, guess_axes, parse_axes
 
@@ -56,9 +56,7 @@ def simulate(
     image = io.read(input, axes=axes)
     inputs = [input] + ([psf] if psf else [])
     for path in [output] + ([clean] if clean else []):
-        if path.suffix.lower() == ".png":
-            raise InputError(f"{path} cannot hold what is simulated, values from 0 to 1; write a .tif")
-        io.check_output(path, inputs=inputs, dtype="float32", shape=image.data.shape, axes=image.axes)
+        check_float32(path, inputs, image.data.shape, image.axes)
     if clean is not None:
         check_different(clean, output)
     kernel = None if psf is None else read_psf(psf, image)

@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from selfinv.cli.images import check_beside, open_image, read_psf
+from selfinv.cli.images import check_beside, check_float32, open_image, read_psf
 from selfinv.cli.missing import without
 from selfinv.cli.options import (
     Axes,
@@ -279,7 +279,7 @@ def tomography(
     n = data.shape[-1]
     stack = data.ndim == 3
     image = io.Image(np.zeros((*data.shape[:-2], n, n), np.float32), "zyx" if stack else "yx")
-    io.check_output(output, inputs=[input, angles], dtype="float32", shape=image.data.shape, axes=image.axes)
+    check_float32(output, [input, angles], image.data.shape, image.axes)
     if preview is not None:
         check_beside(preview, ".png .pdf .svg", [input, angles], output)
     check_model(save_model, method, [input, angles], output, model)
