@@ -744,6 +744,10 @@ MISTAKES = {
         "do not fit int8, nor will those restored",
     ),
     "alpha": (("simulate", "image.tif", "out.tif", "--alpha", "-1"), "alpha is -1"),
+    "no photons": (
+        ("simulate", "image.tif", "out.tif", "--photons", "-5"),
+        "-5 photons at intensity 1 (peak, --photons); expected a positive number",
+    ),
     "clean is output": (("simulate", "image.tif", "out.tif", "--clean", "out.tif"), "the output's own name"),
     "simulate constant": (("simulate", "constant.tif", "out.tif"), "the image is constant"),
     "shapes": (("score", "image.tif", "constant.tif"), "has the shape (40, 36) but the image (32, 32)"),

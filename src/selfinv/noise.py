@@ -73,12 +73,15 @@ def poisson(z: npt.ArrayLike, peak: float, seed: Seed) -> Array:
     """
     image = _image(z)
     if not 0 < peak < np.inf:
-        raise InputError(f"peak is {peak}; expected a positive number of photons per unit of intensity")
+        raise InputError(f"{peak:g} photons at intensity 1 (peak, --photons); expected a positive number")
     low, high = float(image.min()), float(image.max())
     if low < -1e-6 * max(high, 0):
         raise InputError(f"the image goes down to {low:.4g}, but photon counts need intensities of 0 or more")
     if high * peak > 1e18:
-        raise InputError(f"peak {peak:.4g} times the image's maximum {high:.4g} is more than 1e18 photons")
+        raise InputError(
+            f"{peak:.4g} photons at intensity 1 (peak, --photons) times the image's maximum {high:.4g} are "
+            f"more than 1e18"
+        )
     rate = np.maximum(image.astype(np.float64) * peak, 0)
     return (_generator(seed).poisson(rate) / peak).astype(image.dtype)
 
