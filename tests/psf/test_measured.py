@@ -162,6 +162,17 @@ def test_what_a_user_should_know_is_said():
     assert "bead's light falls inside" in " ".join(from_bead(gaussian(3.0, (31, 31)), shape=(7, 7)).warnings)
 
 
+@pytest.mark.parametrize("shape", [(33, 33), (129, 129), (15, 33, 33)])
+def test_noise_is_no_bead(shape):
+    """It was made a PSF; a bead with a peak four times the noise still is one."""
+    rng = np.random.default_rng(0)
+    for noise in (rng.normal(100, 10, shape), rng.poisson(200, shape)):
+        with pytest.raises(InputError, match="no bead can be told from the noise"):
+            from_bead(noise)
+    faint = from_bead(bead(shape, [2.0] * len(shape), peak=40) + rng.normal(100, 10, shape))
+    assert "times the noise" in " ".join(faint.warnings)
+
+
 @pytest.mark.parametrize(
     ("image", "options", "words"),
     [

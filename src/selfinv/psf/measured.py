@@ -16,6 +16,7 @@ from selfinv.types import Array, Floats, InputError, Shape, check_image, check_s
 
 _SHIFT_FLOOR = 1e-3  # pixels: below this, interpolating costs more than it mends
 _BRIGHT = 0.1  # of the peak: what belongs to the bead's core
+_OUTSTANDING = 1.2  # times the brightest of as many independent values: 1 % of images of noise have it
 _PAD = 8  # pixels of nothing around the array, in which the spline settles
 
 
@@ -86,7 +87,8 @@ def from_bead(
     ------
     InputError
         If the image is not numeric, finite and one- to three-dimensional, if nothing stands above the
-        background, if a size is not positive, or if ``target_voxel_size`` comes without ``voxel_size``.
+        background or out of the noise, if a size is not positive, or if ``target_voxel_size`` comes without
+        ``voxel_size``.
 
     Examples
     --------
@@ -118,6 +120,11 @@ def from_bead(
             f"background= (--background)"
         )
     if noise and peak < 10 * noise:
+        if not _stands_out(data):
+            raise InputError(
+                f"no bead can be told from the noise: the brightest spot is {peak / noise:.1f} times the noise, "
+                f"as noise alone would be; average several images of a bead, or take a brighter one"
+            )
         warnings.append(
             f"the bead's peak is only {peak / noise:.1f} times the noise; "
             "average several beads for a better PSF"
@@ -247,6 +254,18 @@ def _noise(data: Floats) -> float:
     if len(negative) < 3:
         return 0.0
     return float(1.4826 * np.median(-negative))
+
+
+def _stands_out(data: Floats) -> bool:
+    """Whether anything is brighter than the brightest of as many values of noise alone would be.
+
+    Of the smoothed image, whose noise is like a Gaussian's whatever that of a pixel. Outside there is
+    nothing: repeating the edge would repeat its noise.
+    """
+    border = _border(data.shape)
+    smooth = ndimage.gaussian_filter(data - np.median(data[border]), 1.0, mode="constant")
+    deviation = 1.4826 * np.median(np.abs(smooth[border]))
+    return bool(smooth.max() > _OUTSTANDING * np.sqrt(2 * np.log(data.size)) * deviation)
 
 
 def _saturation(image: npt.NDArray[Any]) -> list[str]:
