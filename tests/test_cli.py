@@ -499,6 +499,16 @@ def test_psfs_by_formula_and_from_a_bead(tmp_path, command):
     assert "background 100 removed; bead off centre by y +2.000, x -1.000 pixels" in done.err
 
 
+def test_a_gaussian_that_its_shape_cuts_off_is_told_with_a_shape_that_holds_it(tmp_path, in_process):
+    out = tmp_path / "a.tif"
+    for size in (("--sigma", 5), ("--sigma", 0.5, "--pixel-size", 0.1)):
+        done = succeeded(in_process("psf", "gaussian", *size, "--shape", "9,9", "-o", out))
+        assert "warning: --shape 9,9 holds only 40% of the Gaussian's light" in done.err
+        assert "--shape 29,29 holds 99%" in done.err
+        done = succeeded(in_process("psf", "gaussian", *size, "--shape", "29,29", "-o", out))
+        assert "warning" not in done.err
+
+
 def test_colours_and_series_are_scored_plane_by_plane_whatever_their_order(tmp_path, command):
     truth = np.stack([scene(32, 32, seed=i) for i in range(3)]) / 2
     image = truth + np.random.default_rng(0).normal(0, 2.0, truth.shape).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,8 @@ def psf_gaussian(
     kernel = psf.gaussian(
         widths, None if shape is None else shape_of(shape, len(widths)), pixel_size=sizes or 1.0
     )
+    if words := _cut_off(kernel, [w / s for w, s in zip(widths, sizes or [1.0] * len(widths), strict=True)]):
+        say(f"warning: {words}")
     _write_psf(output, kernel, sizes)
 
 
@@ -254,6 +257,23 @@ def psf_fit(
         say(f"{output} was not written: the PSF is best left as it was told")
         raise typer.Exit(FAILED)
     _write_psf(output, kernel, pixels)
+
+
+def _cut_off(kernel: Array, widths: list[float]) -> str:
+    """That a Gaussian of these widths in pixels does not fit into the kernel; empty if nearly all does."""
+    from scipy.special import erfinv
+
+    from selfinv import psf
+
+    held = math.prod(float(psf.gaussian([width]).max()) for width in widths) / kernel.max()
+    if held > 0.98:
+        return ""
+    reach = math.sqrt(2) * erfinv(0.99 ** (1 / len(widths)))
+    enough = ",".join(str(2 * math.ceil(reach * width - 0.5) + 1) for width in widths)
+    return (
+        f"--shape {','.join(map(str, kernel.shape))} holds only {held:.0%} of the Gaussian's light, so that "
+        f"the PSF is narrower than asked for; --shape {enough} holds 99%"
+    )
 
 
 def _within(kernel: Array, shape: Shape) -> Array:

@@ -122,8 +122,8 @@ def from_bead(
     if noise and peak < 10 * noise:
         if not _stands_out(data):
             raise InputError(
-                f"no bead can be told from the noise: the brightest spot is {peak / noise:.1f} times the noise, "
-                f"as noise alone would be; average several images of a bead, or take a brighter one"
+                f"no bead can be told from the noise: the brightest spot is {peak / noise:.1f} times it, as "
+                f"noise alone would be; average several images of a bead, or take a brighter one"
             )
         warnings.append(
             f"the bead's peak is only {peak / noise:.1f} times the noise; "
