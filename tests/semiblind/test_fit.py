@@ -154,11 +154,14 @@ def test_a_restoration_warns_of_what_is_kept():
     assert result.stats["psf"]["sigma"]["value"] == 2.4
 
 
-def test_a_value_beyond_the_range_is_not_taken_for_its_end():
+@pytest.mark.parametrize(("told", "end"), [(4.0, "lower"), (1.3, "upper")])
+def test_a_value_beyond_the_range_is_not_taken_for_its_end(told, end):
+    """Which end, and what widens the range, is told."""
     image, _ = blurred(psf.gaussian(2.0, (21, 21)))
-    fitted = fit_psf(image, gaussian_family(4.0, (21, 21), spread=1.4), guard=False)
+    fitted = fit_psf(image, gaussian_family(told, (21, 21), spread=1.4), guard=False)
     assert fitted.identifiable == (False,)
-    assert "end of the range" in fitted.explain()
+    assert f"the {end} end of the range" in fitted.explain()
+    assert "a larger spread (--spread) widens" in fitted.explain()
 
 
 def test_a_halo_of_defocus_and_spherical_aberration_is_said_to_be_like_the_objects_own_softness():

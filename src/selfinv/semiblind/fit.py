@@ -231,7 +231,7 @@ def _fit(spectrum: Spectrum, family: PSFFamily, enough: Callable[[Sequence[Inter
     low, high = np.zeros(n), np.ones(n)
     guess = first_guess(spectrum)
     first: tuple[tuple[tuple[float, ...], float], ...] = ()
-    at_bound = [False] * n
+    at_bound = [""] * n
     mean = deviation = np.zeros(n)
     marginals: list[tuple[Floats, Floats]] = []
     for level in range(LEVELS):
@@ -259,7 +259,7 @@ def _fit(spectrum: Spectrum, family: PSFFamily, enough: Callable[[Sequence[Inter
         if level == 0:
             first = tuple(zip(values, (-(cost - cost.min())).ravel().tolist(), strict=True))
             lowest = np.unravel_index(int(cost.argmin()), cost.shape)
-            at_bound = [bool(i in (0, POINTS[n] - 1)) for i in lowest]
+            at_bound = [{0: "lower", POINTS[n] - 1: "upper"}.get(int(i), "") for i in lowest]
         step = (high - low) / (POINTS[n] - 1)
         reach = np.maximum(4 * deviation, 2 * step)
         if (2 * reach > 0.7 * (high - low)).all() or enough(_intervals(family, marginals)):
@@ -268,7 +268,9 @@ def _fit(spectrum: Spectrum, family: PSFFamily, enough: Callable[[Sequence[Inter
     why = unlike(spectra[int(np.argmin(misfits))])
     if why:
         if any(at_bound):  # of a PSF far from the right one the object's spectrum is odd
-            why += "; or the parameter lies beyond the range that was looked in: allow a wider one (spread)"
+            why += (
+                "; or the parameter lies beyond the range that was looked in: widen it by spread (--spread)"
+            )
         kept = _not_told(family, why)
         return replace(kept, profile=first)
     known = deviation < NARROWED / math.sqrt(12)
@@ -291,7 +293,7 @@ def _summary(
     deviation: Floats,
     marginals: Sequence[tuple[Floats, Floats]],
     identifiable: tuple[bool, ...],
-    at_bound: Sequence[bool],
+    at_bound: Sequence[str],
 ) -> FittedPSF:
     values, errors, reasons = [], [], []
     intervals = _intervals(family, marginals)
@@ -304,7 +306,10 @@ def _summary(
         if identifiable[i]:
             reasons.append("")
         elif at_bound[i]:
-            reasons.append(f"the likeliest value lies at or beyond the end of the range {bounds}")
+            reasons.append(
+                f"the likeliest value lies at or beyond the {at_bound[i]} end of the range {bounds}, which a "
+                f"larger spread (--spread) widens"
+            )
         else:
             reasons.append(f"the data allow {low:.4g} to {high:.4g} of the range {bounds}")
     return FittedPSF(
