@@ -1,6 +1,7 @@
 """The front door: an image in, an image out, in the same shape and units, and what happened said truly."""
 
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -552,6 +553,10 @@ def test_builtins_are_callbacks_too(callback):
 def test_a_comparison_of_numpy_ends_a_run():
     result = restore(method="ssi-network", max_steps=9, callback=lambda p: np.float64(p.step) < 4)
     assert (result.status, result.stats["steps"]) == (selfinv.Status.CANCELLED, 4)
+    assert str(result.status) == (
+        "stopped on request at step 4 of 9; this is the best result so far, which may be worse than the "
+        "measurement"
+    )
 
 
 class Stop:
@@ -638,7 +643,13 @@ def test_of_a_search_ended_in_its_first_part_it_is_told_what_the_image_is_by():
     result = restore(method="ssi", callback=lambda progress: progress.step < 5)
     assert result.status == selfinv.Status.CANCELLED
     assert (result.stats["method"], result.stats["chosen"]) == ("ssi", "ssi-network")
+    assert re.match(r"stopped on request at step 5 of \d+ \(ssi-network\); ", str(result.status))
     assert result.model is not None
+
+
+def test_of_a_function_too_it_is_told_what_the_image_is_by():
+    result = restore(kernel=None, operator=lambda x: x.square(), method="ssi", max_steps=3)
+    assert result.stats["chosen"] == "ssi-network"
 
 
 def test_a_solver_with_settings_of_ones_own_is_a_method_too():

@@ -178,6 +178,8 @@ def restore(
     if weight is not None:
         stats |= {"balance" if name == "wiener" else "weight": weight}
     stats |= outcome(state, acquired.units) | {"seconds": time.monotonic() - start, "versions": versions()}
+    if name in OURS:
+        stats.setdefault("chosen", "ssi-network")  # of a function there is nothing to choose from
     if noise is not None:
         stats["noise"] = noise.explain()
         if noise.correlated:

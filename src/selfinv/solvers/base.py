@@ -75,7 +75,11 @@ class Status:
 Status.RUNNING = Status("running", "still running")
 Status.CONVERGED = Status("converged", "converged: the held-out score stopped getting better")
 Status.MAX_STEPS = Status("max-steps", "finished the planned number of steps")
-Status.CANCELLED = Status("cancelled", "stopped on request", "this is the best result so far")
+Status.CANCELLED = Status(
+    "cancelled",
+    "stopped on request",
+    "this is the best result so far, which may be worse than the measurement",
+)
 Status.NONFINITE = Status(
     "nonfinite",
     "failed: the numbers became NaN or infinite",
@@ -211,6 +215,17 @@ def _planned(solver: Solver, max_steps: int | None) -> int:
     return min(solver.planned_steps(), max_steps or solver.planned_steps())
 
 
+def _phase(state: Any, planned: int) -> Phase:
+    return getattr(state, "phase", None) or Phase("", state.step, planned)
+
+
+def _cancelled(phase: Phase) -> Status:
+    """With how far the run had come."""
+    name = f" ({phase.name})" if phase.name else ""
+    message = f"{Status.CANCELLED.message} at step {phase.step} of {phase.planned}{name}"
+    return replace(Status.CANCELLED, message=message)
+
+
 class _Clock:
     """Time spent in a phase, and time left."""
 
@@ -253,7 +268,7 @@ def iterate(
     while solver.status(state) == Status.RUNNING and state.step < planned:
         state = solver.step(state)
         if callback is not None:
-            phase = getattr(state, "phase", None) or Phase("", state.step, planned)
+            phase = _phase(state, planned)
             seconds, seconds_left = clock.read(phase)
             progress = Progress(
                 step=phase.step,
@@ -325,7 +340,8 @@ def run(
         status = solver.status(state)
         if status == Status.RUNNING:
             planned = _planned(solver, max_steps)
-            status = Status.MAX_STEPS if state.step >= planned and not cancelled else Status.CANCELLED
+            done = state.step >= planned and not cancelled
+            status = Status.MAX_STEPS if done else _cancelled(_phase(state, planned))
         if not status.failed or cancelled or attempt == most:
             return state, status.after(*failures)
         failures.append(f"seed {used_seed}: {status.reason}")
