@@ -164,7 +164,7 @@ def _fields(
 def _own_values(settings: dict[str, Any] | None) -> OwnValues | None:
     if not settings:
         return None
-    of_channels = {name: tuple(settings[name]) for name in ("excess", "share", "power")}
+    of_channels = {name: tuple(settings[name]) for name in ("excess", "share", "power", "tails")}
     response, errors = settings["response"], settings.get("errors")
     return OwnValues(
         **{

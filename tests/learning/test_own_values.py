@@ -82,6 +82,39 @@ def test_noise_that_is_larger_at_the_rim_is_not_told_smaller_for_it(kind):
         assert found.slope > 0.9 * right.slope
 
 
+def sky(shape=(1, 1, 192, 192), seed=0):
+    """Nothing but some spots, of which predictions know nothing; its measurement and the noise."""
+    generator = torch.Generator().manual_seed(seed)
+    spots = (torch.rand(shape, generator=generator) < 0.05) * torch.randn(shape, generator=generator)
+    return spots, spots + 0.1 * torch.randn(shape, generator=generator), (NoiseLine(0.01, 0.0),)
+
+
+def test_where_errors_are_few_and_large_the_sky_is_dark_and_they_stay():
+    spots, y, noise = sky()
+    nothing, missing = torch.zeros_like(y), torch.zeros(y.shape, dtype=torch.bool)
+    missing[..., :8, :8] = True
+    found = OwnValues.of(y, nothing, missing, noise, sparse=True)
+    tailed = found.with_tails(y, nothing, missing)
+    assert tailed.tails
+    linear, better = (v.update(nothing, y, nothing, missing, None) for v in (found, tailed))
+    # The best there is: the mean of what may have been, with the spots' own distribution known.
+    likely, unlikely = (
+        p * torch.exp(-0.5 * y.square() / v) / math.sqrt(v) for p, v in ((0.05, 1.01), (0.95, 0.01))
+    )
+    best = likely / (likely + unlikely) * y / 1.01
+    off = [float((x - spots)[~missing].norm()) for x in (linear, better, best)]
+    assert off[1] < 0.75 * off[0]
+    assert off[1] < 1.3 * off[2]
+    assert (better[missing] == 0.0).all()
+    assert ((better * y >= 0.0) & (better.abs() <= y.abs()))[~missing].all()
+
+
+def test_errors_as_normal_as_noise_are_weighed_as_before():
+    y, blind, missing = scene(error=0.2)
+    found = OwnValues.of(y, blind, missing, (NoiseLine(0.01, 0.0),), sparse=True)
+    assert found.with_tails(y, blind, missing) is found
+
+
 def test_a_value_weighs_as_much_as_its_prediction_is_worse_than_its_noise():
     y, blind, missing = scene(error=0.2)
     weights = told(y, blind, missing).weights(y, blind, missing)

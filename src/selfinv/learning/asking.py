@@ -115,7 +115,9 @@ class Evidence:
         if counted is not None and found.response is None and max(found.excess) < CLEAR_EXCESS:
             # The answer is better than blind predictions: only what no chance has made is to count.
             found = replace(found, excess=(0.0,) * len(noise), share=(0.0,) * len(noise))
-        return found if self._says_something(found, predicted) else None
+        if not self._says_something(found, predicted):
+            return None
+        return found.with_tails(data.y, predicted, data.missing)
 
     def _limits(self) -> Limits:
         """Where noise is cut off."""

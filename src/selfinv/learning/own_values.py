@@ -20,6 +20,13 @@ is told too large, blind predictions, which are off by more, are the better guid
 
 Spots on a background are not alike: those values that stand out of noise and neighbours so far that it is no
 chance are left out of local means, and :math:`v` is for them their own :math:`(y - p)^2 - \sigma^2`.
+Where residuals in parts of their deviation, :math:`z = (y - p) / s`, :math:`s^2 = v + \sigma^2`, still have
+tails as normal ones have not (a sky with stars in it), the best estimate is no longer linear but
+
+.. math:: y + \frac{\sigma^2}{s}\,\frac{d}{dz} \log f(z)
+
+with the density :math:`f` that they have (Tweedie's formula: Efron 2011, doi:10.1198/jasa.2011.tm11181): what
+is small goes, and what is large stays.
 
 Behind an operator that only adds up light, errors have at each place of the object a variance :math:`d` in
 proportion to the mean of :math:`v` over the values that see it, and a spectrum
@@ -37,6 +44,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from selfinv.learning.capacity import spectra
@@ -73,6 +81,9 @@ FURTHER = 3.0  # times as far, where the others are not spread as noise is
 SKEWED = 4.0  # photons, or what else makes noise as skewed
 EVEN, DARKEST = 0.25, 0.01  # of the brightness around, of the range: what errors are shared out by besides
 SOFT = 0.02  # of the range: what is so far below the darkest there is, is held at that
+HEAVY = 4.5  # fourth power of residuals over their variance, squared; normal ones have 3
+TAILS, TAIL_STEP, TAIL_WIDTH = 8.0, 0.1, 0.35  # deviations: reach, steps and smoothing of a density
+LEAST_DENSITY = 1e-7  # what is beyond all others is taken as it is
 LEAST_NOISE = 0.01  # of the mean variance: equations must not differ too much in weight
 
 
@@ -104,6 +115,9 @@ class OwnValues:
         Whether the noise may be larger in some places than the line says (`surplus`).
     sparse
         Whether values that stand out of the noise, and of all around, are weighed by themselves.
+    tails
+        The slope of the logarithm of the density of residuals in parts of their deviation, from ``-TAILS`` to
+        ``TAILS``; empty: that of normal ones.
     """
 
     noise: tuple[NoiseLine, ...]
@@ -117,6 +131,7 @@ class OwnValues:
     darkest: float | None = None
     uneven: bool = False
     sparse: bool = False
+    tails: tuple[float, ...] = ()
 
     @classmethod
     @torch.no_grad()
@@ -252,6 +267,25 @@ class OwnValues:
         return error.clamp_min(0.0).masked_fill(missing | self._cut(level), 0.0), noise
 
     @torch.no_grad()
+    def with_tails(self, y: Tensor, predicted: Tensor, missing: Tensor) -> OwnValues:
+        """With the density of residuals, if it is far from a normal one; shapes as in `of`.
+
+        And only if Stein's unbiased estimate of what is then left of the error makes sense, and is lower.
+        """
+        error, noise = self._error_and_noise(y, predicted, missing)
+        there = ~missing & (noise > 0.0)
+        off, error, noise = ((v[there].double()) for v in (y - predicted, error, noise))
+        variance = error + noise
+        z = off / variance.sqrt()
+        if not self.sparse or not float(z.pow(4).mean()) > HEAVY * float(z.square().mean()) ** 2:
+            return self
+        tails = _slope_of_log_density(z)
+        slope, bend = (_at(z, values) for values in (tails, np.gradient(tails, TAIL_STEP).tolist()))
+        linear = (noise / variance).square() * (off.square() - 2.0 * variance) + noise
+        tailed = noise.square() / variance * (slope.square() + 2.0 * bend) + noise
+        return replace(self, tails=tails) if abs(float(tailed.mean())) < float(linear.mean()) else self
+
+    @torch.no_grad()
     def update(
         self, x: Tensor, y: Tensor, blind: Tensor, missing: Tensor, forward: ForwardModel | None
     ) -> Tensor:
@@ -261,9 +295,19 @@ class OwnValues:
         """
         if forward is None:
             predicted = blind if self.response is None else x
+            if self.tails:
+                return self._by_tails(x, y, predicted, missing)
             return torch.lerp(x, y, self.weights(y, predicted, missing))
         frames = (slice(k, k + 1) for k in range(len(y)))  # one by one: less memory
         return torch.cat([self._update(x[f], y[f], blind[f], missing[f], forward) for f in frames])
+
+    def _by_tails(self, x: Tensor, y: Tensor, predicted: Tensor, missing: Tensor) -> Tensor:
+        error, noise = self._error_and_noise(y, predicted, missing)
+        off, deviation = y - predicted, (error + noise).sqrt().clamp_min(1e-30)
+        kept = off + noise / deviation * _at(off / deviation, self.tails)
+        # No less than nothing, nor more than all, of what it is off.
+        kept = torch.maximum(torch.minimum(kept, off.clamp_min(0.0)), off.clamp_max(0.0))
+        return torch.where(missing | self._cut(local_mean(predicted, missing)), x, predicted + kept)
 
     def _update(self, x: Tensor, y: Tensor, blind: Tensor, missing: Tensor, forward: ForwardModel) -> Tensor:
         error, noise = self._error_and_noise(y, blind, missing)
@@ -311,6 +355,23 @@ def _excess_and_share(beyond: Tensor, scatter: Tensor) -> tuple[float, float]:
     spread = max(0.0, float(beyond.var(correction=0)) - chance)
     excess, error = float(beyond.mean()), math.sqrt(max(0.0, TOGETHER * chance) / beyond.numel())
     return excess if excess > CLEARLY * error else 0.0, spread / max(spread + chance, 1e-30)
+
+
+def _slope_of_log_density(z: Tensor) -> tuple[float, ...]:
+    """At steps of ``TAIL_STEP`` from ``-TAILS`` to ``TAILS``."""
+    half = TAIL_STEP / 2.0
+    edges = np.arange(-TAILS - half, TAILS + TAIL_STEP, TAIL_STEP)
+    counts, _ = np.histogram(z.clamp(-TAILS, TAILS).cpu().numpy(), edges)
+    density = gaussian_filter1d(counts / (counts.sum() * TAIL_STEP), TAIL_WIDTH / TAIL_STEP, mode="constant")
+    return tuple(np.gradient(np.log(density + LEAST_DENSITY), TAIL_STEP).tolist())
+
+
+def _at(z: Tensor, values: Sequence[float]) -> Tensor:
+    """What `_slope_of_log_density` gives, or of its kind, between these places and at the next beyond."""
+    table = torch.tensor(values, dtype=z.dtype, device=z.device)
+    place = (z.clamp(-TAILS, TAILS) + TAILS) / TAIL_STEP
+    below = place.floor().clamp_max(len(values) - 2).long()
+    return torch.lerp(table[below], table[below + 1], place - below)
 
 
 def _by_brightness(variance: Tensor, x: Tensor) -> Tensor:
