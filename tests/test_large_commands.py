@@ -14,7 +14,7 @@ import pytest
 import tifffile
 
 import selfinv
-from selfinv import cli
+from selfinv import cli, model_file
 from selfinv.io.lazy import open_lazily
 
 zarr = pytest.importorskip("zarr")
@@ -139,6 +139,15 @@ def test_a_model_that_the_user_has_put_there_stays(folder, capsys, method):
         )
         assert (folder / "out.model.safetensors").read_bytes() == kept
         assert not (folder / "out.zarr").exists()
+
+
+def test_a_network_that_an_older_version_has_kept_is_replaced(folder, capsys, monkeypatch):
+    restore = ("restore", "frames.tif", "out.zarr", "--workers", 0, "--method", "ssi-network", "--steps", 5)
+    with monkeypatch.context() as older:
+        older.setattr(model_file, "FORMAT_VERSION", 1)
+        assert run(capsys, *restore)[0] == 0
+    assert run(capsys, *restore, "--overwrite")[0] == 0
+    selfinv.load_model("out.model.safetensors")
 
 
 def test_nothing_is_gone_on_with_where_the_result_was_removed(folder, capsys):

@@ -23,7 +23,7 @@ import selfinv
 from selfinv import noise, psf
 from selfinv.learning import ssi
 from selfinv.learning.solver import SSI
-from selfinv.operators import Convolution, Identity, LinearOperator, Mask, MaskedFourier, Radon
+from selfinv.operators import Convolution, Downsample, Identity, LinearOperator, Mask, MaskedFourier, Radon
 from selfinv.solvers.conjugate_gradient import ConjugateGradient
 from selfinv.types import InputError, SelfinvWarning
 
@@ -171,6 +171,24 @@ def test_a_model_of_an_image_with_hot_pixels_is_kept_whole(tmp_path):
     loaded = selfinv.load_model(tmp_path / "m.safetensors")
     assert loaded.outliers == result.model.outliers
     np.testing.assert_array_equal(loaded.apply(image), result.image)
+
+
+@pytest.mark.parametrize("name", ["coarser", "frequencies"])
+@pytest.mark.parametrize("counts", [True, False])
+@pytest.mark.filterwarnings("ignore")
+def test_where_values_are_no_pixels_a_model_restores_its_image_as_it_was(name, counts):
+    truth = 20.0 + 100.0 * (ndimage.gaussian_filter(np.random.default_rng(3).random((48, 48)), 3) > 0.5)
+    if name == "coarser":
+        blur = Convolution(torch.from_numpy(psf.gaussian(1.2, (7, 7))), (48, 48), "reflect")
+        operator = Downsample((48, 48), 2) @ blur
+    else:
+        kept = torch.rand(48, 48, generator=torch.Generator().manual_seed(1)) < 0.4
+        operator = MaskedFourier((48, 48), kept)
+    y = operator(torch.from_numpy(truth).float()).numpy()
+    rng = np.random.default_rng(0)
+    y = rng.poisson(y).astype(float) if counts and name == "coarser" else y + rng.normal(0, 5, y.shape)
+    result = selfinv.restore(y, operator=operator, method="ssi-network", max_steps=60)
+    np.testing.assert_allclose(result.model.apply(y), result.image, atol=1e-3)
 
 
 @pytest.mark.parametrize(

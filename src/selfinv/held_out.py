@@ -30,7 +30,7 @@ ENOUGH = 5000  # hidden values at which the score tells settings apart that diff
 MOST = 0.1  # of the values
 MAX_FOLDS = 5  # sets of hidden values, on small images
 FEW_SETS = 100  # of values that are set apart together
-MOST_OF_FEW = 0.125
+MOST_OF_FEW = 0.125  # of these
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def hold_out(
         Which one of the sets that this seed gives; no value is in two of them, as long as there are enough.
     """
     candidates = torch.isfinite(y)
-    if always is not None and bool((candidates & ~always).any()):
+    if always is not None and int((candidates & ~always).sum()) >= 2:
         candidates = candidates & ~always
     measured = int(candidates.sum())
     share = _share(measured, fraction, blind_spot, most)

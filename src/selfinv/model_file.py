@@ -76,6 +76,18 @@ def packed(model: TrainedModel) -> bytes:
     return save(tensors, metadata={"selfinv": json.dumps(description)})
 
 
+def origin_of(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """How a model of any format was made; empty if the file is none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as opened:
+            origin = json.loads((opened.metadata() or {})["selfinv"])["origin"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return {}
+    return origin if isinstance(origin, dict) else {}
+
+
 def read(path: str | os.PathLike[str], operator: LinearOperator | None = None) -> dict[str, Any]:
     """The fields of a `TrainedModel` (see `TrainedModel.load`)."""
     from safetensors import SafetensorError, safe_open

@@ -252,8 +252,11 @@ def _doubts(
         yield unchanged(name)
     if weight is not None:
         yield smoothed_away(y, measured, weight)
-    # Of frequencies, say, Wiener's filter of the object's own spectrum foretells no others.
-    foretells = name != "wiener" or not isinstance(forward, LinearOperator) or is_on_grid(forward)
+    # Of frequencies, say, Wiener's filter of the object's own spectrum foretells no others; and the lowest,
+    # of which all methods know most, are never set apart.
+    foretells = not isinstance(forward, LinearOperator) or (
+        forward.always_shown is None and (name != "wiener" or is_on_grid(forward))
+    )
     if tuned and foretells and not status.failed and nothing_explained(stats):
         yield NOTHING_EXPLAINED + ("" if name.startswith("ssi") else ", or use ssi")
 

@@ -5,8 +5,10 @@ import json
 import multiprocessing
 import os
 import pickle
+import threading
 import tracemalloc
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -224,6 +226,33 @@ def test_a_forked_process_writes_and_reads_what_its_parent_has_open(tmp_path):
     with fork.Pool(1) as pool:
         pool.apply(target.write, ([slice(32, 64), slice(None)], values[32:]))
         np.testing.assert_array_equal(pool.apply(image.read, ([slice(None)] * 2,)), values)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_forked_while_a_file_is_being_opened_reads_others(tmp_path):
+    """It waited for ever for the thread that was opening, which is not in it."""
+    np.save(tmp_path / "a.npy", noise(8, 8))
+    slow, image = open_lazily(tmp_path / "a.npy"), open_lazily(tmp_path / "a.npy")
+    begun, end = threading.Event(), threading.Event()
+
+    def opener():
+        begun.set()
+        end.wait()
+        return image.opener()
+
+    thread = threading.Thread(target=replace(slow, opener=opener).read, args=([slice(None)] * 2,))
+    thread.start()
+    begun.wait()
+    child = multiprocessing.get_context("fork").Process(target=image.read, args=([slice(None)] * 2,))
+    child.start()
+    child.join(20)
+    hangs = child.is_alive()
+    child.kill()
+    end.set()
+    thread.join()
+    assert not hangs
+    assert child.exitcode == 0
 
 
 def test_it_is_gone_on_with_by_name_or_pickle(tmp_path):

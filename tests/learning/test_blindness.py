@@ -190,7 +190,7 @@ def test_the_crude_image_is_the_damped_least_squares_solution_and_blind():
     operator = Radon((12, 12), [0.0, 40, 90, 130])
     y = torch.rand(1, 1, *operator.out_shape)
     hidden = torch.rand(y.shape, generator=torch.Generator().manual_seed(1)) < 0.2
-    crude = CrudeInverse.of(operator, y, hidden, asks_rest=True)
+    crude = CrudeInverse.of(operator, y, hidden)
     slopes, damping = Gradient((12, 12)), 300.0
     found = replace(crude, damping=damping).solve(crude.normalisation.apply(y), hidden)[0, 0]
     basis = torch.eye(144).reshape(144, 12, 12)

@@ -42,7 +42,7 @@ def measured(name, deviation=0.5):
     y = y + deviation * torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
     missing = torch.zeros(y.shape, dtype=torch.bool) if A.measured is None else ~A.measured.expand(y.shape)
     some = ~missing & (torch.rand(y.shape, generator=torch.Generator().manual_seed(2)) < 0.1)
-    crude = CrudeInverse.of(A, y.masked_fill(missing, torch.nan), some, asks_rest=True)
+    crude = replace(CrudeInverse.of(A, y.masked_fill(missing, torch.nan), some), asks_rest=True)
     return crude, crude.object_normalisation.apply(blocks()), crude.normalisation.apply(y), missing
 
 

@@ -7,7 +7,7 @@ import torch
 
 from selfinv.learning.preparation import draw_hidden, prepare
 from selfinv.learning.settings import Hiding
-from selfinv.operators import Convolution, Identity, LinearOperator, MaskedFourier, Radon
+from selfinv.operators import Convolution, Downsample, Identity, LinearOperator, MaskedFourier, Radon
 
 N = 32
 
@@ -112,3 +112,36 @@ def test_units_are_kept_where_the_function_nearly_does_or_does_not_tell(function
 def test_the_control_hides_nothing():
     y = torch.rand(1, 1, N, N)
     assert not draw_hidden(Hiding(scheme=None), y, Identity((N, N)), 0, seed=0).any()
+
+
+COARSER = {
+    "by 1.5": (1.5, 1.2, 1.2, 8),
+    "by 2": (2, 1.2, 1.2, 8),
+    "blurred along an axis": (1.5, 0.8, 2.4, 4),
+}
+
+
+@pytest.mark.parametrize("name", COARSER)
+@pytest.mark.filterwarnings("ignore")
+def test_coarser_pixels_are_turned_whatever_part_of_a_pixel_that_shifts_them(name):
+    factor, *widths, turns = COARSER[name]
+    kernel = torch.exp(
+        -sum(
+            (torch.arange(-6, 7.0)[(slice(None), None)[:: 1 - 2 * k]] / w) ** 2 for k, w in enumerate(widths)
+        )
+        / 2
+    )
+    operator = Downsample((38, 38), factor) @ Convolution(kernel / kernel.sum(), (38, 38), "reflect")
+    y = operator(torch.rand(1, 1, 38, 38, generator=torch.Generator().manual_seed(0)))
+    data = prepare(y, operator, Hiding(), 2, augment=True, filters=False, wild=False, robust=False, seed=0)
+    assert len(data.symmetries) == turns
+    assert data.entrance.crude is not None
+    assert not data.entrance.crude.asks_rest  # each value is asked by itself
+
+
+@pytest.mark.parametrize("robust", [True, False])
+def test_of_frequencies_what_is_left_over_is_asked_unless_noise_has_outliers(robust):
+    operator = OPERATORS["fourier"]()
+    y = operator(object_like(operator))
+    data = prepare(y, operator, Hiding(), 2, augment=True, filters=False, wild=False, robust=robust, seed=0)
+    assert data.entrance.crude.asks_rest is not robust

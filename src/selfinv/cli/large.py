@@ -160,6 +160,8 @@ def restore_large(
     from selfinv import large
     from selfinv.io.lazy import open_lazily
     from selfinv.large.journal import Journal
+    from selfinv.model_file import origin_of
+    from selfinv.restoration import load_model
 
     if boundary not in ("auto", "unknown"):
         raise InputError(
@@ -183,8 +185,13 @@ def restore_large(
     }
     model = None
     if kept.exists():
-        earlier = _kept_network(kept, output)
+        if "learning" not in origin_of(kept):  # of any format: only what such a run has left is replaced
+            raise InputError(
+                f"{kept} is where a network for {output} is kept, and something else is there; move it, or "
+                f"choose another OUTPUT"
+            )
         if how.resume:
+            earlier = load_model(kept)
             model = earlier if _is_of(earlier, learning, output, begun=places.has_begun) else None
             if not places.has_begun:  # it ended before the first tile
                 how = replace(how, resume=False)
@@ -222,25 +229,6 @@ def restore_large(
         clip=clip,
         quiet=quiet,
     )
-
-
-def _kept_network(kept: Path, output: Path) -> TrainedModel:
-    """The network that an earlier run has left for --resume; what others have written is not replaced."""
-    from selfinv.restoration import load_model
-
-    try:
-        model = load_model(kept)
-    except InputError as error:
-        raise InputError(
-            f"{kept} is where a network for {output} is kept, and something else is there ({error}); move "
-            f"it, or choose another OUTPUT"
-        ) from None
-    if "learning" not in model.origin:
-        raise InputError(
-            f"{kept} is where a network for {output} is kept, and another one is there; move it, or choose "
-            f"another OUTPUT"
-        )
-    return model
 
 
 def _is_of(model: TrainedModel, learning: dict[str, Any], output: Path, *, begun: bool) -> bool:

@@ -18,7 +18,16 @@ from selfinv.types import Array, InputError, Shape
 Region = tuple[slice, ...]
 Reader = Callable[[Region], Array]
 
-OPENING = threading.Lock()  # openers silence warnings, which two threads at once would leave so for good
+opening = threading.Lock()  # openers silence warnings, which two threads at once would leave so for good
+
+
+def _free_lock() -> None:
+    global opening
+    opening = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # a child has no thread that could free what its parent held
+    os.register_at_fork(after_in_child=_free_lock)
 
 
 @dataclass(frozen=True)
@@ -75,9 +84,10 @@ class LazyImage:
     def _reader(self) -> Reader:
         # A forked child must not share its parent's open files, so what is open belongs to one process.
         process = os.getpid()
-        with OPENING:
-            if self.__dict__.get("_process") != process:
-                self.__dict__.update(_opened=self.opener(), _process=process)
+        if self.__dict__.get("_process") != process:
+            with opening:
+                if self.__dict__.get("_process") != process:  # another thread may have been here
+                    self.__dict__.update(_opened=self.opener(), _process=process)
         opened: Reader = self.__dict__["_opened"]
         return opened
 

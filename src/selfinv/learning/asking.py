@@ -55,7 +55,7 @@ def answer_to_own(
     """
     inverse = data.inverse(model)
     forward = None if is_sharp(data.operator) else data.forward_model
-    if not asked or (forward is not None and not _can_update(forward, data)):
+    if not asked or (forward is not None and not can_update(forward, data)):
         return inverse(data.y, data.missing), None
     x, blind = predict_blind(inverse, data.y, data.missing, forward)
     own_values = Evidence(inverse, data, loss, forward, x, blind).own_values()
@@ -242,7 +242,8 @@ def _is_sure(gain: Tensor) -> bool:
 
 
 @torch.no_grad()
-def _can_update(forward: ForwardModel, data: Measurement) -> bool:
+def can_update(forward: ForwardModel, data: Measurement) -> bool:
+    """Whether values behind this operator can be asked: each adds up light from a neighbourhood."""
     operator, channels = forward.operator, data.y.shape[1]
     if isinstance(operator, LinearOperator):
         if len(operator.out_shape) < len(operator.in_shape) or operator.object_channels or operator.together:

@@ -11,7 +11,7 @@ make a crude image for the network to improve. It is blind, because no step look
 The network is asked by parts of the values, and of what it has not learned the values themselves still tell:
 what its answer leaves over of them is measured from the rest of the object, for which Wiener's filter is the
 best linear guess, and adds next to nothing where only noise is left. Noise with outliers it would take for
-detail, and nothing is asked.
+detail, and nothing is asked; nor where each value can be asked by itself (`selfinv.learning.asking`).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class CrudeInverse:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, operator: LinearOperator, y: Tensor, hidden: Tensor, *, asks_rest: bool) -> CrudeInverse:
+    def of(cls, operator: LinearOperator, y: Tensor, hidden: Tensor) -> CrudeInverse:
         """With the units that fit the data, and the damping that predicts ``hidden`` values best.
 
         ``y`` is ``batch channel *out_shape``, NaN where missing.
@@ -69,7 +69,7 @@ class CrudeInverse:
         missing = ~torch.isfinite(y)
         scale = Normalisation(0.0, float(y[~missing].double().std(correction=0)) or 1.0)
         slopes = Gradient(operator.in_shape, spacing_of(operator, None)).to(y.device)
-        crude = cls(operator, slopes, 0.0, scale, Normalisation(0.0, 1.0), asks_rest)
+        crude = cls(operator, slopes, 0.0, scale, Normalisation(0.0, 1.0))
         filled = scale.apply(y).masked_fill(missing, 0.0).float()
         unseen, scored = missing | hidden, hidden & ~missing
         best, worse = torch.inf, 0
@@ -142,7 +142,8 @@ class CrudeInverse:
         answered = for_operator(self.operator, self.object_normalisation.undo(x))
         left = (y - self.normalisation.apply(self.operator(answered))).masked_fill(hidden, torch.nan)
         solver = Wiener()
-        rest = solver.estimate(run(solver, left, self.operator)[0]) * self.normalisation.scale
+        ends = [run(solver, frame, self.operator)[0] for frame in left.split(1)]  # one by one: less memory
+        rest = torch.cat([solver.estimate(end) for end in ends]) * self.normalisation.scale
         return self.object_normalisation.apply(for_network(self.operator, answered + rest))
 
     def _dampings(self) -> list[float]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from selfinv.arrangement import always_shown_of, is_on_grid, together_of
+from selfinv.learning.asking import can_update
 from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.domain import within_domain
 from selfinv.learning.inverse_filters import InverseFilters
@@ -18,7 +19,7 @@ from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.random import generator_for
 from selfinv.learning.settings import Hiding
-from selfinv.learning.symmetry import operator_symmetries
+from selfinv.learning.symmetry import COMMUTES, SHIFTED, operator_symmetries
 from selfinv.operators import Convolution, LinearOperator
 from selfinv.solvers.base import Forward, linear
 
@@ -80,8 +81,7 @@ def prepare(
         )
     else:
         hidden = draw_hidden(hiding, y, operator, 0, seed + 12)
-        shown = y.masked_fill(validation, torch.nan)
-        crude = CrudeInverse.of(linear(operator, y), shown, hidden, asks_rest=not robust)
+        crude = CrudeInverse.of(linear(operator, y), y.masked_fill(validation, torch.nan), hidden)
         normalisation, object_normalisation = crude.normalisation, crude.object_normalisation
         pads = ((0, 0),) * len(crude.shape)
         y = normalised(y, normalisation)
@@ -89,8 +89,7 @@ def prepare(
         if looks is not None:
             looks = replace(looks, spare=share_of(validation, ~missing))
         entrance = Entrance(crude=crude, looks=looks)
-    symmetries = operator_symmetries(operator, ndim, like=random)
-    return Measurement(
+    data = Measurement(
         y=y,
         missing=missing,
         validation=validation,
@@ -98,9 +97,17 @@ def prepare(
         pads=pads,
         normalisation=normalisation,
         object_normalisation=object_normalisation,
-        symmetries=tuple(symmetries if augment else symmetries[:1]),
+        symmetries=(),
         entrance=entrance,
     )
+    commutes = COMMUTES
+    if entrance.crude is not None:
+        if can_update(data.forward_model, data):
+            commutes = SHIFTED
+        elif not robust:
+            entrance = replace(entrance, crude=replace(entrance.crude, asks_rest=True))
+    symmetries = operator_symmetries(operator, ndim, commutes=commutes, like=random)
+    return replace(data, symmetries=tuple(symmetries if augment else symmetries[:1]), entrance=entrance)
 
 
 def _random_object(operator: Forward, y: Tensor, units: Normalisation) -> Tensor:

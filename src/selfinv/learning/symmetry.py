@@ -12,9 +12,9 @@ from torch import Tensor
 
 from selfinv.operators import Convolution, Identity, LinearOperator, random_like
 
-COMMUTES = (
-    0.3  # what a crude inverse leaves is alike in all turns then, but for a fraction of a pixel's shift
-)
+# Of the norm: what a crude inverse leaves is alike in all turns then, and one network inverts them all.
+COMMUTES = 0.05
+SHIFTED = 0.27  # as much is a shift by part of a pixel, where each value sees a neighbourhood
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,17 @@ def grid_symmetries(ndim: int) -> list[Symmetry]:
 
 
 def operator_symmetries(
-    operator: Callable[[Tensor], Tensor], ndim: int, *, rtol: float = 0.02, like: Tensor | None = None
+    operator: Callable[[Tensor], Tensor],
+    ndim: int,
+    *,
+    rtol: float = 0.02,
+    commutes: float = COMMUTES,
+    like: Tensor | None = None,
 ) -> list[Symmetry]:
     r"""The grid symmetries that commute with ``operator`` to within ``rtol``.
 
     For a convolution these are the symmetries of its kernel; the identity has them all. Where measured values
-    are not pixels, :math:`A^\top A` is to commute, to within ``COMMUTES`` on a random object; other operators
+    are not pixels, :math:`A^\top A` is to commute, to within ``commutes`` on a random object; other operators
     and functions are tried on ``like``, an object without any symmetry. Without one only the identity
     transformation is sure.
     """
@@ -104,7 +109,7 @@ def operator_symmetries(
     if isinstance(operator, Identity):
         return everything
     if isinstance(operator, LinearOperator) and operator.field_of_view is None:
-        return _commuting(everything, operator)
+        return _commuting(everything, operator, commutes)
     if not isinstance(operator, Convolution):
         return everything[:1] if like is None else _unnoticed(everything, operator, like, rtol)
     # An even kernel's centre n // 2 is not its middle: one zero sample makes it so.
@@ -137,11 +142,11 @@ def _unnoticed(
 
 
 @torch.no_grad()
-def _commuting(symmetries: list[Symmetry], operator: LinearOperator) -> list[Symmetry]:
+def _commuting(symmetries: list[Symmetry], operator: LinearOperator, rtol: float) -> list[Symmetry]:
     def twice(x: Tensor) -> Tensor:
         return operator.adjoint(operator(x))
 
     x = random_like(operator, (1, 1, *operator.in_shape), torch.float32, seed=0)
     seen = twice(x)
-    least = COMMUTES * float(seen.norm())
+    least = rtol * float(seen.norm())
     return [s for s in symmetries if s(x).shape == x.shape and float((twice(s(x)) - s(seen)).norm()) <= least]
