@@ -274,7 +274,7 @@ class OwnValues:
         """
         error, noise = self._error_and_noise(y, predicted, missing)
         there = ~missing & (noise > 0.0)
-        off, error, noise = ((v[there].double()) for v in (y - predicted, error, noise))
+        off, error, noise = (v[there].double() for v in (y - predicted, error, noise))
         variance = error + noise
         z = off / variance.sqrt()
         if not self.sparse or not float(z.pow(4).mean()) > HEAVY * float(z.square().mean()) ** 2:

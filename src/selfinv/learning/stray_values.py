@@ -141,8 +141,8 @@ class StrayTest:
         found = ~missing & (apart > of_points) & (apart > FAR * apart.median())
         if int(found.sum()) < self.fewest:  # most images have nothing like it, which is quick to see
             return nothing
-        seen = int((~missing).sum())
-        beyond = max(self.deviations, math.sqrt(2.0 * math.log(seen)))
+        measured = int((~missing).sum())
+        beyond = max(self.deviations, math.sqrt(2.0 * math.log(measured)))
         rounding, highest = _rounding(y[~missing]), float("inf")
         for _ in range(ROUNDS):
             without = found | missing
@@ -163,7 +163,7 @@ class StrayTest:
         deviations = apart / _deviation(line, torch.maximum(y, mean).clamp_max(highest), rounding)
         stray = found & (deviations > beyond)
         count = int(stray.sum())
-        if not self.fewest <= count <= self.most * seen:
+        if not self.fewest <= count <= self.most * measured:
             return nothing
         far = stray & (deviations > FAR) & (apart > of_none)
         return stray if int(far.sum()) >= max(self.fewest, MOST_FAR * count) else nothing
