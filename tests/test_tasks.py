@@ -159,7 +159,7 @@ def test_what_is_left_over_is_noise_and_can_be_written(folder, capsys):
     refused = {
         "out.tif": "output's own name",
         "psf.tif": "same file as the input",
-        "a.png": "cannot hold float32",
+        "a.png": "PNG cannot hold its values",
     }
     for wrong, words in refused.items():
         code, told = run(capsys, *blurred, *weighted, "--residual", wrong)

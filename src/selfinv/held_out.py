@@ -71,11 +71,15 @@ class HeldOut:
         number = torch.arange(math.prod(drawn), device=self.y.device).reshape(drawn)
         return self.at_hidden(number.expand(self.y.shape)) if self.together else number[:0].flatten()
 
-    def score_of_a_constant(self) -> float:
-        """The score of predicting the median of what is shown everywhere."""
+    def costs_of_a_constant(self) -> Tensor:
+        """The cost of every hidden value where the median of what is shown is predicted everywhere, 1-D."""
         shown = self.shown
         typical = shown[torch.isfinite(shown)].median()
-        return float(self.costs(typical.expand_as(self.y)).mean(dtype=torch.float64))
+        return self.costs(typical.expand_as(self.y))
+
+    def score_of_a_constant(self) -> float:
+        """The mean of `costs_of_a_constant`."""
+        return float(self.costs_of_a_constant().mean(dtype=torch.float64))
 
     def errors(self, predicted: Tensor) -> Tensor:
         """The error of every hidden value, 1-D."""

@@ -178,7 +178,7 @@ def restore(
     if weight is not None:
         stats |= {"balance" if name == "wiener" else "weight": weight}
     stats |= outcome(state, acquired.units) | {"seconds": time.monotonic() - start, "versions": versions()}
-    if name in OURS:
+    if name in OURS and name != "ssi-network":
         stats.setdefault("chosen", "ssi-network")  # of a function there is nothing to choose from
     if noise is not None:
         stats["noise"] = noise.explain()

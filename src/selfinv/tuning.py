@@ -296,10 +296,16 @@ def _by_value(
     if not _far_behind(state.best[candidate.name], state):
         for value in (centre * root, centre / root):
             yield from attempt(value, starts)
-    untold = state.best[candidate.name].score >= state.held_out.score_of_a_constant()
-    if candidate.own is not None and untold:
+    if candidate.own is not None and not _foretells(state.best[candidate.name], state):
         state.best[candidate.name] = yield from attempt(candidate.own, starts)
     return starts[0]
+
+
+def _foretells(trial: Trial, state: SelfTunedState) -> bool:
+    """Whether hidden values are predicted better than by a constant, and not by chance."""
+    costs = torch.cat([fold.costs_of_a_constant() for fold in state.folds])
+    gain = difference(replace(trial, costs=costs), trial)
+    return gain.mean > 0.0 and gain.significant
 
 
 def _far_behind(trial: Trial, state: SelfTunedState) -> bool:
