@@ -20,6 +20,7 @@ from selfinv.learning.inverter import Head, Looks, build_inverter
 from selfinv.learning.noise_line import NoiseLine
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.outliers import OutlierTest
+from selfinv.learning.log_density import LogDensity
 from selfinv.learning.own_values import OwnValues
 from selfinv.learning.symmetry import Symmetry
 from selfinv.learning.unet import UNetSettings
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from selfinv.model import TrainedModel
 
 FORMAT = "selfinv-model"
-FORMAT_VERSION = 12  # raised whenever the same file would no longer say the same
+FORMAT_VERSION = 13  # raised whenever the same file would no longer say the same
 
 
 def write(path: str | os.PathLike[str], model: TrainedModel) -> None:
@@ -176,8 +177,8 @@ def _fields(
 def _own_values(settings: dict[str, Any] | None) -> OwnValues | None:
     if not settings:
         return None
-    of_channels = {name: tuple(settings[name]) for name in ("excess", "share", "power", "tails")}
-    response, errors = settings["response"], settings.get("errors")
+    of_channels = {name: tuple(settings[name]) for name in ("excess", "share", "power")}
+    response, errors, tails = settings["response"], settings.get("errors"), settings["tails"]
     return OwnValues(
         **{
             **settings,
@@ -185,6 +186,7 @@ def _own_values(settings: dict[str, Any] | None) -> OwnValues | None:
             "noise": tuple(NoiseLine(**line) for line in settings["noise"]),
             "response": None if response is None else tuple(response),
             "errors": None if errors is None else _error_spectrum(errors),
+            "tails": None if tails is None else LogDensity(tuple(tails["slopes"])),
         }
     )
 

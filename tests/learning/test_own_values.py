@@ -95,7 +95,7 @@ def test_where_errors_are_few_and_large_the_sky_is_dark_and_they_stay():
     missing[..., :8, :8] = True
     found = OwnValues.of(y, nothing, missing, noise, sparse=True)
     tailed = found.with_tails(y, nothing, missing)
-    assert tailed.tails
+    assert tailed.tails is not None
     linear, better = (v.update(nothing, y, nothing, missing, None) for v in (found, tailed))
     # The best there is: the mean of what may have been, with the spots' own distribution known.
     likely, unlikely = (

@@ -44,12 +44,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from selfinv.learning.capacity import spectra
 from selfinv.learning.error_spectrum import ErrorSpectrum
 from selfinv.learning.forward_model import DARK, ForwardModel
+from selfinv.learning.log_density import LogDensity
 from selfinv.learning.noise_line import (
     CLEAR,
     ENOUGH_PLACES,
@@ -82,8 +82,6 @@ SKEWED = 4.0  # photons, or what else makes noise as skewed
 EVEN, DARKEST = 0.25, 0.01  # of the brightness around, of the range: what errors are shared out by besides
 SOFT = 0.02  # of the range: what is so far below the darkest there is, is held at that
 HEAVY = 4.5  # fourth power of residuals over their variance, squared; normal ones have 3
-TAILS, TAIL_STEP, TAIL_WIDTH = 8.0, 0.1, 0.35  # deviations: reach, steps and smoothing of a density
-LEAST_DENSITY = 1e-7  # what is beyond all others is taken as it is
 LEAST_NOISE = 0.01  # of the mean variance: equations must not differ too much in weight
 
 
@@ -116,8 +114,7 @@ class OwnValues:
     sparse
         Whether values that stand out of the noise, and of all around, are weighed by themselves.
     tails
-        The slope of the logarithm of the density of residuals in parts of their deviation, from ``-TAILS`` to
-        ``TAILS``; empty: that of normal ones.
+        The density of residuals in parts of their deviation; None: that of normal ones.
     """
 
     noise: tuple[NoiseLine, ...]
@@ -131,7 +128,7 @@ class OwnValues:
     darkest: float | None = None
     uneven: bool = False
     sparse: bool = False
-    tails: tuple[float, ...] = ()
+    tails: LogDensity | None = None
 
     @classmethod
     @torch.no_grad()
@@ -279,10 +276,9 @@ class OwnValues:
         z = off / variance.sqrt()
         if not self.sparse or not float(z.pow(4).mean()) > HEAVY * float(z.square().mean()) ** 2:
             return self
-        tails = _slope_of_log_density(z)
-        slope, bend = (_at(z, values) for values in (tails, np.gradient(tails, TAIL_STEP).tolist()))
+        tails = LogDensity.of(z)
         linear = (noise / variance).square() * (off.square() - 2.0 * variance) + noise
-        tailed = noise.square() / variance * (slope.square() + 2.0 * bend) + noise
+        tailed = noise.square() / variance * (tails.slope(z).square() + 2.0 * tails.bend(z)) + noise
         return replace(self, tails=tails) if abs(float(tailed.mean())) < float(linear.mean()) else self
 
     @torch.no_grad()
@@ -295,16 +291,18 @@ class OwnValues:
         """
         if forward is None:
             predicted = blind if self.response is None else x
-            if self.tails:
-                return self._by_tails(x, y, predicted, missing)
+            if self.tails is not None:
+                return self._by_tails(self.tails, x, y, predicted, missing)
             return torch.lerp(x, y, self.weights(y, predicted, missing))
         frames = (slice(k, k + 1) for k in range(len(y)))  # one by one: less memory
         return torch.cat([self._update(x[f], y[f], blind[f], missing[f], forward) for f in frames])
 
-    def _by_tails(self, x: Tensor, y: Tensor, predicted: Tensor, missing: Tensor) -> Tensor:
+    def _by_tails(
+        self, tails: LogDensity, x: Tensor, y: Tensor, predicted: Tensor, missing: Tensor
+    ) -> Tensor:
         error, noise = self._error_and_noise(y, predicted, missing)
         off, deviation = y - predicted, (error + noise).sqrt().clamp_min(1e-30)
-        kept = off + noise / deviation * _at(off / deviation, self.tails)
+        kept = off + noise / deviation * tails.slope(off / deviation)
         # No less than nothing, nor more than all, of what it is off.
         kept = torch.maximum(torch.minimum(kept, off.clamp_min(0.0)), off.clamp_max(0.0))
         return torch.where(missing | self._cut(local_mean(predicted, missing)), x, predicted + kept)
@@ -355,23 +353,6 @@ def _excess_and_share(beyond: Tensor, scatter: Tensor) -> tuple[float, float]:
     spread = max(0.0, float(beyond.var(correction=0)) - chance)
     excess, error = float(beyond.mean()), math.sqrt(max(0.0, TOGETHER * chance) / beyond.numel())
     return excess if excess > CLEARLY * error else 0.0, spread / max(spread + chance, 1e-30)
-
-
-def _slope_of_log_density(z: Tensor) -> tuple[float, ...]:
-    """At steps of ``TAIL_STEP`` from ``-TAILS`` to ``TAILS``."""
-    half = TAIL_STEP / 2.0
-    edges = np.arange(-TAILS - half, TAILS + TAIL_STEP, TAIL_STEP)
-    counts, _ = np.histogram(z.clamp(-TAILS, TAILS).cpu().numpy(), edges)
-    density = gaussian_filter1d(counts / (counts.sum() * TAIL_STEP), TAIL_WIDTH / TAIL_STEP, mode="constant")
-    return tuple(np.gradient(np.log(density + LEAST_DENSITY), TAIL_STEP).tolist())
-
-
-def _at(z: Tensor, values: Sequence[float]) -> Tensor:
-    """What `_slope_of_log_density` gives, or of its kind, between these places and at the next beyond."""
-    table = torch.tensor(values, dtype=z.dtype, device=z.device)
-    place = (z.clamp(-TAILS, TAILS) + TAILS) / TAIL_STEP
-    below = place.floor().clamp_max(len(values) - 2).long()
-    return torch.lerp(table[below], table[below + 1], place - below)
 
 
 def _by_brightness(variance: Tensor, x: Tensor) -> Tensor:
