@@ -216,3 +216,10 @@ def test_the_fewer_values_a_set_may_have_the_more_sets_there_are():
     """Sets of a tenth were counted, where each was of a twentieth."""
     y = torch.zeros(1, 1, 200, 200)
     assert (count_folds(y), count_folds(y, most=0.05)) == (1, 2)
+
+
+def test_what_is_never_set_apart_does_not_count_for_how_many_sets_there_are():
+    y = torch.zeros(1, 1, 200, 200)
+    always = torch.zeros(200, 200, dtype=torch.bool)
+    always[:, 50:] = True
+    assert count_folds(y, always=always) == count_folds(y[..., :50]) > count_folds(y)

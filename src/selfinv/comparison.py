@@ -43,7 +43,7 @@ def table(state: SelfTunedState, units: ChannelUnits | None = None) -> str:
         lines.append(
             f"\nThe result is a weighted mean: its score is lower by {first.score - mean.score:.3g} than "
             f"that of {first.name} alone. By the score itself the others would have more weight; but hidden "
-            f"values do not show all errors, and as a rule {first.name} makes fewer of the rest."
+            f"values do not show all errors, so it stays nearer to {first.name}."
         )
     elif first.score > min(trial.score for trial in state.best.values() if trial.name not in state.skipped):
         lines.append(

@@ -124,9 +124,7 @@ def hold_out(
     fold
         Which one of the sets that this seed gives; no value is in two of them, as long as there are enough.
     """
-    candidates = torch.isfinite(y)
-    if always is not None and int((candidates & ~always).sum()) >= 2:
-        candidates = candidates & ~always
+    candidates = _candidates(y, always)
     measured = int(candidates.sum())
     share = _share(measured, fraction, blind_spot, most)
     drawn = drawn_shape(y.shape, joint_channels=False, together=together)
@@ -147,12 +145,24 @@ def hold_out(
 
 
 def count_folds(
-    y: Tensor, fraction: float | None = None, blind_spot: tuple[int, ...] = (), most: float = MOST
+    y: Tensor,
+    fraction: float | None = None,
+    blind_spot: tuple[int, ...] = (),
+    most: float = MOST,
+    always: Tensor | None = None,
 ) -> int:
     """How many disjoint sets of hidden values it takes to have enough of them, at most `MAX_FOLDS`."""
-    measured = int(torch.isfinite(y).sum())
+    measured = int(_candidates(y, always).sum())
     share = _share(measured, fraction, blind_spot, most)
     return max(1, min(MAX_FOLDS, int(1 / share), round(ENOUGH / (share * measured))))
+
+
+def _candidates(y: Tensor, always: Tensor | None) -> Tensor:
+    """What may be set apart: measured values that are not always shown, unless those are nearly all."""
+    measured = torch.isfinite(y)
+    if always is not None and int((measured & ~always).sum()) >= 2:
+        return measured & ~always
+    return measured
 
 
 def _share(measured: int, fraction: float | None, blind_spot: tuple[int, ...], most: float) -> float:

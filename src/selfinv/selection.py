@@ -100,7 +100,9 @@ class SelfTuned:
 
     def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> SelfTunedState:
         """Set values apart and prepare the first solve."""
-        folds = count_folds(y, self.fraction, self.blind_spot, self.most) if self._tunes_all else 1
+        always, folds = always_shown_of(operator, y), 1
+        if self._tunes_all:
+            folds = count_folds(y, self.fraction, self.blind_spot, self.most, always)
         hold = partial(
             hold_out,
             y,
@@ -108,7 +110,7 @@ class SelfTuned:
             most=self.most,
             blind_spot=self.blind_spot,
             together=together_of(operator),
-            always=always_shown_of(operator, y),
+            always=always,
             seed=seed + 11,
         )
         loss = self.loss or choose_loss(y)
