@@ -16,7 +16,7 @@ import selfinv
 from selfinv.large import NetworkRestorer, apply
 from selfinv.learning.normalisation import Normalisation
 from selfinv.likeness import Likeness
-from selfinv.operators import MixedConvolution
+from selfinv.operators import Convolution, MixedConvolution
 from selfinv.types import InputError, SelfinvWarning
 
 PSF = selfinv.psf.gaussian(1.5, (13, 13))
@@ -207,3 +207,14 @@ def test_a_tile_of_the_operators_shape_is_not_updated_by_it():
     alone = dataclasses.replace(model, own_values=None, light=()).apply(image, check=False)
     tile = restorer.restore(image[None].astype("f4"), (slice(0, 64), slice(0, 64)), (128, 128))
     assert np.allclose(tile[0], alone, atol=1e-4)
+
+
+def test_of_frames_with_a_psf_each_it_gives_as_much_light_as_the_run_did():
+    widths = (0.8, 1.2, 1.6)
+    psfs = np.stack([selfinv.psf.gaussian(width, (9, 9)) for width in widths])
+    blurred = np.stack([gaussian_filter(SCENE[:48, :48], width, mode="mirror") for width in widths])
+    series = blurred + 0.05 * np.random.default_rng(0).standard_normal(blurred.shape)
+    A = Convolution(torch.from_numpy(psfs)[:, None], (48, 48), "reflect")
+    found = selfinv.restore(series, operator=A, axes="tyx", method="ssi-network", max_steps=8)
+    assert found.model.light not in ((), (1.0,))
+    np.testing.assert_allclose(found.model.apply(series, check=False), found.image, atol=1e-5)

@@ -101,7 +101,7 @@ def trained_model(
         filters=entrance.filters,
         outliers=entrance.outliers,
         own_values=state.own_values if alone else None,
-        light=state.light if alone else (),  # of the answer updated by values
+        light=state.light if alone or state.own_values is None else (),  # of the answer updated by values
         looks=entrance.looks,
         boundary=forward.boundary if isinstance(forward, Convolution) else "unknown",
         noise=white_noise(y if units is None else units.undo(y)),
