@@ -17,10 +17,10 @@ from selfinv.learning.crude import CrudeInverse
 from selfinv.learning.error_spectrum import ErrorSpectrum
 from selfinv.learning.inverse_filters import InverseFilters
 from selfinv.learning.inverter import Head, Looks, build_inverter
+from selfinv.learning.log_density import LogDensity
 from selfinv.learning.noise_line import NoiseLine
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.outliers import OutlierTest
-from selfinv.learning.log_density import LogDensity
 from selfinv.learning.own_values import OwnValues
 from selfinv.learning.symmetry import Symmetry
 from selfinv.learning.unet import UNetSettings

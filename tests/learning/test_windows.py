@@ -123,6 +123,13 @@ def test_windows_grow_from_a_part_to_the_whole():
     assert windows.size(0.0, 40_000) == 400  # a hundredth of it
 
 
+def test_windows_grow_in_few_steps_so_that_memory_is_used_again():
+    windows = Windows(first=100, last=1600, share=0.01)
+    sizes = [windows.size(step / 300, 10_000) for step in range(300)]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) == 1 + windows.stages
+
+
 def test_how_often_a_value_is_looked_at_counts_what_steps_take():
     shape, windows = (40, 40), Windows(first=400, last=400, share=0.01)
     cut = measurement(Convolution(KERNEL, shape, "zero"), shape)

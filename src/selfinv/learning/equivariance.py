@@ -53,9 +53,11 @@ class ScaleLessons:
         Reductions to draw from.
     hidden
         The largest part of the simulated values that is hidden from the network; it is drawn each time.
+    sizes
+        How many reductions there are: few, as sizes of `Windows` are.
     few
-        How many reductions there are where each shape must be recorded before it is fast (on a GPU); every
-        second one is turned by a quarter.
+        And where each shape must be recorded before it is fast (on a GPU); every second one is turned by a
+        quarter.
     """
 
     weight: float = 0.5
@@ -64,6 +66,7 @@ class ScaleLessons:
     renew: int = 20
     scales: tuple[float, float] = (0.6, 0.95)
     hidden: float = 0.5
+    sizes: int = 4
     few: int = 3
 
     def due(self, step: int, planned: int) -> bool:
@@ -91,12 +94,10 @@ class ScaleLessons:
         recorded
             Whether there are to be a ``few`` sizes only.
         """
-        place = float(torch.rand((), generator=generator_for(seed + 10, step)))
-        which = int(place * self.few)
-        if recorded:
-            place = (which + 0.5) / self.few
+        sizes = self.few if recorded else self.sizes
+        which = int(sizes * float(torch.rand((), generator=generator_for(seed + 10, step))))
         low, high = self.scales
-        small = reduced(x, low + (high - low) * place, multiple)
+        small = reduced(x, low + (high - low) * (which + 0.5) / sizes, multiple)
         if small is None:
             return None
         generator = generator_for(seed + 11, step)

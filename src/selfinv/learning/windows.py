@@ -22,6 +22,8 @@ class Windows:
 
     While the rate is high a part teaches as much as the whole; the last steps need all of it, because a
     network normalises by the statistics of what it looks at. (A CUDA GPU always looks at the last size.)
+    There are few sizes: memory that one step has used then fits the next, and what a library prepares for
+    arrays of a shape is used again.
 
     Parameters
     ----------
@@ -31,19 +33,22 @@ class Windows:
         Values at the end, at most.
     growth
         Fractions of the run between which the window grows, geometrically.
+    stages
+        In so many steps.
     """
 
     first: int
     last: int
     share: float = 0.25
     growth: tuple[float, float] = (0.4, 0.8)
+    stages: int = 6
 
     def size(self, progress: float, whole: int) -> int:
         """Values to look at after this fraction of the run, of an object of ``whole`` values."""
         begin, end = self.growth
         last = min(self.last, whole)
         first = min(max(self.first, self.share * whole), last)
-        grown = min(1.0, max(0.0, (progress - begin) / (end - begin)))
+        grown = round(self.stages * min(1.0, max(0.0, (progress - begin) / (end - begin)))) / self.stages
         return last if grown == 1.0 else round(first * (last / first) ** grown)
 
     def values(self, data: Measurement, progress: float) -> int:
