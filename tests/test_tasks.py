@@ -261,6 +261,23 @@ def test_tomography_beats_filtered_back_projection(folder, capsys):
     assert io.read("slices.tif").data.shape == (2, 64, 64)
 
 
+def test_an_axis_off_the_detectors_middle_is_seen_and_can_be_told(folder, capsys):
+    phantom = np.pad(resize(shepp_logan_phantom(), (48, 48), anti_aliasing=True), 8)
+    angles = np.arange(32) * 180 / 32
+    np.savetxt("angles.txt", angles)
+    tifffile.imwrite("moved.tif", np.roll(radon(phantom, angles).T, 3, axis=1).astype("f4"))
+    arguments = ("tomography", "moved.tif", "slice.tif", "--angles", "angles.txt", *TV)
+    code, told = run(capsys, *arguments)
+    assert code == 0
+    assert "turn about detector pixel 35.0" in told
+    assert "--centre 35.0" in told
+    without = metrics.psnr(phantom, tifffile.imread("slice.tif"))
+    code, told = run(capsys, *arguments, "--centre", 35)
+    assert "turn about" not in told
+    assert metrics.psnr(phantom, tifffile.imread("slice.tif")) > without + 10.0
+    assert run(capsys, *arguments, "--centre", 64)[0] == 2
+
+
 def test_a_model_for_a_finer_grid_is_kept_and_used_again(folder, capsys):
     arguments = ("superres", "noisy.tif", "out.tif", "--save-model", "model.safetensors", "-q")
     assert run(capsys, *arguments, "--method", "ssi-network", "--steps", 5)[0] == 0

@@ -97,3 +97,55 @@ def test_radians_are_doubted_and_degrees_are_not():
     assert "radians" in Radon((16, 16), np.linspace(0, np.pi, 30, endpoint=False)).doubts(y)[0]
     assert Radon((16, 16), np.linspace(0, 180, 30, endpoint=False)).doubts(y) == []
     assert Radon((16, 16), [0.0, 1.0, 2.0]).doubts(y[:, :, :3]) == []
+
+
+@pytest.mark.parametrize("centre", [34.0, 29.5])
+def test_an_axis_off_the_detectors_middle_moves_the_projections(centre):
+    place = np.arange(64) - 32
+    blob = np.exp(-((place[:, None] - 6.0) ** 2 + (place + 9.0) ** 2) / (2 * 3.0**2))
+    y = Radon((64, 64), ANGLES, circle=True, centre=centre)(torch.from_numpy(blob)).numpy()
+    theta = np.deg2rad(ANGLES)[:, None]
+    s = np.arange(64) - (centre - 9.0 * np.cos(theta) - 6.0 * np.sin(theta))
+    np.testing.assert_allclose(y, 3.0 * np.sqrt(2 * np.pi) * np.exp(-(s**2) / (2 * 3.0**2)), atol=0.1)
+
+
+def test_with_its_axis_told_an_object_comes_back_in_its_place():
+    x, angles = torch.from_numpy(phantom(64)), np.linspace(0, 180, 90, endpoint=False)
+    off = [
+        float((Radon((64, 64), angles, True, c).filtered_backprojection(y) - x).square().mean().sqrt())
+        for y in [Radon((64, 64), angles, True, 34.5)(x)]
+        for c in (34.5, None)
+    ]
+    assert off[0] < 0.5 * off[1]
+
+
+@pytest.mark.parametrize("last", [180.0, 120.0])
+@pytest.mark.parametrize("centre", [None, 29.3])
+def test_the_axis_is_found_by_centres_of_mass(last, centre):
+    x = torch.zeros(64, 64)
+    x[20:35, 15:40], x[40:44, 30:50] = 1.0, 2.0
+    angles = np.linspace(0, last, 60, endpoint=False)
+    A = Radon((64, 64), angles, circle=True, centre=centre)
+    noise = torch.randn(A.out_shape, generator=torch.Generator().manual_seed(0))
+    y = A(x) + 0.5 * noise
+    y[3, 5] = torch.nan
+    found, error = A.find_centre(y)
+    assert abs(found - A.centre) < 4.0 * error + 0.02
+    assert error < 0.5
+    assert A.doubts(y) == []
+    (words,) = Radon((64, 64), angles, circle=True, centre=A.centre + 3.0).doubts(y)
+    assert f"centre={found:.1f}" in words
+
+
+def test_of_an_object_that_is_not_all_in_view_no_axis_is_told():
+    angles = np.linspace(0, 180, 40, endpoint=False)
+    A = Radon((64, 64), angles, circle=True)
+    assert A.find_centre(A(torch.ones(64, 64))) is None
+    assert A.find_centre(torch.full(A.out_shape, torch.nan)) is None
+    assert A.find_centre(torch.zeros(A.out_shape)) is None
+
+
+@pytest.mark.parametrize("centre", [-1, 64, "middle", float("nan")])
+def test_a_centre_that_the_detector_does_not_see(centre):
+    with pytest.raises(InputError, match="centre"):
+        Radon((64, 64), [0.0], circle=True, centre=centre)

@@ -248,6 +248,13 @@ def tomography(
     ],
     output: Output,
     angles: Annotated[Path, typer.Option(help="Text or NPY file with the angle of every row, in degrees.")],
+    centre: Annotated[
+        float | None,
+        typer.Option(
+            help="Detector pixel (from 0) that sees the axis of rotation. Default: n // 2 of n.",
+            show_default=False,
+        ),
+    ] = None,
     method: Method = "ssi",
     device: Device = "auto",
     seed: Seed = 0,
@@ -262,8 +269,9 @@ def tomography(
 ) -> None:
     """Reconstruct slices from parallel-beam projections, at few or limited angles too.
 
-    The object lies within the circle that the detector sees; its centre is at detector pixel n // 2, and
-    angles turn as scikit-image's do. A stack (slice, angle, detector) shares one network.
+    The object lies within the circle that the detector sees, and angles turn as scikit-image's do. Where the
+    projections' centres of mass show another axis of rotation than --centre, a warning says so. A stack
+    (slice, angle, detector) shares one network.
     """
     import torch
 
@@ -285,7 +293,7 @@ def tomography(
     check_model(save_model, method, [input, angles], output, model)
     if model is not None:
         _refuse_where_trained(method=method, steps=steps, weight=weight)
-    A = Radon((n, n), degrees, circle=True)
+    A = Radon((n, n), degrees, circle=True, centre=centre)
     job = Job(input, output, image, "float32", False, preview, save_model, quiet)
     before, axes = None, "tyx" if stack else "yx"
     if preview is not None:

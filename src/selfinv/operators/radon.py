@@ -16,6 +16,10 @@ from selfinv.operators.base import LinearOperator, as_numbers
 from selfinv.operators.linear_map import LinearMap
 from selfinv.types import InputError, check_flag, check_shape
 
+FEWEST_VIEWS = 8
+UNLIKE, EMPTY = 0.05, 0.1  # of the mean of all light, and of the brightest: what may differ, and be outside
+OFF_CENTRE, CLEARLY = 0.5, 4.0  # pixels; standard errors
+
 
 class Radon(LinearOperator):
     r"""Projections along parallel rays at several angles.
@@ -23,8 +27,8 @@ class Radon(LinearOperator):
     .. math:: y_{\theta,s} = \int x(t\cos\theta - s\sin\theta,\; t\sin\theta + s\cos\theta)\,dt
 
     Each ray is sampled at steps of one pixel, with bilinear interpolation: the values, the orientation and
-    the centre ``n // 2`` are those of ``skimage.transform.radon``. Few angles, or a limited range, are
-    just that.
+    the object's centre ``n // 2`` are those of ``skimage.transform.radon``. Few angles, or a limited range,
+    are just that.
 
     Parameters
     ----------
@@ -35,11 +39,15 @@ class Radon(LinearOperator):
     circle
         The object is zero outside the circle inscribed in a square: the detector has as many pixels as a
         side. False: it has as many as the diagonal.
+    centre
+        The detector pixel, from 0 and with fractions, that sees the axis of rotation, which is the object's
+        centre. None: ``n // 2`` of ``n``, as scikit-image has it. `find_centre` tells it from projections.
 
     Raises
     ------
     InputError
-        If the shape is not a plane's (a square for ``circle``), or there are no angles.
+        If the shape is not a plane's (a square for ``circle``), there are no angles, or the detector does not
+        see the centre.
 
     Notes
     -----
@@ -59,7 +67,9 @@ class Radon(LinearOperator):
     [[2.0, 0.0, 1.0], [1.0, 1.0, 1.0]]
     """
 
-    def __init__(self, shape: Sequence[int], angles: Any, circle: bool = False) -> None:
+    def __init__(
+        self, shape: Sequence[int], angles: Any, circle: bool = False, centre: float | None = None
+    ) -> None:
         shape, circle = check_shape(shape), check_flag(circle, "circle")
         angles = as_numbers(angles, "angles", "degrees, one per projection", torch.float64).detach().clone()
         if len(shape) != 2:
@@ -76,10 +86,12 @@ class Radon(LinearOperator):
         detector = shape[0] if circle else math.ceil(math.sqrt(2) * max(shape))
         super().__init__(shape, (angles.numel(), detector))
         self.circle = circle
+        self.centre = _checked_centre(centre, detector)
         self.angles: Tensor
         self.register_buffer("angles", angles)
         matrix = scipy.sparse.vstack(
-            [_rays(shape, detector, float(angle)) for angle in np.deg2rad(angles.numpy())], format="csr"
+            [_rays(shape, detector, self.centre, float(angle)) for angle in np.deg2rad(angles.numpy())],
+            format="csr",
         )
         with warnings.catch_warnings():  # of the first sparse tensor, that these are new in torch
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
@@ -96,9 +108,56 @@ class Radon(LinearOperator):
 
     def doubts(self, y: Tensor) -> list[str]:
         count, largest = self.angles.numel(), float(self.angles.abs().max())
-        if count < 8 or largest > 2.0 * math.pi + 0.01:
+        if count >= 8 and largest <= 2.0 * math.pi + 0.01:
+            return [f"all {count} angles are between ±{largest:.3g}: are they radians? Degrees are expected"]
+        found = self.find_centre(y)
+        if found is None or abs(found[0] - self.centre) <= max(OFF_CENTRE, CLEARLY * found[1]):
             return []
-        return [f"all {count} angles are between ±{largest:.3g}: are they radians? Degrees are expected"]
+        return [
+            f"these projections turn about detector pixel {found[0]:.1f} ± {max(found[1], 0.05):.1g}, not "
+            f"{self.centre:g}, as their centres of mass show; pass centre={found[0]:.1f} "
+            f"(--centre {found[0]:.1f}) if that is the axis of rotation"
+        ]
+
+    def find_centre(self, y: Tensor) -> tuple[float, float] | None:
+        r"""The detector pixel that sees the axis of rotation, and its standard error.
+
+        An object's centre of mass is projected to :math:`c + a\cos\theta + b\sin\theta`: of such a line
+        through the projections' centres of mass :math:`c` is the axis.
+
+        Parameters
+        ----------
+        y
+            Projections, ``(..., angle, detector)``, all about one axis; those with NaN are left out.
+
+        Returns
+        -------
+        tuple of float, or None
+            None where it cannot be told: of fewer than 8 whole projections, or of an object that is not all
+            in view (they do not end in nothing, or differ in their sums).
+
+        References
+        ----------
+        S. G. Azevedo et al. 1990, doi:10.1109/23.55866.
+        """
+        self._check(y, self.out_shape, "find_centre", "measurement")
+        profiles = y.detach().cpu().double().reshape(-1, *self.out_shape)
+        whole = profiles.isfinite().all(dim=-1).all(dim=0)
+        profiles, angles = profiles[:, whole].mean(0), self.angles.cpu()[whole].deg2rad()
+        if len(angles) < FEWEST_VIEWS:
+            return None
+        mass, typical = profiles.sum(1), profiles.mean(0)
+        ends = max(1, self.out_shape[1] // 32)
+        outside = torch.cat([typical[:ends], typical[-ends:]]).abs().mean()
+        if not float(mass.std()) < UNLIKE * float(mass.mean()) or outside > EMPTY * typical.max():
+            return None
+        place = torch.arange(self.out_shape[1], dtype=torch.float64)
+        line = torch.stack([torch.ones_like(angles), angles.cos(), angles.sin()], dim=1)
+        inverse = torch.linalg.pinv(line)
+        centres = profiles @ place / mass
+        off = centres - line @ (inverse @ centres)
+        variance = float(off.square().sum()) / (len(angles) - 3)
+        return float(inverse[0] @ centres), math.sqrt(variance * float(inverse[0].square().sum()))
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x, self.in_shape, "forward", "object")
@@ -138,8 +197,9 @@ class Radon(LinearOperator):
         )
         x = y.new_zeros(*y.shape[:-2], *self.in_shape)
         for number, angle in enumerate(self.angles.to(y.device).deg2rad()):
-            place = columns * angle.cos() - rows[:, None] * angle.sin() + detector // 2 + 1
-            near = place.long().clamp(0, detector)
+            place = columns * angle.cos() - rows[:, None] * angle.sin() + self.centre + 1
+            place = place.clamp(0, detector + 1)  # beyond, nothing was measured
+            near = place.long().clamp_max(detector)
             projection = filtered[..., number, :]
             x = x + torch.lerp(projection[..., near], projection[..., near + 1], (place - near).to(y.dtype))
         if self.circle:
@@ -165,14 +225,29 @@ class Radon(LinearOperator):
         return product.T.reshape(*x.shape[:-1], -1)
 
 
-def _rays(shape: tuple[int, ...], detector: int, angle: float) -> scipy.sparse.csr_array:
+def _checked_centre(centre: Any, detector: int) -> float:
+    if centre is None:
+        return float(detector // 2)
+    try:
+        given = float(centre)
+    except (TypeError, ValueError):
+        given = math.nan
+    if not 0.0 <= given <= detector - 1.0:
+        raise InputError(
+            f"centre={centre!r} is no pixel of the detector's {detector}; give a number from 0 to "
+            f"{detector - 1}"
+        )
+    return given
+
+
+def _rays(shape: tuple[int, ...], detector: int, centre: float, angle: float) -> scipy.sparse.csr_array:
     """The weights, ``detector pixel``, of one projection: bilinear, at steps of one pixel along each ray."""
-    centre = detector // 2
-    t, s = np.mgrid[:detector, :detector] - centre  # along the ray, and across
+    t, seen = np.mgrid[:detector, :detector]  # along the ray, and across
+    t, s = t - detector // 2, seen - centre
     row = np.cos(angle) * t - np.sin(angle) * s + shape[0] // 2
     column = np.sin(angle) * t + np.cos(angle) * s + shape[1] // 2
     near = (row > -1) & (row < shape[0]) & (column > -1) & (column < shape[1])
-    ray, row, column = s[near] + centre, row[near], column[near]
+    ray, row, column = seen[near], row[near], column[near]
     top, left = np.floor(row).astype(np.int32), np.floor(column).astype(np.int32)
     parts = []
     for i, u in ((top, 1 - row + top), (top + 1, row - top)):
