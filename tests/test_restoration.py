@@ -926,3 +926,16 @@ def test_a_saved_model_of_a_mask_takes_images_with_gaps_or_the_mask(tmp_path):
     assert np.array_equal(model.apply(np.where(measured, IMAGE, np.nan), mask_nan=True), result.image)
     model = selfinv.load_model(tmp_path / "m.safetensors", Mask(measured))
     assert np.array_equal(model.apply(IMAGE), result.image)
+
+
+def test_rings_are_told_of():
+    A = Radon((32, 32), np.arange(0, 180, 9), circle=True)
+    disc = np.zeros((32, 32))
+    disc[8:20, 10:24] = 1.0
+    y = A(torch.from_numpy(disc)).numpy() + 0.2 * RNG(0).standard_normal(A.out_shape)
+    for offsets, words in ((0.0, []), (0.3, ["rings"])):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            selfinv.restore(y + offsets * RNG(1).standard_normal(32), operator=A, method="wiener", weight=1.0)
+        assert [word for word in words if any(word in str(w.message) for w in caught)] == words
+        assert bool(caught) == bool(words)

@@ -252,6 +252,8 @@ def _doubts(
         yield unchanged(name)
     if weight is not None:
         yield smoothed_away(y, measured, weight)
+    if isinstance(forward, LinearOperator) and not status.failed:
+        yield from forward.doubts_of_residual(y - measured)
     # Of frequencies, say, Wiener's filter of the object's own spectrum foretells no others; and the lowest,
     # of which all methods know most, are never set apart.
     foretells = not isinstance(forward, LinearOperator) or (

@@ -149,3 +149,18 @@ def test_of_an_object_that_is_not_all_in_view_no_axis_is_told():
 def test_a_centre_that_the_detector_does_not_see(centre):
     with pytest.raises(InputError, match="centre"):
         Radon((64, 64), [0.0], circle=True, centre=centre)
+
+
+def test_offsets_of_detector_pixels_are_told_of_by_what_is_left_over():
+    A = Radon((64, 64), np.linspace(0, 180, 30, endpoint=False), circle=True)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, *A.out_shape, generator=generator)
+    smooth = torch.linspace(-1, 1, 64).square()  # as a reconstruction misses it
+    noise[0, 3, 5] = torch.nan
+    for residual in (noise, noise + smooth, 1e-9 * noise):
+        assert A.shared_by_angles(residual) == pytest.approx(1.0, abs=0.4)
+        assert A.doubts_of_residual(residual) == []
+    (words,) = A.doubts_of_residual(noise + 0.5 * torch.randn(64, generator=generator))
+    assert "rings" in words
+    assert A.shared_by_angles(torch.zeros(A.out_shape)) is None
+    assert Radon((64, 64), [0.0, 90.0], circle=True).doubts_of_residual(smooth.expand(2, 64)) == []

@@ -109,6 +109,13 @@ class LinearOperator(nn.Module):
         """What about a measurement, ``(..., *out_shape)``, speaks against this operator, in words."""
         return []
 
+    def doubts_of_residual(self, residual: Tensor) -> list[str]:
+        """What about the part of a measurement that a restoration leaves unexplained does, in words.
+
+        ``residual``: ``(..., *out_shape)``, NaN where nothing was measured.
+        """
+        return []
+
     @property
     def object_channels(self) -> int | None:
         """How many channels the object's first axis holds; None if channels are a leading axis, as usual.
@@ -217,6 +224,9 @@ class _Derived(LinearOperator):
 
     def doubts(self, y: Tensor) -> list[str]:
         return self.source.doubts(y)
+
+    def doubts_of_residual(self, residual: Tensor) -> list[str]:
+        return self.source.doubts_of_residual(residual)
 
     @property
     def hint(self) -> str:

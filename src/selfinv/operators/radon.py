@@ -19,6 +19,7 @@ from selfinv.types import InputError, check_flag, check_shape
 FEWEST_VIEWS = 8
 UNLIKE, EMPTY = 0.05, 0.1  # of the mean of all light, and of the brightest: what may differ, and be outside
 OFF_CENTRE, CLEARLY = 0.5, 4.0  # pixels; standard errors
+RINGS = 3.0  # times what chance makes angles share
 
 
 class Radon(LinearOperator):
@@ -118,6 +119,37 @@ class Radon(LinearOperator):
             f"{self.centre:g}, as their centres of mass show; pass centre={found[0]:.1f} "
             f"(--centre {found[0]:.1f}) if that is the axis of rotation"
         ]
+
+    def doubts_of_residual(self, residual: Tensor) -> list[str]:
+        shared = self.shared_by_angles(residual)
+        if shared is None or shared <= max(RINGS, 1.0 + CLEARLY * math.sqrt(4.0 / self.out_shape[1])):
+            return []
+        return [
+            f"detector pixels seem to have offsets of their own, which make rings: what is left over of these "
+            f"projections has means over the angles that differ {shared:.0f} times as much (in the mean "
+            f"square) from one pixel to the next as independent noise makes them; correct the projections "
+            f"for the detector (flat and dark field) before they are reconstructed"
+        ]
+
+    def shared_by_angles(self, residual: Tensor) -> float | None:
+        """How much detector pixels share over all angles, as a multiple of what chance makes them share.
+
+        Of the finest differences from one detector pixel to the next, as offsets of single ones have them,
+        and what a reconstruction misses has not. 1 for independent noise, about 1 or less for what is left
+        over of it; None where there are fewer than 8 angles, or nothing is left over.
+
+        Parameters
+        ----------
+        residual
+            ``(..., angle, detector)``; what is NaN counts for nothing.
+        """
+        fine = residual.detach().double().reshape(-1, *self.out_shape).diff(n=2, dim=-1)
+        counts = fine.isfinite().sum(-2)
+        each = fine.square().nanmean()
+        enough = counts >= FEWEST_VIEWS
+        if not bool(enough.any()) or not float(each) > 0.0:
+            return None
+        return float((fine.nanmean(-2).square() * counts)[enough].mean() / each)
 
     def find_centre(self, y: Tensor) -> tuple[float, float] | None:
         r"""The detector pixel that sees the axis of rotation, and its standard error.
