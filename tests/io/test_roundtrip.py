@@ -249,6 +249,33 @@ def test_fits_keeps_its_header(tmp_path):
         np.testing.assert_array_equal(hdus[0].data, np.arange(12).reshape(3, 4) + 0.5)
 
 
+def test_fits_history_is_kept_in_ascii_which_is_all_that_a_header_holds(tmp_path):
+    fits = pytest.importorskip("astropy.io.fits")
+    write(
+        tmp_path / "a.fits", Image(np.ones((3, 4)), "yx", {}, {"history": "trained on zelle_µ.fits\nby day"})
+    )
+    assert str(fits.getheader(tmp_path / "a.fits")["HISTORY"]) == r"trained on zelle_\xb5.fits by day"
+
+
+@pytest.mark.parametrize("wanted", ["[0]", "[1]"])
+def test_fits_cards_with_control_characters_are_left_out_and_told_of(tmp_path, wanted):
+    fits = pytest.importorskip("astropy.io.fits")
+    cards = [fits.Header([("OBSERVER", mark), ("OBJECT", "M31")]) for mark in ("a#b", "c#d")]
+    images = [
+        fits.PrimaryHDU(np.zeros((3, 4)), cards[0]),
+        fits.ImageHDU(np.ones((3, 4)), cards[1], name="SCI"),
+    ]
+    fits.HDUList(images).writeto(tmp_path / "in.fits")
+    (tmp_path / "in.fits").write_bytes((tmp_path / "in.fits").read_bytes().replace(b"#", b"\a"))
+    with pytest.warns(SelfinvWarning, match="control characters in its header; left out: OBSERVER"):
+        image = read(f"{tmp_path}/in.fits{wanted}")
+    write(tmp_path / "out.fits", image)
+    with fits.open(tmp_path / "out.fits") as hdus:
+        assert [hdu.header["OBJECT"] for hdu in hdus] == ["M31", "M31"]
+        assert [hdu.data.max() for hdu in hdus] == [0, 1]
+        assert not any("OBSERVER" in hdu.header for hdu in hdus)
+
+
 def test_fits_has_x_as_its_first_axis_whatever_the_order_was(tmp_path):
     pytest.importorskip("astropy.io.fits")
     values = np.arange(24.0, dtype="f4").reshape(2, 4, 3)

@@ -86,6 +86,9 @@ def read(path: Path) -> Image:
             there, alone = _listed(hdus), len(hdus) == 1
             data = np.asarray(hdus[index].data)
             header = hdus[index].header.copy(strip=True)
+            illegible = _drop_illegible(header)
+    if illegible:
+        warn(f"{path}: control characters in its header; left out: {', '.join(illegible)}")
     if len(images) > 1 and wanted is None:
         name = header.get("EXTNAME", "the first")
         warn(
@@ -100,6 +103,18 @@ def read(path: Path) -> Image:
     axes = "yx"[-data.ndim :] if data.ndim <= 2 else None
     source = {} if alone else {"fits_source": Source(path, stamp, index, data.shape, named)}
     return Image(data, axes, {}, {"fits_header": header.tostring(sep="\n")} | source)
+
+
+def _drop_illegible(header: Any) -> list[str]:
+    """Remove cards that astropy refuses, for control characters in them; their keywords."""
+    illegible = []
+    for place, card in reversed(list(enumerate(header.cards))):
+        try:
+            str(card)
+        except ValueError:
+            illegible.append(card.keyword)
+            del header[place]
+    return illegible[::-1]
 
 
 def _found(path: Path, hdus: Any, wanted: str, images: list[int]) -> int:
@@ -135,7 +150,7 @@ def write(path: Path, image: Image) -> None:
         warnings.simplefilter("ignore")
         header = fits.Header.fromstring(image.metadata.get("fits_header", ""), sep="\n")
         if "history" in image.metadata:
-            header.add_history(image.metadata["history"])
+            header.add_history(_printable_ascii(image.metadata["history"]))
         before, after, lost = _others(fits, opened, source, data.shape)
         if source is not None:
             header.update(source.named)
@@ -143,6 +158,12 @@ def write(path: Path, image: Image) -> None:
         fits.HDUList([*before, own, *after]).writeto(path, overwrite=True, output_verify="silentfix+ignore")
     if lost:
         warn(lost)
+
+
+def _printable_ascii(words: str) -> str:
+    r"""What a header can hold: spaces for control characters, escapes such as \xb5 for other letters."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in words)
+    return printable.encode("ascii", "backslashreplace").decode()
 
 
 def _others(
@@ -156,6 +177,8 @@ def _others(
     # What is compressed stays so, byte for byte.
     options = {"memmap": False, "lazy_load_hdus": False, "disable_image_compression": True}
     hdus = list(opened.enter_context(fits.open(source.path, **options)))
+    for hdu in hdus:
+        _drop_illegible(hdu.header)
     before, after = hdus[: source.index], hdus[source.index + 1 :]
     if shape == source.shape:
         return before, after, ""
