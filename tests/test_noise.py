@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from selfinv import metrics
 from selfinv.noise import (
@@ -267,6 +268,13 @@ def test_noise_level_leaves_missing_values_out(missing):
     before = holes.copy()
     assert noise_level(holes) == pytest.approx(2.0, rel=0.05)
     np.testing.assert_array_equal(holes, before)
+
+
+def test_noise_level_takes_tensors_and_no_masked_values():
+    values = gaussian(np.zeros((20, 20)), 1.0, seed=0)
+    assert noise_level(torch.from_numpy(values).requires_grad_()) == noise_level(values)
+    with pytest.raises(InputError, match="masked values; fill them in"):
+        noise_level(np.ma.masked_greater(values, 1.0))
 
 
 @pytest.mark.parametrize(

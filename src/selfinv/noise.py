@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selfinv.types import Array, InputError, check_image
+from selfinv.types import Array, InputError, as_array, check_image
 
 Seed = int | np.random.Generator
 
@@ -283,7 +283,7 @@ def noise_level(y: npt.ArrayLike) -> float:
     >>> round(noise_level(gaussian(np.zeros((200, 200)), 0.1, seed=0)), 2)
     0.1
     """
-    values = np.asarray(y, dtype=np.float64)
+    values = as_array(y, "y").astype(np.float64)
     bend = np.abs(np.diff(np.where(np.isfinite(values), values, np.nan), n=2, axis=-1))
     return float(np.nanmean(bend)) / math.sqrt(6 * 2 / math.pi) if np.isfinite(bend).any() else 0.0
 

@@ -183,8 +183,7 @@ def check_image(image: Any, *, name: str = "image", allow_nan: bool = False) -> 
     InputError
         If it is empty, complex, not numeric, or holds NaN or infinite values (unless ``allow_nan``).
     """
-    check_unmasked(image, name=name)
-    array = as_array(image)
+    array = as_array(image, name)
     if array.dtype == bool:
         array = array.astype(np.uint8)
     if array.dtype.kind == "c":
@@ -211,13 +210,24 @@ def check_image(image: Any, *, name: str = "image", allow_nan: bool = False) -> 
     return array
 
 
-def as_array(image: Any) -> Array:
-    """NumPy's array of an array, or of a tensor on any device, differentiated or not."""
-    detach = getattr(image, "detach", None)
+def as_array(values: Any, name: str = "image") -> Array:
+    """NumPy's array of an array, or of a tensor on any device, differentiated or not.
+
+    Raises
+    ------
+    InputError
+        If NumPy masks values of it, if rows differ in length, or if NumPy lacks its type (bfloat16).
+    """
+    check_unmasked(values, name=name)
+    detach = getattr(values, "detach", None)
     try:
-        return np.asarray(image if detach is None else detach().cpu())
+        return np.asarray(values if detach is None else detach().cpu())
     except ValueError:
-        raise InputError(f"a {type(image).__name__} with rows of different lengths is no array") from None
+        raise InputError(
+            f"{name}: a {type(values).__name__} with rows of different lengths is no array"
+        ) from None
+    except TypeError as error:
+        raise InputError(f"{name}: a {type(values).__name__} that NumPy cannot hold ({error})") from None
 
 
 def check_integer(value: Any, name: str, *, least: int, most: int | None = None) -> int:
@@ -266,10 +276,8 @@ def check_unmasked(image: Any, *, name: str = "image") -> None:
     """Raise `InputError` if NumPy masks values of it, which arithmetic would take for measured ones."""
     count = int(np.ma.count_masked(image)) if isinstance(image, np.ma.MaskedArray) else 0
     if count:
-        raise InputError(
-            f"{name} is a masked array with {count} masked values; pass image.filled(numpy.nan) and "
-            f"mask_nan=True"
-        )
+        advice = "pass image.filled(numpy.nan) and mask_nan=True" if name == "image" else "fill them in"
+        raise InputError(f"{name} is a masked array with {count} masked values; {advice}")
 
 
 def check_contrast(array: Array) -> None:

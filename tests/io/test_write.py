@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import torch
 
 from selfinv.io import Image, check_output, files, read, write
 from selfinv.types import InputError
@@ -133,6 +134,14 @@ def test_what_is_no_image_is_not_written(tmp_path, bad):
     with pytest.raises(InputError, match="the image to write"):
         write(tmp_path / "a.npy", bad)
     assert not os.listdir(tmp_path)
+
+
+def test_a_tensor_is_written_and_masked_values_are_not(tmp_path):
+    write(tmp_path / "a.npy", torch.ones(3, 4).requires_grad_())
+    assert read(tmp_path / "a.npy").data.tolist() == np.ones((3, 4)).tolist()
+    for bad in (np.ma.masked_equal(DATA, 7), Image(np.ma.masked_equal(DATA, 7)), [[1, 2], [3]]):
+        with pytest.raises(InputError, match=r"the image to write(:| is a masked array with 1 masked)"):
+            write(tmp_path / "b.npy", bad)
 
 
 def test_axes_that_do_not_match_are_refused(tmp_path):

@@ -118,6 +118,8 @@ def test_mistakes_are_said_in_words():
         Convolution(torch.ones(1, 1, 1, 1), (8, 8, 8, 8))
     with pytest.raises(InputError, match="psf has no values; expected real numbers"):
         Convolution(torch.ones(0, 3), (8, 8))
+    with pytest.raises(InputError, match="psf is a masked array with 1 masked values"):
+        Convolution(np.ma.masked_equal([1.0, 2.0, 1e6], 1e6), (8,))
     with pytest.raises(InputError, match=r"margin must be an integer, got 1\.5"):
         Convolution(torch.ones(3, 3), (8, 8), margin=1.5)
 

@@ -86,6 +86,12 @@ def with_value(value):
         (np.zeros((0, 3)), 2, r"shape \(0, 3\)"),
         (with_value(np.nan), 2, "1 values that are NaN or infinite"),
         (with_value(np.inf), 2, "NaN or infinite"),
+        (
+            np.ma.masked_less(gaussian(1.5, (13, 13)), 1e-3),
+            2,
+            "psf is a masked array with [0-9]+ masked values",
+        ),
+        ([[1, 2], [1]], 2, "psf: a list with rows of different lengths is no array"),
         (np.zeros((3, 3)), 2, "zero everywhere"),
         (gaussian(1.5, (13, 13)) - 0.001, 2, "negative values down to -0.001.*selfinv psf measured"),
         (np.full((3, 3), -1.0), 2, "negative|positive sum"),

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose
 
-from selfinv.psf import Objective, check_psf, from_bead, gaussian, gibson_lanni
+from selfinv.psf import Objective, check_psf, from_bead, gaussian, gibson_lanni, normalise
 from selfinv.types import InputError
 
 SHARED = Path(os.environ.get("SELFINV_SHARED") or Path(__file__).resolve().parents[2].parent / "shared")
@@ -26,6 +27,13 @@ def width(psf, axis, step=1.0):
     x = (np.arange(len(profile)) - len(profile) // 2) * step
     mean = x @ profile / profile.sum()
     return np.sqrt((x - mean) ** 2 @ profile / profile.sum())
+
+
+def test_a_bead_may_be_a_tensor_that_needs_a_gradient():
+    clean = bead((15, 15), (1.5, 1.5), peak=1000)
+    spot = torch.from_numpy(clean).requires_grad_()
+    assert_allclose(from_bead(spot).psf, from_bead(clean).psf)
+    assert_allclose(normalise(spot), clean / clean.sum())
 
 
 @pytest.mark.parametrize("seed", range(3))

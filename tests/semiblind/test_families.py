@@ -83,6 +83,7 @@ def test_mistakes_are_told_in_one_line():
         (lambda: gaussian_family(2.0, spread=1.0), "above 1"),
         (lambda: scaled_family(np.ones((5, 5)), spread=0.5), "above 1"),
         (lambda: scaled_family(-np.ones((5, 5))), "negative"),
+        (lambda: scaled_family(None), "array of real numbers"),
         (lambda: gaussian_family((3.0, 2.0, 2.0)), "3 values; pass one, or for a volume two"),
         (lambda: family(0.0), "defocus=0"),
         (lambda: family(3.0, fit=("tilt",)), "'defocus', 'na'"),

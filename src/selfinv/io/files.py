@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import numpy.typing as npt
 
 from selfinv.atomic import check_writable, written_beside
@@ -20,7 +19,7 @@ from selfinv.io.image import Format, Image, micrometres, numeric
 from selfinv.io.npy import NPY
 from selfinv.io.png import PNG
 from selfinv.io.tiff import TIFF
-from selfinv.types import Array, InputError, Shape, parse_axes
+from selfinv.types import Array, InputError, Shape, as_array, parse_axes
 
 FilePath = str | os.PathLike[str]
 
@@ -124,8 +123,8 @@ def write(
     """
     path = Path(path)
     if not isinstance(image, Image):
-        image = Image(np.asarray(image))
-    data = numeric(np.asarray(image.data), "the image to write")
+        image = Image(image)
+    data = numeric(as_array(image.data, "the image to write"), "the image to write")
     axes = parse_axes(image.axes, data.ndim).axes if image.axes is not None else None
     wanted = data.dtype if dtype is None else as_dtype(dtype)
     check_output(path, overwrite=overwrite, dtype=wanted, shape=data.shape, axes=axes)

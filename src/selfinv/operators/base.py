@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from selfinv.types import InputError, Shape, check_shape, shown
+from selfinv.types import InputError, Shape, check_shape, check_unmasked, shown
 
 TRIED, ENOUGH = 8, 2**18  # objects that an operator is tried on, of so many values in all
 SLIGHT = 0.02  # of the highest value: twice what a point spread function may have
@@ -360,6 +360,7 @@ def as_operators(operators: Any) -> list[LinearOperator]:
 
 def as_numbers(values: Any, name: str, expected: str, dtype: torch.dtype | None = None) -> Tensor:
     """A tensor of what a caller gives as real numbers or booleans, or `InputError`."""
+    check_unmasked(values, name=name)
     if isinstance(values, np.ndarray):  # torch takes neither other bytes nor negative strides
         values = np.array(values, values.dtype.newbyteorder("="), order="C")
     elif isinstance(values, Iterable) and not isinstance(values, str | bytes | Sequence | Tensor):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from selfinv.types import SPACE, Array, Floats, InputError, spatial_index
+from selfinv.types import SPACE, Floats, InputError, as_array, spatial_index
 
 _NEGATIVE = 0.01  # of the maximum: beyond this it is not rounding or interpolation
 _CUT = 0.05  # of the maximum, at the array's edge
@@ -108,7 +108,7 @@ def per_axis(name: str, value: float | Sequence[float], ndim: int) -> tuple[floa
 
 
 def _numeric(psf: Any) -> Floats:
-    array: Array = np.asarray(psf)
+    array = as_array(psf, "psf")
     if array.dtype.kind not in "buif" or array.size == 0:
         raise InputError(f"psf is {array.dtype} of shape {array.shape}; expected an array of real numbers")
     values = array.astype(np.float64)

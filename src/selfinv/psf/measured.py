@@ -12,7 +12,7 @@ from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 
 from selfinv.psf.checks import per_axis
-from selfinv.types import Array, Floats, InputError, Shape, check_image, check_shape
+from selfinv.types import Array, Floats, InputError, Shape, as_array, check_image, check_shape
 
 _SHIFT_FLOOR = 1e-3  # pixels: below this, interpolating costs more than it mends
 _BRIGHT = 0.1  # of the peak: what belongs to the bead's core
@@ -99,7 +99,8 @@ def from_bead(
     >>> bead.background, tuple(round(s, 3) for s in bead.shift)
     (100.0, (0.0, 1.0))
     """
-    data = check_image(image, name="bead image", allow_nan=True).astype(np.float64)
+    given = check_image(image, name="bead image", allow_nan=True)
+    data = given.astype(np.float64)
     if bad := int((~np.isfinite(data)).sum()):
         raise InputError(
             f"bead image has {bad} values that are NaN or infinite; crop the image around the bead, or fill "
@@ -109,7 +110,7 @@ def from_bead(
         raise InputError(f"bead image has {data.ndim} axes; expected 1 to 3 (zyx)")
     voxel, target = _voxel_sizes(voxel_size, target_voxel_size, data.ndim)
     level = _background(data) if background == "auto" else float(background)
-    warnings = _saturation(np.asarray(image))
+    warnings = _saturation(given)
     data -= level
     noise = _noise(data)
     smooth = ndimage.gaussian_filter(data, 1.0, mode="nearest") if noise else data
@@ -153,9 +154,9 @@ def from_bead(
         warnings.append(f"only {kept:.0%} of the bead's light falls inside the result's {sizes} pixels")
     if normalise:
         psf = psf / psf.sum()
-    given = target if voxel_size is not None else None
     moved = tuple(float(s) for s in shift)
-    return MeasuredPSF(psf, moved, level, noise, given, tuple(warnings))
+    known = target if voxel_size is not None else None
+    return MeasuredPSF(psf, moved, level, noise, known, tuple(warnings))
 
 
 def _voxel_sizes(
@@ -371,4 +372,4 @@ def _crop(data: Floats, size: int) -> Floats:
 
 def values_of(psf: Any) -> Array | None:
     """The array of a PSF that is given as one or as a `MeasuredPSF`; None for none."""
-    return None if psf is None else np.asarray(psf.psf if isinstance(psf, MeasuredPSF) else psf)
+    return None if psf is None else as_array(psf.psf if isinstance(psf, MeasuredPSF) else psf, "psf")

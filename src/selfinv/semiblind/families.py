@@ -11,7 +11,7 @@ import numpy as np
 
 from selfinv import psf as psf_models
 from selfinv.psf.zernike import check_terms, orders
-from selfinv.types import Array, Floats, InputError, check_shape
+from selfinv.types import Array, Floats, InputError, as_array, check_shape
 
 SPREAD = 1.5  # bounds: the start value divided and multiplied by this
 WIDTH_SPREAD = 2.0  # the same of a Gaussian's width, of which less is known
@@ -77,7 +77,7 @@ class PSFFamily:
 
     def at(self, values: Sequence[float]) -> Floats:
         """The PSF of these values, sum 1; raises `InputError` if it is none (`check_psf`)."""
-        kernel = np.asarray(self.kernel(*values))
+        kernel = as_array(self.kernel(*values), "psf")
         psf_models.check_psf(kernel, 3 if kernel.ndim == 3 else 2)
         return psf_models.normalise(kernel)
 
@@ -188,8 +188,9 @@ def scaled_family(kernel: Any, *, spread: float = WIDTH_SPREAD) -> PSFFamily:
     >>> scaled_family(psf_models.gaussian(2.0, (17, 17))).names
     ('scale',)
     """
-    told = np.asarray(psf_models.values_of(kernel), dtype=np.float64)
-    psf_models.check_psf(told, 3 if told.ndim == 3 else 2)
+    given = np.asarray(psf_models.values_of(kernel))
+    psf_models.check_psf(given, 3 if given.ndim == 3 else 2)
+    told = given.astype(np.float64)
     lower, upper = _around("scale", 1.0, spread)
     quarter = np.rot90(told, axes=(-2, -1))
     turned = told.shape == quarter.shape and np.allclose(told, quarter, atol=ALIKE * told.max())
