@@ -36,6 +36,13 @@ def test_a_bead_may_be_a_tensor_that_needs_a_gradient():
     assert_allclose(normalise(spot), clean / clean.sum())
 
 
+def test_a_bead_that_is_left_off_centre_has_its_shift_reported():
+    image = bead((31, 31), (1.5, 1.5), shift=(2.3, -1.7), peak=1000)
+    left = from_bead(image, centre=False)
+    assert_allclose(left.shift, (2.3, -1.7), atol=0.01)
+    assert_allclose(left.psf, image / image.sum())
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_noisy_shifted_bead_on_a_camera_offset_is_centred_and_its_shift_reported(seed):
     rng = np.random.default_rng(seed)
@@ -186,6 +193,16 @@ def test_noise_is_no_bead(shape):
     [
         (np.zeros((9, 9)), {}, "nothing in the bead image is above its background"),
         (np.ones((2, 2, 2, 2)), {}, "4 axes; expected 1 to 3"),
+        (
+            100 + bead((21, 21), (1.5, 1.5), peak=1400),
+            {"background": 1000},
+            "background of 1000 is above all that surrounds the bead, on average 100",
+        ),
+        (
+            np.pad(np.ones((3, 3)), (2, 28)),
+            {"centre": False, "shape": (5, 5)},
+            r"none of the bead's light falls inside the result's \(5, 5\) pixels",
+        ),
         (np.full((5, 5), np.nan), {}, "no finite value"),
         (np.diag([np.nan, 1.0, 1.0]), {}, "bead image has 1 values that are NaN or infinite; crop"),
         (gaussian(1, (9, 9)), {"target_voxel_size": 0.1}, "without voxel_size"),

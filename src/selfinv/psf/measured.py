@@ -17,6 +17,7 @@ from selfinv.types import Array, Floats, InputError, Shape, as_array, check_imag
 _SHIFT_FLOOR = 1e-3  # pixels: below this, interpolating costs more than it mends
 _BRIGHT = 0.1  # of the peak: what belongs to the bead's core
 _OUTSTANDING = 1.2  # times the brightest of as many independent values: 1 % of images of noise have it
+_ROUNDING = 0.01  # of the image's range: background told that much too high is one of few digits
 _PAD = 8  # pixels of nothing around the array, in which the spline settles
 
 
@@ -29,7 +30,8 @@ class MeasuredPSF:
     psf
         Array with the axes ``z y x``, centre at ``n // 2``, sum 1 unless ``normalise=False``.
     shift
-        By how many pixels of the given image the bead lay from ``n // 2`` along each axis; undone in ``psf``.
+        By how many pixels of the given image the bead lay from ``n // 2`` along each axis; undone in ``psf``
+        unless ``centre=False``.
     background
         The constant that was subtracted, in the given image's units.
     noise
@@ -87,7 +89,8 @@ def from_bead(
     ------
     InputError
         If the image is not numeric, finite and one- to three-dimensional, if nothing stands above the
-        background or out of the noise, if a size is not positive, or if ``target_voxel_size`` comes without
+        background or out of the noise, if a told background is above all surroundings, if none of the light
+        falls inside ``shape``, if a size is not positive, or if ``target_voxel_size`` comes without
         ``voxel_size``.
 
     Examples
@@ -120,6 +123,12 @@ def from_bead(
             f"nothing in the bead image is above its background of {level:.6g}; pass a lower one, "
             f"background= (--background)"
         )
+    border = data[_border(data.shape)]
+    if border.mean() + 3 * border.std() < -_ROUNDING * np.ptp(data):
+        raise InputError(
+            f"the background of {level:.6g} is above all that surrounds the bead, on "
+            f"average {border.mean() + level:.6g}; pass a lower one, background= (--background), or 'auto'"
+        )
     if noise and peak < 10 * noise:
         if not _stands_out(data):
             raise InputError(
@@ -134,7 +143,7 @@ def from_bead(
     if others:
         warnings.append("there is a second bright object in the bead image; crop the image around one bead")
 
-    shift = _centroid(data, core) - np.array([n // 2 for n in data.shape]) if centre else np.zeros(data.ndim)
+    shift = _centroid(data, core) - np.array([n // 2 for n in data.shape])
     shift[np.abs(shift) < _SHIFT_FLOOR] = 0
     if np.abs(shift / data.shape).max() > 0.25:
         warnings.append("the bead lies near the image's edge, so one side of the PSF is missing")
@@ -148,8 +157,13 @@ def from_bead(
         )
     else:
         sizes = check_shape(shape, (data.ndim,))
-    psf = _resample(clean, shift, ratio, sizes)
+    psf = _resample(clean, shift if centre else np.zeros(data.ndim), ratio, sizes)
     kept = psf.sum() / clean.sum()
+    if not kept > 0:
+        raise InputError(
+            f"none of the bead's light falls inside the result's {sizes} pixels about its centre; centre the "
+            f"bead (centre=True, --centre), or make the result larger"
+        )
     if kept < 0.98:
         warnings.append(f"only {kept:.0%} of the bead's light falls inside the result's {sizes} pixels")
     if normalise:
