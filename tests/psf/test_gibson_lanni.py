@@ -140,6 +140,8 @@ def test_oil_objective_images_a_bead_on_the_cover_slip_in_water():
         ({"na": 0}, "na=0 must be a positive number"),
         ({"working_distance": -1}, "working_distance=-1 must be a positive"),
         ({"wavelength": 520}, "lengths are in µm"),
+        ({"tg": None}, "tg=None must be a positive number"),
+        ({"ni": None}, "ni=None must be a positive number"),
     ],
 )
 def test_impossible_optics_are_named(optics, words):

@@ -5,8 +5,25 @@ import pytest
 from scenes import aberrated, family
 
 from selfinv import psf
-from selfinv.semiblind import PSFFamily, gaussian_family, scaled_family, zernike_family
+from selfinv.semiblind import PSFFamily, gaussian_family, gibson_lanni_family, scaled_family, zernike_family
 from selfinv.types import InputError
+
+
+@pytest.mark.parametrize(
+    ("optics", "depth", "index"),
+    [
+        ({"na": 1.2, "ni": 1.515, "ns": 1.33}, 5.0, 1.33),  # the sample's bounds it only from within
+        ({"na": 1.2, "ni": 1.515, "ns": 1.33}, 0.0, 1.515),
+        ({"na": 1.505, "ni": 1.515}, 0.0, 1.515),  # told within 1 % of the index
+    ],
+)
+def test_an_aperture_is_looked_for_up_to_what_the_optics_let_through(optics, depth, index):
+    told = psf.Objective(wavelength=0.5, **optics)
+    made = gibson_lanni_family(
+        (5, 5), told, pixel_size=0.1, defocus=1.0, particle_depth=depth, fit=("na",), spread=1.5
+    )
+    assert told.na < made.upper[0] < index
+    assert made.at(made.upper).shape == (5, 5)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ _CHUNK = 4_000_000
 
 @dataclass(frozen=True)
 class Objective:
-    """A microscope's optics; lengths in µm, and ``None`` stands for "as designed".
+    """A microscope's optics; lengths in µm.
 
     Parameters
     ----------
@@ -52,11 +52,11 @@ class Objective:
     ni, ni0
         Refractive index of the immersion medium, actual and design (1 air, 1.33 water, 1.515 oil).
     ns
-        Refractive index of the sample; by default that of the immersion medium.
+        Refractive index of the sample; None: that of the immersion medium.
     ng, ng0
         Refractive index of the cover slip, actual and design.
     tg, tg0
-        Thickness of the cover slip, actual and design.
+        Thickness of the cover slip, actual and design; 0 for none. A design value of None is the actual one.
     working_distance
         Design thickness of the immersion layer.
 
@@ -85,9 +85,9 @@ class Objective:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in ("tg", "tg0"):  # no cover slip is a thickness of 0
-                positive(field.name, 1.0 if value == 0 or value is None else value)
-            elif value is not None:
+            if value is None and field.default is None:
+                continue
+            if field.name not in ("tg", "tg0") or value != 0:  # no cover slip is a thickness of 0
                 positive(field.name, value)
         if self.wavelength > 50:
             raise InputError(

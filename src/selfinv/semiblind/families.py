@@ -246,10 +246,14 @@ def gibson_lanni_family(
         raise InputError(
             "defocus=0 has no range to be looked for in; tell about how far out of focus the plane is"
         )
+    psf_models.best_focus(optics, particle_depth)  # refuses what the told na cannot see
     bounds = {name: _around(name, told[name], spread) for name in fit}
     if "na" in bounds:  # no light is steeper than the indices allow
-        indices = (optics.ni, optics.ni0, optics.ng, optics.ng0)
-        steepest = 0.99 * min(n for n in indices if n is not None)
+        indices = [optics.ni, optics.ni0, optics.ng, optics.ng0]
+        if particle_depth > 0:
+            indices.append(optics.index_of_sample)
+        lowest = min(n for n in indices if n is not None)
+        steepest = max(0.99 * lowest, (optics.na + lowest) / 2)
         bounds["na"] = (bounds["na"][0], min(bounds["na"][1], steepest))
 
     def kernel(*values: float) -> Array:
