@@ -510,6 +510,22 @@ def test_a_gaussian_that_its_shape_cuts_off_is_told_with_a_shape_that_holds_it(t
         assert "warning" not in done.err
 
 
+def test_optics_that_their_shape_cuts_off_are_told_with_a_shape_that_holds_them(tmp_path, in_process):
+    out = tmp_path / "a.tif"
+    optics = ("--na", 0.8, "--wavelength", 0.6, "--pixel-size", 0.406, "-o", out)
+    for model, shape, share, larger in (
+        (("gibson-lanni", "--defocus", 10), "17,17", "3[0-9]%", "41,41 holds 9[0-9]%"),
+        (("gibson-lanni", "--z-step", 10), "3,17,17", "3[0-9]%", "3,41,41 holds 9[0-9]%"),
+        (("zernike", "--terms", "defocus=0", "--defocus", 10), "17,17", "3[0-9]%", "41,41 holds 9[0-9]%"),
+    ):
+        done = succeeded(in_process("psf", *model, *optics, "--shape", shape))
+        assert re.search(
+            f"warning: --shape {shape} holds only {share} of the light.*--shape {larger}", done.err
+        )
+        done = succeeded(in_process("psf", *model, *optics, "--shape", shape.replace("17", "41")))
+        assert "warning" not in done.err
+
+
 def test_colours_and_series_are_scored_plane_by_plane_whatever_their_order(tmp_path, command):
     truth = np.stack([scene(32, 32, seed=i) for i in range(3)]) / 2
     image = truth + np.random.default_rng(0).normal(0, 2.0, truth.shape).astype(np.float32)

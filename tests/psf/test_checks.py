@@ -119,6 +119,7 @@ def cropped(psf, size):
 
 
 BIG = gaussian(2.0, (41, 41))
+DISC = gibson_lanni((17, 17), Objective(na=0.8, wavelength=0.6), pixel_size=0.406, defocus=20.0)
 BETWEEN = np.exp(-0.5 * np.add.outer(*[(np.arange(16) - 7.5) ** 2] * 2) / 2.0**2)
 
 
@@ -135,6 +136,8 @@ BETWEEN = np.exp(-0.5 * np.add.outer(*[(np.arange(16) - 7.5) ** 2] * 2) / 2.0**2
         (gaussian(3.0, (9, 9)), None, "cut off: at the edge of its . axis it is still 4[0-9]%"),
         (gaussian(5.0, (9, 9)), None, "cut off: at the edge of its . axis it is still 7[0-9]%"),
         (BIG + 0.02 * BIG.max(), None, "constant background that holds 5[0-9]% of its sum"),
+        (BIG + 0.5 * BIG.max(), None, "33% of its maximum or more all along its edge: if it is cut off"),
+        (DISC, None, "[45][0-9]% of its maximum or more all along its edge: if it is cut off, compute"),
         (BIG[8:-8, 8:-8] + 0.003 * BIG.max(), None, "constant background that holds 7% of its sum"),
         (BETWEEN, None, r"symmetric about the middle between two samples \(y, x\).* odd size"),
         (BETWEEN[1:], None, r"symmetric about the middle between two samples \(x\)"),
@@ -151,6 +154,8 @@ BETWEEN = np.exp(-0.5 * np.add.outer(*[(np.arange(16) - 7.5) ** 2] * 2) / 2.0**2
         "cut closely",
         "cut to its middle",
         "background",
+        "high background",
+        "disc",
         "faint",
         "between",
         "along x",

@@ -44,6 +44,17 @@ def quadrature(terms, n, pixel):
     return intensity / np.sum(intensity)
 
 
+@pytest.mark.parametrize("integrate", [False, True])
+def test_values_that_are_not_normalised_are_shares_of_all_the_light(integrate):
+    wide = gibson_lanni(
+        (121, 121), WATER, pixel_size=0.15, defocus=5.0, integrate_pixels=integrate, normalise=False
+    )
+    assert wide.sum() == pytest.approx(1.0, abs=0.01)
+    inner = wide[50:71, 50:71]
+    assert_allclose(made({}, 21, 0.15, defocus=5.0, normalise=False).sum(), inner.sum(), rtol=0.01)
+    assert inner.sum() < 0.35
+
+
 @pytest.mark.parametrize("term", NOLL)
 def test_polynomials_are_nolls(term):
     r, angle = np.random.default_rng(0).uniform(0, [[1], [2 * np.pi]], (2, 50))

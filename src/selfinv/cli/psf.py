@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,10 @@ from selfinv.cli.images import check_float32
 from selfinv.cli.options import Axes, MaskNan, PSFOutput, Quiet, Seed, numbers, per_axis, shape_of, whole
 from selfinv.cli.psf_family import Told, terms_of
 from selfinv.types import Array, InputError, Shape, guess_axes, parse_axes
+
+# A PSF's share of light: an Airy pattern's rings go on for long, and 5 % of it in the outermost do little.
+_HELD, _ENOUGH = 0.9, 0.95
+_LARGEST = 300  # pixels: of larger ones it is not worth the time to tell how much they hold
 
 psf_app = typer.Typer(
     help="Make a point spread function: by formula, from a bead, or fitted to a blurred image.",
@@ -82,16 +87,20 @@ def psf_gibson_lanni(
     if z_step is not None and len(sides) == 2:
         raise InputError(f"--shape {shape} is a plane, and --z-step of a stack; leave it out, or give z,y,x")
     lateral = per_axis("--pixel-size", pixel_size, 2)
-    kernel = psf.gibson_lanni(
-        sides,
-        optics,
-        pixel_size=lateral,
-        z_step=z_step,
-        defocus=defocus,
-        particle_depth=depth,
-        integrate_pixels=integrate_pixels,
-    )
-    _write_psf(output, kernel, lateral if kernel.ndim == 2 else [z_step or 1.0, *lateral])
+
+    def light(sides: Sequence[int]) -> Array:
+        return psf.gibson_lanni(
+            sides,
+            optics,
+            pixel_size=lateral,
+            z_step=z_step,
+            defocus=defocus,
+            particle_depth=depth,
+            integrate_pixels=integrate_pixels,
+            normalise=False,
+        )
+
+    _write_psf(output, _whole(light, sides), lateral if len(sides) == 2 else [z_step or 1.0, *lateral])
 
 
 @psf_app.command("zernike")
@@ -116,14 +125,13 @@ def psf_zernike(
     from selfinv import psf
 
     lateral = per_axis("--pixel-size", pixel_size, 2)
-    kernel = psf.zernike(
-        shape_of(shape, 2),
-        psf.Objective(na=na, wavelength=wavelength, ni=immersion),
-        terms_of(terms),
-        pixel_size=lateral,
-        defocus=defocus,
-    )
-    _write_psf(output, kernel, lateral)
+    optics = psf.Objective(na=na, wavelength=wavelength, ni=immersion)
+    told = terms_of(terms)
+
+    def light(sides: Sequence[int]) -> Array:
+        return psf.zernike(sides, optics, told, pixel_size=lateral, defocus=defocus, normalise=False)
+
+    _write_psf(output, _whole(light, shape_of(shape, 2)), lateral)
 
 
 @psf_app.command("measured")
@@ -274,6 +282,26 @@ def _cut_off(kernel: Array, widths: list[float]) -> str:
         f"--shape {','.join(map(str, kernel.shape))} holds only {held:.0%} of the Gaussian's light, so that "
         f"the PSF is narrower than asked for; --shape {enough} holds 99%"
     )
+
+
+def _whole(light: Callable[[Sequence[int]], Array], shape: Sequence[int]) -> Array:
+    """The PSF of this shape, sum 1, of shares of light by shape; one that is cut off is told of."""
+
+    def held(sides: Sequence[int]) -> tuple[Array, float]:
+        shares = light(sides)
+        return shares, float(shares.sum(axis=(-2, -1)).min())  # of a stack, its most blurred plane
+
+    kernel, share = held(shape)
+    if share < _HELD:
+        larger, more = list(shape), share
+        while more < _ENOUGH and max(larger[-2:]) < _LARGEST:
+            larger[-2:] = (math.ceil(1.5 * n) | 1 for n in larger[-2:])
+            more = held(larger)[1]
+        say(
+            f"warning: --shape {','.join(map(str, shape))} holds only {share:.0%} of the light, so that the "
+            f"PSF is cut off; --shape {','.join(map(str, larger))} holds {more:.0%}"
+        )
+    return kernel / kernel.sum()
 
 
 def _within(kernel: Array, shape: Shape) -> Array:

@@ -16,6 +16,7 @@ _CUT = 0.05  # of the maximum, at the array's edge
 _OUTERMOST = 0.1  # of the sum, on all faces together
 _PEDESTAL = 0.2  # of the energy, in a constant under the whole array
 _FLAT_PEDESTAL, _FLAT = 0.05, 2.0  # the same where the edge is flat: its highest value over its lowest
+_TOWERING = 4.0  # times the edge: the inner part of a defocused disc has no such peak
 _FALLING = 1.2  # times as much an eighth of the way to the middle
 _ALIKE = 0.01  # of the maximum
 _FAR = 1.0  # pixels: an even-sized PSF is often centred at (n - 1) / 2, half a pixel off
@@ -221,6 +222,12 @@ def _edge(values: Floats) -> str | None:
     flat = len(wide) > 1 and max(face.max() for face in faces) < _FLAT * pedestal
     enough = _FLAT_PEDESTAL if flat else _PEDESTAL
     if min(values.shape) >= 8 and share > enough and not _falls_at_corners(values):
+        if values.max() < _TOWERING * pedestal:
+            return (
+                f"psf is {pedestal / values.max():.0%} of its maximum or more all along its edge: if it is "
+                f"cut off, compute or crop it larger; if it stands on a constant background, remove that "
+                f"with 'selfinv psf measured'"
+            )
         return (
             f"psf stands on a constant background that holds {share:.0%} of its sum; "
             f"remove it with 'selfinv psf measured', else the restored image loses its contrast"

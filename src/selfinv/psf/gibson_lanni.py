@@ -164,6 +164,7 @@ def gibson_lanni(
     defocus: float = 0.0,
     particle_depth: float = 0.0,
     integrate_pixels: bool = False,
+    normalise: bool = True,
 ) -> Floats:
     """The Gibson–Lanni PSF of a widefield microscope, right to 1e-6 of its maximum.
 
@@ -184,6 +185,9 @@ def gibson_lanni(
         Distance of the particle from the cover slip into the sample, µm.
     integrate_pixels
         Average the intensity over each pixel's area, as a camera does, instead of sampling at its centre.
+    normalise
+        Divide by the sum; else each value is its pixel's share of all the light of its plane, so that a
+        plane's sum tells how much of that the shape holds.
 
     Returns
     -------
@@ -236,7 +240,9 @@ def gibson_lanni(
     profiles = _intensity(radii, depths, optics, particle_depth)
     planes = [np.einsum("iajb,a,b->ij", profile[where], weights, weights) for profile in profiles]
     psf = np.stack(planes).reshape(sizes)
-    return psf / psf.sum()
+    # By Parseval's theorem |U|² integrates to π over a plane, in units of 1 / (k NA).
+    unit = optics.wavelength / (2 * math.pi * optics.na)
+    return psf / (psf.sum() if normalise else math.pi * unit**2 / math.prod(pixel))
 
 
 def _intensity(radii: Floats, depths: Floats, optics: Objective, particle_depth: float) -> Floats:

@@ -55,6 +55,7 @@ def zernike(
     pixel_size: float | Sequence[float],
     defocus: float = 0.0,
     particle_depth: float = 0.0,
+    normalise: bool = True,
 ) -> Floats:
     """A plane of a widefield microscope's PSF with aberrations, right to 1e-6 of its maximum.
 
@@ -76,6 +77,8 @@ def zernike(
         at low NA they agree for ``terms["defocus"] = defocus * na**2 / (4 * sqrt(3) * ni * wavelength)``.
     particle_depth
         Distance of the particle from the cover slip into the sample, µm.
+    normalise
+        Divide by the sum; else each value is its pixel's share of all the light.
 
     Returns
     -------
@@ -112,10 +115,8 @@ def zernike(
             total = total + 2 * math.pi * waves * zernike_polynomial(term, y, x)
         return total
 
-    y, x = (
-        wave * optics.na * size * (np.arange(n, dtype=np.float64) - n // 2)
-        for n, size in zip(sizes, per_axis("pixel_size", pixel_size, 2), strict=True)
-    )
+    pixels = [wave * optics.na * size for size in per_axis("pixel_size", pixel_size, 2)]
+    y, x = (size * (np.arange(n, dtype=np.float64) - n // 2) for n, size in zip(sizes, pixels, strict=True))
     # Across a chord the kernel turns by twice its largest argument; Gauss's rule needs half as many nodes.
     count = math.ceil(0.6 * max(np.abs(y).max(), np.abs(x).max())) + 20
     coarse = _intensity(y, x, phase, count)
@@ -123,7 +124,8 @@ def zernike(
         count = math.ceil(1.3 * count)
         fine = _intensity(y, x, phase, count)
         if np.abs(fine - coarse).max() < _TOLERANCE * fine.max():
-            return fine / fine.sum()
+            # By Parseval's theorem |U|² integrates to (2π)² times the pupil's area over the plane.
+            return fine / (fine.sum() if normalise else 4 * math.pi**3 / math.prod(pixels))
         coarse = fine
     raise InputError(
         "the phase is too steep over the pupil to be computed; lower the terms, the defocus, or the shape"
