@@ -770,10 +770,10 @@ MISTAKES = {
         ("apply", "model.safetensors", "image.tif", "out.tif", "--dtype", "int8"),
         "do not fit int8, nor will those restored",
     ),
-    "alpha": (("simulate", "image.tif", "out.tif", "--alpha", "-1"), "alpha is -1"),
+    "alpha": (("simulate", "image.tif", "out.tif", "--alpha", "-1"), "alpha must be 0 or more, got -1"),
     "no photons": (
         ("simulate", "image.tif", "out.tif", "--photons", "-5"),
-        "-5 photons at intensity 1 (peak, --photons); expected a positive number",
+        "photons at intensity 1 (peak, --photons) must be a positive number, got -5",
     ),
     "clean is output": (("simulate", "image.tif", "out.tif", "--clean", "out.tif"), "the output's own name"),
     "simulate constant": (("simulate", "constant.tif", "out.tif"), "the image is constant"),

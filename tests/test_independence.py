@@ -234,7 +234,9 @@ def test_bad_input_is_told():
         noise_correlation(n[0, 0])
     with pytest.raises(InputError, match="no finite value"):
         noise_correlation(np.full_like(n, np.nan))
-    with pytest.raises(InputError, match="reach is 0"):
+    with pytest.raises(InputError, match=r"reach must be an integer, got 2\.5"):
+        noise_correlation(np.zeros((1, 1, 32, 32)), reach=2.5)
+    with pytest.raises(InputError, match="reach must be at least 1, got 0"):
         noise_correlation(n, reach=0)
     with pytest.raises(InputError, match=r"\(32, 17\)"):
         noise_correlation(n, noise_band=np.ones((32, 32), bool))

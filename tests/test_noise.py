@@ -305,6 +305,8 @@ def test_noise_level_is_0_where_nothing_can_be_said(values):
         (lambda: quantise([0.0], 8, 1, 0), "low < high"),
         (lambda: NoiseModel(sigma=-0.1), "sigma"),
         (lambda: NoiseModel(bits=64), "bits"),
+        (lambda: NoiseModel(alpha="x"), "alpha must be 0 or more, got 'x'"),
+        (lambda: NoiseModel(photons="x"), "peak.* must be a positive number, got 'x'"),
         (lambda: NoiseModel(photons=-1), "peak"),
         (lambda: NoiseModel(salt_pepper=2), "fraction"),
         (lambda: NoiseModel(low=1), "low < high"),

@@ -1,6 +1,7 @@
 """Axes are read as the user meant them, and every mistake is told in words."""
 
 import itertools
+import math
 import warnings
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from selfinv.types import (
     SelfinvWarning,
     check_flag,
     check_image,
+    check_number,
     check_shape,
     guess_axes,
     parse_axes,
@@ -193,6 +195,29 @@ def test_what_is_no_shape_is_shown_on_one_line(shape, found):
     ) as e:
         check_shape(shape)
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("value", [2, 2.0, np.float32(2), np.int64(2), np.array(2.0), torch.tensor(2.0)])
+def test_a_number_is_any_librarys(value):
+    assert check_number(value, "n", least=0, most=2) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "expected"),
+    [
+        (None, {}, "n must be a finite number, got None"),
+        ("2", {"above": 0}, "n must be a positive number, got '2'"),
+        (True, {"above": 0}, "n must be a positive number, got True"),
+        (math.nan, {"least": 0}, "n must be 0 or more, got nan"),
+        (math.inf, {"above": 1}, "n must be a number above 1, got inf"),
+        (1.5, {"least": 0, "most": 1}, "n must be a number from 0 to 1, got 1.5"),
+        (1j, {}, "n must be a finite number, got 1j"),
+        ([2.0], {}, r"n must be a finite number, got \[2.0\]"),
+    ],
+)
+def test_what_is_no_number_within_bounds_is_shown(value, bounds, expected):
+    with pytest.raises(InputError, match=f"^{expected}$"):
+        check_number(value, "n", **bounds)
 
 
 def test_a_flag_is_true_or_false():

@@ -8,7 +8,6 @@ doi:10.24033/bsmf.1625). All act value by value and never sum: the caller leaves
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from selfinv.noise import noise_level
-from selfinv.types import InputError
+from selfinv.types import InputError, check_number
 
 
 class Fidelity(Protocol):
@@ -70,8 +69,7 @@ class Huber:
     delta: float
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.delta < math.inf:
-            raise InputError(f"Huber's delta must be a positive number, got {self.delta}")
+        check_number(self.delta, "Huber's delta", above=0.0)
 
     def value(self, v: Tensor, y: Tensor) -> Tensor:
         size = (v - y).abs_()

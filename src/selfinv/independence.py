@@ -35,7 +35,7 @@ from selfinv.autocorrelation import (
     smooth_covariance,
 )
 from selfinv.standardised import standardised
-from selfinv.types import SPACE, Array, InputError, Shape, check_image
+from selfinv.types import SPACE, Array, InputError, Shape, check_image, check_integer
 
 FALSE_ALARMS = 0.01  # the chance of one in a whole call, shared by all lags (Bonferroni)
 WEAKEST = 0.5  # where even this correlation would be missed nothing is said
@@ -212,9 +212,10 @@ def noise_correlation(
     array, rounding = _checked(residual)
     space = array.shape[2:]
     # Lags beyond the tested ones tell what smooth structure does; in 3-D there are plenty of them anyway.
+    check_integer(reach, "reach", least=1)
     wide = tuple(min(2 * reach + 1 if len(space) < 3 else reach + 2, n - 1) for n in space)
-    if reach < 1 or size_of(wide) > MOST_LAGS:
-        raise InputError(f"reach is {reach}; expected 1 or more, and few enough lags to solve for, such as 3")
+    if size_of(wide) > MOST_LAGS:
+        raise InputError(f"reach is {reach}; expected few enough lags to solve for, such as 3")
     test = _Test(space, reach, wide, _pass_kernel(noise_band, space), blind)
 
     z, known, quiet = standardised(array.reshape(-1, *space), rounding)

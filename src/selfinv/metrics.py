@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from selfinv.spectrum import taper as cosine_window
-from selfinv.types import Array, InputError, check_image
+from selfinv.types import Array, InputError, check_image, check_integer, check_number, shown
 
 
 def psnr(reference: npt.ArrayLike, image: npt.ArrayLike, data_range: float = 1.0) -> float:
@@ -24,7 +24,7 @@ def psnr(reference: npt.ArrayLike, image: npt.ArrayLike, data_range: float = 1.0
     20.0
     """
     x, y = _pair(reference, image)
-    _positive(data_range)
+    data_range = _positive(data_range)
     error = float(np.mean(((x - y) / data_range) ** 2))
     return float("inf") if error == 0 else float(-10 * np.log10(error))
 
@@ -75,8 +75,7 @@ def mutual_information(a: npt.ArrayLike, b: npt.ArrayLike, bins: int = 256) -> f
     1.0
     """
     x, y = _pair(a, b)
-    if bins < 2:
-        raise InputError(f"bins is {bins}; expected 2 or more")
+    check_integer(bins, "bins", least=2)
     joint = np.histogram2d(x.ravel(), y.ravel(), bins=bins)[0] / x.size
     h_x, h_y, h_xy = (-float(p[p > 0] @ np.log(p[p > 0])) for p in (joint.sum(1), joint.sum(0), joint))
     return max(0.0, (h_x + h_y - h_xy) / h_xy)
@@ -173,15 +172,16 @@ def fourier_ring_correlation(
     x, y = x.squeeze(), y.squeeze()
     if min(x.shape) < 4:
         raise InputError(f"Fourier ring correlation needs 4 values or more along every axis, not {x.shape}")
-    if not 0 <= taper <= 1:
-        raise InputError(f"taper is {taper}; expected 0 to 1")
+    check_number(taper, "taper", least=0.0, most=1.0)
 
     nyquist = 0.5 / float(pixel.max())
     # How many multiples of its frequency step each axis has up to there; the addend undoes rounding.
     resolved = np.floor(nyquist * pixel * x.shape + 1e-9).astype(int)
-    count = int(max(resolved.min(), min(16, resolved.max()))) if bins is None else bins
-    if not 1 <= count <= resolved.max():
-        raise InputError(f"bins is {bins}; expected 1 to {resolved.max()}, what the longest axis resolves")
+    most = int(resolved.max())
+    least = max(int(resolved.min()), min(16, most))
+    count = least if bins is None else check_integer(bins, "bins", least=1)
+    if not 1 <= count <= most:
+        raise InputError(f"bins is {bins}; expected 1 to {most}, what the longest axis resolves")
 
     window = cosine_window(x.shape, taper)
     f, g = (rfftn((v - v.mean()) * window) for v in (x, y))
@@ -266,9 +266,14 @@ def scores(
     x, y = _pair(reference, image)
     full = _positive(_range(x) if data_range is None else data_range)
     if clip is not None:
-        if not clip[0] < clip[1]:
-            raise InputError(f"clip is {clip}; expected (low, high) with low < high")
-        y = np.clip(y, *clip)
+        try:
+            low, high = clip
+            ordered = bool(low < high)
+        except (TypeError, ValueError):
+            ordered = False
+        if not ordered:
+            raise InputError(f"clip is {shown(clip)}; expected (low, high) with low < high")
+        y = np.clip(y, low, high)
     # In units near the range, lest squares overflow; of a power of two, so that nothing is rounded.
     unit = -int(np.frexp(full)[1])
     x, y, full = np.ldexp(x, unit), np.ldexp(y, unit), float(np.ldexp(full, unit))
@@ -304,6 +309,4 @@ def _range(x: Array) -> float:
 
 
 def _positive(value: float, name: str = "data_range") -> float:
-    if not 0 < value < np.inf:
-        raise InputError(f"{name} is {value}; expected a positive number")
-    return value
+    return check_number(value, name, above=0.0)

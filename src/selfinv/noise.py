@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from selfinv.types import Array, InputError, as_array, check_image
+from selfinv.types import Array, InputError, as_array, check_image, check_number
 
 Seed = int | np.random.Generator
 
@@ -48,7 +48,8 @@ def poisson_gaussian(z: npt.ArrayLike, alpha: float, sigma: float, seed: Seed) -
     0.02
     """
     image = _image(z)
-    _at_least_zero(alpha=alpha, sigma=sigma)
+    check_number(alpha, "alpha", least=0.0)
+    check_number(sigma, "sigma", least=0.0)
     # In units near the noise's, lest squares overflow or vanish; of a power of two: nothing is rounded.
     largest = max(sigma, math.sqrt(alpha) * math.sqrt(image.max(initial=0.0)))
     unit = math.ldexp(1.0, math.frexp(largest)[1] - 1)
@@ -72,8 +73,7 @@ def poisson(z: npt.ArrayLike, peak: float, seed: Seed) -> Array:
     True
     """
     image = _image(z)
-    if not 0 < peak < np.inf:
-        raise InputError(f"{peak:g} photons at intensity 1 (peak, --photons); expected a positive number")
+    check_number(peak, "photons at intensity 1 (peak, --photons)", above=0.0)
     low, high = float(image.min()), float(image.max())
     if low < -1e-6 * max(high, 0):
         raise InputError(f"the image goes down to {low:.4g}, but photon counts need intensities of 0 or more")
@@ -102,8 +102,7 @@ def salt_and_pepper(
     0.1
     """
     image = _image(z)
-    if not 0 <= fraction <= 1:
-        raise InputError(f"the salt-and-pepper fraction is {fraction}; expected 0 to 1")
+    check_number(fraction, "the salt-and-pepper fraction", least=0.0, most=1.0)
     _ordered(low, high)
     generator = _generator(seed)
     chosen = generator.random(image.shape) < fraction
@@ -304,12 +303,6 @@ def _generator(seed: Seed) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def _at_least_zero(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value < np.inf:
-            raise InputError(f"{name} is {value}; expected a finite number of 0 or more")
-
-
 def _ordered(low: float, high: float) -> None:
-    if not -np.inf < low < high < np.inf:
-        raise InputError(f"the range goes from {low} to {high}; expected low < high, both finite")
+    if not check_number(low, "low") < check_number(high, "high"):
+        raise InputError(f"the range goes from {low} to {high}; expected low < high")

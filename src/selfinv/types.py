@@ -7,6 +7,7 @@ Axes are named by single letters, in the order in which an array stores them: ``
 
 from __future__ import annotations
 
+import math
 import numbers
 import sys
 import warnings
@@ -239,6 +240,26 @@ def check_integer(value: Any, name: str, *, least: int, most: int | None = None)
     if most is not None and int(value) > most:
         raise InputError(f"{name} must be at most {most}, got {value}")
     return int(value)
+
+
+def check_number(
+    value: Any, name: str, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
+) -> float:
+    """A finite number of Python's, NumPy's or torch's within these bounds, or `InputError`."""
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()
+    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (good and math.isfinite(value) and value > above and least <= value <= most):
+        if above == 0:
+            expected = "a positive number"
+        elif above > -math.inf:
+            expected = f"a number above {above:g}"
+        elif most < math.inf:
+            expected = f"a number from {least:g} to {most:g}"
+        else:
+            expected = f"{least:g} or more" if least > -math.inf else "a finite number"
+        raise InputError(f"{name} must be {expected}, got {shown(value)}")
+    return float(value)
 
 
 def check_shape(shape: Any, ndims: Sequence[int] | None = None) -> Shape:

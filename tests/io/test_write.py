@@ -136,6 +136,20 @@ def test_what_is_no_image_is_not_written(tmp_path, bad):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (None, "None is no path"),
+        ("a\0.tif", "null character"),
+        (f"{'a' * 300}.tif", "too long for a file's name"),
+    ],
+)
+def test_what_is_no_path_is_said_to_be_none(path, words):
+    for call in (lambda: write(path, DATA), lambda: read(path), lambda: check_output(path)):
+        with pytest.raises(InputError, match=words):
+            call()
+
+
 def test_a_tensor_is_written_and_masked_values_are_not(tmp_path):
     write(tmp_path / "a.npy", torch.ones(3, 4).requires_grad_())
     assert read(tmp_path / "a.npy").data.tolist() == np.ones((3, 4)).tolist()

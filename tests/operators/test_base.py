@@ -126,6 +126,12 @@ def test_data_follow_the_operator_to_another_device(name):
     assert operator.measured is None or operator.measured.device.type == "meta"
 
 
+def test_an_operator_is_not_scaled_by_what_is_no_number():
+    for scale in (float("nan"), float("inf"), "2"):
+        with pytest.raises(InputError, match="scale must be a finite number"):
+            Scaled(scale, Identity((3,)))
+
+
 def test_algebra_matches_matrices():
     inner = Convolution(asymmetric_kernel((3, 2)), (7, 6), "reflect")
     outer = Convolution(asymmetric_kernel((2, 3)), (6, 4), "unknown")

@@ -49,9 +49,9 @@ def test_default_shape_holds_four_sigma_and_is_odd():
 @pytest.mark.parametrize(
     ("sigma", "shape", "pixel_size", "words"),
     [
-        (0, (5, 5), 1, "sigma=0 must be a positive number"),
-        (1, (5, 5), -0.1, "pixel_size=-0.1 must be a positive number"),
-        (float("nan"), (5,), 1, "sigma=nan must be"),
+        (0, (5, 5), 1, "sigma must be a positive number, got 0"),
+        (1, (5, 5), -0.1, "pixel_size must be a positive number, got -0.1"),
+        (float("nan"), (5,), 1, "sigma must be a positive number, got nan"),
         (1, None, 1, "pass shape="),
         ((1, 2), (5, 5, 5), 1, r"sigma has 2 values but there are 3 axes \(zyx\)"),
         (1, (5, 5, 5, 5), 1, "4 axes; expected 1 .* or 3"),

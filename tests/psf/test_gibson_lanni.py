@@ -137,11 +137,11 @@ def test_oil_objective_images_a_bead_on_the_cover_slip_in_water():
     [
         ({"na": 1.4}, r"na=1.4 is not below the refractive index ni=1.33"),
         ({"na": 1.4, "ni": 1.515, "ng0": 1.39}, "ng0=1.39"),
-        ({"na": 0}, "na=0 must be a positive number"),
-        ({"working_distance": -1}, "working_distance=-1 must be a positive"),
+        ({"na": 0}, "na must be a positive number, got 0"),
+        ({"working_distance": -1}, "working_distance must be a positive number, got -1"),
         ({"wavelength": 520}, "lengths are in µm"),
-        ({"tg": None}, "tg=None must be a positive number"),
-        ({"ni": None}, "ni=None must be a positive number"),
+        ({"tg": None}, "tg must be a positive number, got None"),
+        ({"ni": None}, "ni must be a positive number, got None"),
     ],
 )
 def test_impossible_optics_are_named(optics, words):
@@ -153,11 +153,12 @@ def test_impossible_optics_are_named(optics, words):
     ("shape", "options", "words"),
     [
         ((9, 9, 9), {}, "pass z_step"),
-        ((9, 9, 9), {"z_step": 0.0}, "z_step=0.0 must be a positive"),
-        ((9, 9), {"pixel_size": -1}, "pixel_size=-1 must be a positive"),
+        ((9, 9, 9), {"z_step": 0.0}, "z_step must be a positive number, got 0.0"),
+        ((9, 9), {"pixel_size": -1}, "pixel_size must be a positive number, got -1"),
         ((9,), {}, r"shape=\(9,\) has 1 axes; expected 2 \(yx\) or 3 \(zyx\)"),
-        ((9, 9), {"defocus": float("nan")}, "defocus=nan is not finite"),
-        ((9, 9), {"particle_depth": -2.0}, "particle_depth=-2.0 must be 0 or more"),
+        ((9, 9), {"defocus": float("nan")}, "defocus must be a finite number, got nan"),
+        ((9, 9), {"defocus": "far"}, "defocus must be a finite number, got 'far'"),
+        ((9, 9), {"particle_depth": -2.0}, "particle_depth must be 0 or more.*got -2.0"),
         ((9, 9), {"defocus": 1e5}, "too steep to compute; lower the defocus"),
     ],
 )

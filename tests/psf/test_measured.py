@@ -193,6 +193,7 @@ def test_noise_is_no_bead(shape):
     [
         (np.zeros((9, 9)), {}, "nothing in the bead image is above its background"),
         (np.ones((2, 2, 2, 2)), {}, "4 axes; expected 1 to 3"),
+        (np.ones((9, 9)), {"background": "Auto"}, "background must be a finite number, got 'Auto'"),
         (
             100 + bead((21, 21), (1.5, 1.5), peak=1400),
             {"background": 1000},
@@ -206,7 +207,7 @@ def test_noise_is_no_bead(shape):
         (np.full((5, 5), np.nan), {}, "no finite value"),
         (np.diag([np.nan, 1.0, 1.0]), {}, "bead image has 1 values that are NaN or infinite; crop"),
         (gaussian(1, (9, 9)), {"target_voxel_size": 0.1}, "without voxel_size"),
-        (gaussian(1, (9, 9)), {"voxel_size": 0}, "voxel_size=0 must be a positive"),
+        (gaussian(1, (9, 9)), {"voxel_size": 0}, "voxel_size must be a positive number, got 0"),
         (gaussian(1, (9, 9)), {"shape": (9,)}, r"1 axes; expected 2 \(yx\)"),
     ],
 )

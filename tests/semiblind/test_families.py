@@ -96,6 +96,8 @@ def test_only_a_kernel_with_a_direction_is_looked_at_in_sectors():
 def test_mistakes_are_told_in_one_line():
     for mistake, words in [
         (lambda: gaussian_family(0.0), "positive"),
+        (lambda: gaussian_family([]), "0 values; pass one"),
+        (lambda: gaussian_family(2.0, spread="a"), "spread must be a number above 1, got 'a'"),
         (lambda: gaussian_family("wide"), "sigma='wide' is no width"),
         (lambda: gaussian_family(2.0, spread=1.0), "above 1"),
         (lambda: scaled_family(np.ones((5, 5)), spread=0.5), "above 1"),
@@ -109,7 +111,7 @@ def test_mistakes_are_told_in_one_line():
         (lambda: aberrated({}, (4, 5, 6, 11)), "one to 3 Zernike terms"),
         (lambda: aberrated({}, ("tilt_x",)), "displaces"),
         (lambda: aberrated({}, ("defocos",)), "no Zernike term 'defocos'"),
-        (lambda: aberrated({}, ("defocus",), spread=0.0), "spread=0.0 must be a positive"),
+        (lambda: aberrated({}, ("defocus",), spread=0.0), "spread must be a positive number, got 0.0"),
         (lambda: PSFFamily(lambda: 0, (), (), (), ()), "1 to 3"),
         (lambda: PSFFamily(lambda a: a, ("a",), (3.0,), (1.0,), (2.0,)), "between"),
         (lambda: PSFFamily(lambda a: a, ("a",), (3.0,), (1.0, 1.0), (4.0,)), "as many"),

@@ -602,7 +602,9 @@ def test_absolute_deviations_of_an_image_without_noise(along):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"weight": -0.1}, "the weight of total variation must be 0 or more, got -0.1"),
+        ({"weight": -0.1}, "weight must be 0 or more, got -0.1"),
+        ({"weight": "5"}, "weight must be 0 or more, got '5'"),
+        ({"weight": 0.1, "rtol": -1.0}, "rtol must be 0 or more, got -1.0"),
         ({"weight": math.nan}, "must be 0 or more, got nan"),
         ({"weight": math.inf}, "must be 0 or more, got inf"),
         ({"weight": 0.1, "max_steps": 0}, "max_steps must be at least 1, got 0"),

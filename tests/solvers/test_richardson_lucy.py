@@ -388,10 +388,11 @@ def test_negative_values_are_set_to_zero_and_that_is_said():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"max_steps": 0}, "max_steps is 0; expected 1 or more"),
-        ({"tv_weight": -0.1}, "tv_weight is -0.1; expected 0 or more"),
-        ({"tv_weight": math.nan}, "tv_weight is nan"),
-        ({"background": math.inf}, "background is inf; expected a finite number"),
+        ({"max_steps": 0}, "max_steps must be at least 1, got 0"),
+        ({"max_steps": 2.5}, "max_steps must be an integer, got 2.5"),
+        ({"tv_weight": -0.1}, "tv_weight must be 0 or more, got -0.1"),
+        ({"tv_weight": math.nan}, "tv_weight must be 0 or more, got nan"),
+        ({"background": math.inf}, "background must be a finite number, got inf"),
     ],
 )
 def test_bad_settings(settings, words):

@@ -19,7 +19,7 @@ from selfinv.io.image import Format, Image, micrometres, numeric
 from selfinv.io.npy import NPY
 from selfinv.io.png import PNG
 from selfinv.io.tiff import TIFF
-from selfinv.types import Array, InputError, Shape, as_array, parse_axes
+from selfinv.types import Array, InputError, Shape, as_array, parse_axes, shown
 
 FilePath = str | os.PathLike[str]
 
@@ -54,7 +54,7 @@ def read(path: FilePath, *, axes: str | None = None) -> Image:
     >>> image.axes, image.data.shape, image.voxel_size    # doctest: +SKIP
     ('zyx', (40, 512, 512), {'z': 0.3, 'y': 0.1, 'x': 0.1})
     """
-    path = Path(path)
+    path = _path(path)
     known = format_of(path)
     with reading(path, known.name):
         image = known.read(path)
@@ -121,7 +121,7 @@ def write(
     --------
     >>> write("restored.tif", image, dtype="uint16", clip=True)  # doctest: +SKIP
     """
-    path = Path(path)
+    path = _path(path)
     if not isinstance(image, Image):
         image = Image(image)
     data = numeric(as_array(image.data, "the image to write"), "the image to write")
@@ -168,7 +168,7 @@ def check_output(
     Traceback (most recent call last):
     selfinv.types.InputError: restored.jpg has the unknown extension '.jpg'; use one of TIFF (.ome.tif ...
     """
-    path = Path(path)
+    path = _path(path)
     known, _ = _by_suffix(path)
     target = Path(os.path.realpath(path))
     if target.is_dir():
@@ -188,6 +188,21 @@ def check_output(
         raise InputError(f"{path} is read-only or no regular file; choose another name")
     known.check(path, None if dtype is None else as_dtype(dtype), shape, axes)
     check_writable(path)
+
+
+def _path(path: FilePath) -> Path:
+    """A path that the operating system takes, whether there is a file or not."""
+    try:
+        path = Path(path)
+        os.lstat(path)
+    except TypeError:
+        raise InputError(f"{shown(path)} is no path; give a file's name") from None
+    except ValueError:
+        raise InputError(f"{shown(str(path))} is no file's name: it has a null character") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{shown(str(path))} is too long for a file's name") from None
+    return Path(path)
 
 
 def _by_suffix(path: Path) -> tuple[Format, str]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from selfinv.types import InputError, Shape, check_shape, check_unmasked, shown
+from selfinv.types import InputError, Shape, check_number, check_shape, check_unmasked, shown
 
 TRIED, ENOUGH = 8, 2**18  # objects that an operator is tried on, of so many values in all
 SLIGHT = 0.02  # of the highest value: twice what a point spread function may have
@@ -293,7 +293,7 @@ class Scaled(_Derived):
     def __init__(self, scale: float, operator: LinearOperator) -> None:
         check_linear(operator)
         super().__init__(operator.in_shape, operator.out_shape)
-        self.scale = float(scale)
+        self.scale = check_number(scale, "scale")
         self.operator = operator
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from selfinv.types import SPACE, Floats, InputError, as_array, spatial_index
+from selfinv.types import SPACE, Floats, InputError, as_array, check_number, spatial_index
 
 _NEGATIVE = 0.01  # of the maximum: beyond this it is not rounding or interpolation
 _CUT = 0.05  # of the maximum, at the array's edge
@@ -90,13 +90,6 @@ def normalise(psf: Any) -> Floats:
     return values / _positive_sum(values)
 
 
-def positive(name: str, value: float) -> float:
-    """``value`` as a float, or an `InputError` if it is not a positive finite number."""
-    if not (isinstance(value, (int, float, np.number)) and math.isfinite(value) and value > 0):
-        raise InputError(f"{name}={value} must be a positive number")
-    return float(value)
-
-
 def per_axis(name: str, value: float | Sequence[float], ndim: int) -> tuple[float, ...]:
     """One positive number for each of ``ndim`` axes, or an `InputError`."""
     numbers = list(value) if isinstance(value, (Sequence, np.ndarray)) else [value] * ndim
@@ -105,7 +98,7 @@ def per_axis(name: str, value: float | Sequence[float], ndim: int) -> tuple[floa
             f"{name} has {len(numbers)} values but there are {ndim} axes ({SPACE[-ndim:]}); "
             f"pass one number, or one per axis in this order"
         )
-    return tuple(positive(name, number) for number in numbers)
+    return tuple(check_number(number, name, above=0.0) for number in numbers)
 
 
 def _numeric(psf: Any) -> Floats:

@@ -24,8 +24,8 @@ import numpy as np
 from scipy.linalg import lstsq
 from scipy.special import j0, j1
 
-from selfinv.psf.checks import per_axis, positive
-from selfinv.types import Floats, InputError, check_shape
+from selfinv.psf.checks import per_axis
+from selfinv.types import Floats, InputError, check_number, check_shape
 
 # The basis J0(s_m ρ), s_m = 2.5 m, is denser than the orthogonal one (spacing → π). That makes it a frame in
 # which smooth functions converge geometrically, whatever their slope at the pupil's edge.
@@ -88,7 +88,7 @@ class Objective:
             if value is None and field.default is None:
                 continue
             if field.name not in ("tg", "tg0") or value != 0:  # no cover slip is a thickness of 0
-                positive(field.name, value)
+                check_number(value, field.name, above=0.0)
         if self.wavelength > 50:
             raise InputError(
                 f"wavelength={self.wavelength:g} µm is not light; lengths are in µm, so pass 0.6 for 600 nm"
@@ -211,15 +211,13 @@ def gibson_lanni(
     """
     sizes = check_shape(shape, (2, 3))
     pixel = per_axis("pixel_size", pixel_size, 2)
-    if not math.isfinite(defocus):
-        raise InputError(f"defocus={defocus} is not finite; pass a distance in µm")
-    depths = np.array([float(defocus)])
+    depths = np.array([check_number(defocus, "defocus")])
     if len(sizes) == 3:
         if z_step is None:
             raise InputError(
                 f"shape={sizes} is a stack; pass z_step (--z-step), the distance of its planes in µm"
             )
-        depths = depths + (np.arange(sizes[0]) - sizes[0] // 2) * positive("z_step", z_step)
+        depths = depths + (np.arange(sizes[0]) - sizes[0] // 2) * check_number(z_step, "z_step", above=0.0)
 
     nodes: Floats = np.zeros(1)
     weights: Floats = np.ones(1)
@@ -323,10 +321,7 @@ def _lommel(beta: Floats, scale: Floats) -> Floats:
 
 
 def _check_depth(optics: Objective, particle_depth: float) -> None:
-    if not (math.isfinite(particle_depth) and particle_depth >= 0):
-        raise InputError(
-            f"particle_depth={particle_depth} must be 0 or more: µm from the cover slip into the sample"
-        )
+    check_number(particle_depth, "particle_depth", least=0.0)
     ns = optics.index_of_sample
     if particle_depth > 0 and optics.na >= ns:
         raise InputError(

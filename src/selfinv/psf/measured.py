@@ -12,7 +12,7 @@ from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 
 from selfinv.psf.checks import per_axis
-from selfinv.types import Array, Floats, InputError, Shape, as_array, check_image, check_shape
+from selfinv.types import Array, Floats, InputError, Shape, as_array, check_image, check_number, check_shape
 
 _SHIFT_FLOOR = 1e-3  # pixels: below this, interpolating costs more than it mends
 _BRIGHT = 0.1  # of the peak: what belongs to the bead's core
@@ -112,7 +112,7 @@ def from_bead(
     if not 1 <= data.ndim <= 3:
         raise InputError(f"bead image has {data.ndim} axes; expected 1 to 3 (zyx)")
     voxel, target = _voxel_sizes(voxel_size, target_voxel_size, data.ndim)
-    level = _background(data) if background == "auto" else float(background)
+    level = _background(data) if background == "auto" else check_number(background, "background")
     warnings = _saturation(given)
     data -= level
     noise = _noise(data)

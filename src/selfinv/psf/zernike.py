@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from selfinv.psf.checks import per_axis
 from selfinv.psf.gibson_lanni import Objective, best_focus, pupil_phases
-from selfinv.types import Floats, InputError, check_shape
+from selfinv.types import Floats, InputError, check_number, check_shape
 
 #: Noll's indices of the terms that have a name.
 TERMS = {
@@ -104,8 +104,7 @@ def zernike(
     """
     sizes = check_shape(shape, (2,))
     coefficients = check_terms(terms)
-    if not math.isfinite(defocus):
-        raise InputError(f"defocus={defocus} is not finite; pass a distance in µm")
+    check_number(defocus, "defocus")
     wave = 2 * math.pi / optics.wavelength
     position = np.array([best_focus(optics, particle_depth) + defocus])
 
@@ -196,9 +195,7 @@ def check_terms(terms: Mapping[Any, float]) -> dict[str, float]:
             raise InputError("Noll's term 1, the constant, changes nothing; leave it out")
         if name in found:
             raise InputError(f"the term {name!r} (Noll's index {index}) is given twice; give it once")
-        if not math.isfinite(waves):
-            raise InputError(f"{name}={waves} is not finite; pass a coefficient in waves rms")
-        found[name] = float(waves)
+        found[name] = check_number(waves, name)
     return found
 
 
@@ -207,7 +204,7 @@ def _noll_index(term: str | int) -> int:
         return TERMS[str(term)]
     try:
         index = int(term)
-    except ValueError:
+    except (TypeError, ValueError, OverflowError):
         index = 0
     if not 1 <= index <= 231 or index != float(term):  # 231 terms make the orders up to 20
         raise InputError(

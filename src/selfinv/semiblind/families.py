@@ -11,7 +11,7 @@ import numpy as np
 
 from selfinv import psf as psf_models
 from selfinv.psf.zernike import check_terms, orders
-from selfinv.types import Array, Floats, InputError, as_array, check_shape
+from selfinv.types import Array, Floats, InputError, as_array, check_number, check_shape
 
 SPREAD = 1.5  # bounds: the start value divided and multiplied by this
 WIDTH_SPREAD = 2.0  # the same of a Gaussian's width, of which less is known
@@ -147,13 +147,12 @@ def gaussian_family(
         raise InputError(
             f"sigma={sigma!r} is no width; pass one, or for a volume two, (z, lateral)"
         ) from None
-    if len(told) > 2:
+    if not 1 <= len(told) <= 2:
         raise InputError(f"sigma has {len(told)} values; pass one, or for a volume two, (z, lateral)")
     names = ("sigma_z", "sigma")[-len(told) :]
     ndim = len(told) + 1
     bounds = [
-        _around(name, psf_models.checks.positive(name, s), spread)
-        for name, s in zip(names, told, strict=True)
+        _around(name, check_number(s, name, above=0.0), spread) for name, s in zip(names, told, strict=True)
     ]
     pixels = psf_models.checks.per_axis("pixel_size", pixel_size, ndim)
     along = [upper for _, upper in bounds] + [bounds[-1][1]]
@@ -241,7 +240,7 @@ def gibson_lanni_family(
     unknown = [name for name in fit if name not in ("defocus", "na")]
     if unknown or not fit or len(set(fit)) != len(fit):
         raise InputError(f"fit={tuple(fit)!r}; use 'defocus', 'na' or both, once each")
-    told = {"defocus": float(defocus), "na": optics.na}
+    told = {"defocus": check_number(defocus, "defocus"), "na": optics.na}
     if "defocus" in fit and defocus == 0:
         raise InputError(
             "defocus=0 has no range to be looked for in; tell about how far out of focus the plane is"
@@ -332,7 +331,7 @@ def zernike_family(
     tilts = [name for name in names if orders(name)[0] == 1]
     if tilts:
         raise InputError(f"{tilts[0]} displaces the image, which its spectrum does not show; fit other terms")
-    width = psf_models.checks.positive("spread", spread)
+    width = check_number(spread, "spread", above=0.0)
     start = {name: given.get(name, 0.0) for name in names}
     lower = {name: waves - width for name, waves in start.items()}
     upper = {name: waves + width for name, waves in start.items()}
@@ -371,8 +370,7 @@ def zernike_family(
 
 def _around(name: str, value: float, spread: float) -> tuple[float, float]:
     """The bounds of a parameter, which may be negative."""
-    if not (math.isfinite(spread) and spread > 1):
-        raise InputError(f"spread={spread} must be above 1: the range is the told value divided and times it")
-    size = psf_models.checks.positive(name, abs(value))
+    check_number(spread, "spread", above=1.0)  # the range is the told value divided and times it
+    size = check_number(abs(check_number(value, name)), name, above=0.0)
     low, high = size / spread, size * spread
     return (low, high) if value > 0 else (-high, -low)

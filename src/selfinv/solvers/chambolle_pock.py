@@ -30,7 +30,7 @@ from selfinv.operators import Gradient, LinearOperator, is_nonnegative, random_l
 from selfinv.solvers.base import Forward, Status, linear, observed
 from selfinv.solvers.channelwise import constant_object, spread
 from selfinv.solvers.metric import Metric
-from selfinv.types import InputError, check_integer
+from selfinv.types import InputError, check_integer, check_number
 
 RELAXATION = 1.6
 FAR = 10.0  # ranges of the present values; an object's values are supposed not to lie further out
@@ -106,8 +106,8 @@ class ChambollePock:
     deterministic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.weight < math.inf:
-            raise InputError(f"the weight of total variation must be 0 or more, got {self.weight}")
+        check_number(self.weight, "weight", least=0.0)
+        check_number(self.rtol, "rtol", least=0.0)
         if self.steps not in ("preconditioned", "fixed"):
             raise InputError(f"steps={self.steps!r} is unknown; use 'preconditioned' or 'fixed'")
         check_integer(self.max_steps, "max_steps", least=1)

@@ -27,7 +27,7 @@ from torch import Tensor
 from selfinv.operators import Gradient, LinearOperator
 from selfinv.solvers.base import Forward, Status, linear, observed
 from selfinv.solvers.channelwise import constant_object, dot, ratio, spread
-from selfinv.types import InputError, check_integer
+from selfinv.types import check_integer, check_number
 
 JUMPS = 4  # within one line search
 LOOK_BACK = 5  # steps over which the objective's fall is judged
@@ -109,10 +109,9 @@ class ConjugateGradient:
     deterministic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.weight < math.inf:
-            raise InputError(f"the weight of total variation must be 0 or more, got {self.weight}")
-        if self.smoothing is not None and not 0.0 < self.smoothing < math.inf:
-            raise InputError(f"the smoothing of total variation must be more than 0, got {self.smoothing}")
+        check_number(self.weight, "weight", least=0.0)
+        if self.smoothing is not None:
+            check_number(self.smoothing, "smoothing", above=0.0)
         check_integer(self.max_steps, "max_steps", least=1)
 
     def planned_steps(self) -> int:

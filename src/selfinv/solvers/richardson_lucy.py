@@ -29,7 +29,7 @@ from torch import Tensor
 
 from selfinv.operators import Gradient, LinearOperator
 from selfinv.solvers.base import Forward, Status, linear, observed
-from selfinv.types import InputError, spatial_index, warn
+from selfinv.types import InputError, check_integer, check_number, spatial_index, warn
 
 
 @dataclass(frozen=True)
@@ -156,17 +156,9 @@ class RichardsonLucy:
     deterministic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.max_steps < 1:
-            raise InputError(f"max_steps is {self.max_steps}; expected 1 or more: give for instance 20")
-        if not math.isfinite(self.background):
-            raise InputError(
-                f"background is {self.background}; expected a finite number in the image's units: "
-                f"give 0 for none"
-            )
-        if not 0.0 <= self.tv_weight < math.inf:
-            raise InputError(
-                f"tv_weight is {self.tv_weight}; expected 0 or more: give 0 for none, or for instance 0.002"
-            )
+        check_integer(self.max_steps, "max_steps", least=1)
+        check_number(self.background, "background")
+        check_number(self.tv_weight, "tv_weight", least=0.0)
 
     def planned_steps(self) -> int:
         """The number of iterations."""

@@ -39,7 +39,7 @@ from selfinv.solvers.base import Forward, Status, linear, observed
 from selfinv.solvers.channelwise import constant_object, ratio, spread
 from selfinv.solvers.modes import Modes, Rings, power_transfer, probed_power, wraps
 from selfinv.spectrum import taper
-from selfinv.types import InputError, check_integer
+from selfinv.types import check_integer, check_number
 
 EXPONENTS = torch.arange(4, 17, dtype=torch.float64) / 4  # 1 (lines and dots) to 4 (smooth blobs)
 NOISE_RATIOS = 10.0 ** -(torch.arange(-10, 121, dtype=torch.float64) / 10)
@@ -137,8 +137,7 @@ class Wiener:
     deterministic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.balance < math.inf:
-            raise InputError(f"the balance must be more than 0 (1 is the estimate), got {self.balance}")
+        check_number(self.balance, "balance", above=0.0)
         check_integer(self.max_steps, "max_steps", least=1)
 
     def planned_steps(self) -> int:
