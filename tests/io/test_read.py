@@ -179,7 +179,8 @@ def test_alpha_is_dropped_and_not_silently(tmp_path, suffix, mode):
         picture.putpixel((0, 0), (7,) * (len(mode) - 1) + (0,))
         picture.save(tmp_path / f"b{suffix}")
     expected = np.full((6, 5, 3) if mode == "RGBA" else (6, 5), 7)
-    np.testing.assert_array_equal(read(tmp_path / f"a{suffix}").data, expected)
+    with pytest.warns(SelfinvWarning, match="an opaque alpha channel; left out"):
+        np.testing.assert_array_equal(read(tmp_path / f"a{suffix}").data, expected)
     with pytest.warns(SelfinvWarning, match="transparen"):
         image = read(tmp_path / f"b{suffix}")
     np.testing.assert_array_equal(image.data, expected)

@@ -121,9 +121,11 @@ def test_pillow_sees_the_same_png(tmp_path):
     grey = np.arange(35, dtype=np.uint16).reshape(5, 7) * 1000
     write(tmp_path / "grey.png", Image(grey, "yx"))
     np.testing.assert_array_equal(np.asarray(PIL.Image.open(tmp_path / "grey.png")), grey)
-    four = np.dstack([colour, np.full((5, 7), 9, np.uint8)])
-    write(tmp_path / "four.png", Image(four, "yxc"))
-    np.testing.assert_array_equal(np.asarray(PIL.Image.open(tmp_path / "four.png")), four)
+
+
+def test_a_fourth_channel_is_not_written_as_a_pngs_transparency(tmp_path):
+    with pytest.raises(InputError, match="1 or 3 channels"):
+        write(tmp_path / "four.png", Image(np.ones((5, 7, 4), np.uint8), "yxc"))
 
 
 def test_imagej_gets_a_hyperstack_with_its_scale(tmp_path):

@@ -22,7 +22,8 @@ def test_the_papers_network_has_the_layers_of_figure_2():
     expected = [layer for a, b in down + up for layer in ((a, b, 5), (b, b, 3))]
     assert shapes == [*expected, (8, 1, 1)]
     assert sum(isinstance(m, nn.BatchNorm2d) for m in model.modules()) == len(expected)
-    assert all(m.negative_slope == 0 for m in model.modules() if isinstance(m, nn.LeakyReLU))
+    slopes = [m.negative_slope for m in model.modules() if isinstance(m, nn.LeakyReLU)]
+    assert slopes == [0.0] * len(expected)
     assert ssi_paper((256, 256), 1).network.multiple() == (16, 16)
 
 

@@ -94,11 +94,14 @@ def micrometres(size: Any, unit: Any) -> float | None:
 
 
 def drop_alpha(data: Array, axis: int, path: Path) -> Array:
-    """Remove the last entry of the channel ``axis``, an alpha channel; warn unless it is opaque."""
+    """Remove the last entry of the channel ``axis``, an alpha channel, with a word."""
     alpha = np.take(data, -1, axis)
     opaque = np.iinfo(data.dtype).max if data.dtype.kind in "ui" else 1
-    if (alpha != opaque).any():
-        warn(f"{path} has transparent pixels; transparency is ignored")
+    transparent = bool((alpha != opaque).any())
+    found = (
+        "transparent pixels; transparency is ignored" if transparent else "an opaque alpha channel; left out"
+    )
+    warn(f"{path} has {found}")
     colour = np.take(data, range(data.shape[axis] - 1), axis)
     return colour.squeeze(axis) if colour.shape[axis] == 1 else colour
 

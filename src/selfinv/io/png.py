@@ -36,7 +36,7 @@ def check(path: Path, dtype: np.dtype[Any] | None, shape: Shape | None, axes: st
 
 
 def _flat(data: Array, axes: str | None) -> Array:
-    """``data`` as y x, or y x c with 3 or 4 channels."""
+    """``data`` as y x, or y x c with 3 channels; a fourth would be its transparency."""
     letters = axes or {1: "x", 2: "yx", 3: "yxc"}.get(data.ndim, "?" * data.ndim)
     single = tuple(i for i, a in enumerate(letters) if data.shape[i] == 1 and a not in "yx")
     kept = "".join(a for i, a in enumerate(letters) if i not in single)
@@ -44,10 +44,10 @@ def _flat(data: Array, axes: str | None) -> Array:
     if kept == "x":
         kept, flat = "yx", flat[None]
     channels = flat.shape[kept.index("c")] if "c" in kept else 1
-    if not {"y", "x"} <= set(kept) <= set("yxc") or channels not in (1, 3, 4):
+    if not {"y", "x"} <= set(kept) <= set("yxc") or channels not in (1, 3):
         named = f" ({axes})" if axes else ""
         raise InputError(
-            f"PNG holds one flat image with 1, 3 or 4 channels but this one has the shape "
+            f"PNG holds one flat image with 1 or 3 channels but this one has the shape "
             f"{data.shape}{named}; write a .tif"
         )
     return np.transpose(flat, [kept.index(a) for a in "yxc" if a in kept])
