@@ -463,7 +463,7 @@ def test_a_spacing_has_to_fit(spacing):
         restore(method="tv-chambolle-pock", spacing=spacing)
 
 
-@pytest.mark.parametrize("method", CLASSICAL)
+@pytest.mark.parametrize("method", [*CLASSICAL, "ssi", "ssi-network"])
 def test_values_too_large_for_single_precision_are_refused(method):
     with pytest.raises(InputError, match=r"largest value is 1\.\d+e\+40; use a unit in which"):
         restore(IMAGE * 1e38, method=method)

@@ -127,6 +127,8 @@ def test_smi_equals_a_dct_by_matrices(shape):
 
     expected = ski.normalized_mutual_information(spectrum(a), spectrum(b), bins=256) - 1
     assert spectral_mutual_information(a, b) == pytest.approx(expected)
+    for unit in (2.0**-900, 2.0**900):  # whose squares are 0 and infinite
+        assert spectral_mutual_information(unit * a, unit * b) == spectral_mutual_information(a, b)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -48,6 +48,12 @@ def test_what_is_not_finite_is_missing(model):
     assert np.array_equal(*by_each)
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e200])
+def test_values_that_single_precision_does_not_hold_are_refused(model, unit):
+    with pytest.raises(InputError, match="use a unit in which it lies between 1e-36 and"):
+        model.apply(unit * frame(1.5, 0.003))
+
+
 def test_no_such_device(model):
     with pytest.raises(InputError, match="device"):
         model.apply(SCENE, device="abacus")

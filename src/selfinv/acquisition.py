@@ -29,6 +29,7 @@ from selfinv.types import (
     Shape,
     as_array,
     check_contrast,
+    check_held,
     check_image,
     guess_axes,
     parse_axes,
@@ -136,11 +137,13 @@ class Acquisition:
         ``operator`` is the caller's, if there was one.
         """
         if not isinstance(method, str) or method in AS_PUBLISHED:
+            check_held(self.y)
             return self
         y, stray, psf = self.y, 0, point_spread(self.forward)
         if psf is not None or is_sharp(self.forward):
             y, stray, words = without_stray(psf, y)
             warn(words)
+        check_held(y)
         units = _common_units(method, y, self.forward, operator)
         return replace(self, y=y if units is None else units.apply(y), stray=stray, units=units)
 

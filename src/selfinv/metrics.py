@@ -94,7 +94,9 @@ def spectral_mutual_information(a: npt.ArrayLike, b: npt.ArrayLike, bins: int = 
     """
     from scipy.fft import dctn
 
-    x, y = (dctn(v / (np.linalg.norm(v) or 1.0)) for v in _pair(a, b))
+    # In units near the values', lest squares overflow or vanish; of a power of two: nothing is rounded.
+    held = (np.ldexp(v, -int(np.frexp(np.abs(v).max())[1])) for v in _pair(a, b))
+    x, y = (dctn(v / (np.linalg.norm(v) or 1.0)) for v in held)
     return mutual_information(x, y, bins)
 
 

@@ -29,7 +29,7 @@ from selfinv.learning.stray_values import without_stray
 from selfinv.learning.symmetry import Symmetry
 from selfinv.likeness import Likeness
 from selfinv.operators import Boundary, Convolution, LinearOperator
-from selfinv.types import Array, InputError, Pads, check_image, parse_axes, same_layout, warn
+from selfinv.types import Array, InputError, Pads, check_held, check_image, parse_axes, same_layout, warn
 
 
 @dataclass(frozen=True)
@@ -204,6 +204,7 @@ class TrainedModel:
                 f"train a model on an image like it"
             )
         y, words = self.measured(batch)
+        check_held(y)
         likeness = self.likeness(y) if check or self.on_one_grid else None
         for told in (words, *(self.doubts(y, likeness) if check else ())):
             warn(told)

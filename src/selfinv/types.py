@@ -26,6 +26,7 @@ Pads = tuple[tuple[int, int], ...]  # before and after, per spatial axis
 
 SPACE = "zyx"
 AXES = "tc" + SPACE
+HELD = (1e-36, 1e36)  # between which single precision, that of results, has all its digits
 DECORATORS = ("contextlib", "torch.utils._contextlib")  # whose frames stand between a function and its caller
 
 
@@ -307,6 +308,18 @@ def check_contrast(array: Array) -> None:
     if finite.min() == finite.max():
         raise InputError(
             f"the image is constant (every value is {finite.min():g}); there is nothing to restore"
+        )
+
+
+def check_held(image: Any) -> None:
+    """Raise `InputError` if single precision does not hold the largest of the finite values."""
+    array = as_array(image)
+    finite = array[np.isfinite(array)]
+    largest = max(abs(float(finite.min())), abs(float(finite.max()))) if finite.size else 0.0
+    if largest and not HELD[0] < largest < HELD[1]:
+        raise InputError(
+            f"the image's largest value is {largest:.3g}; use a unit in which it lies between {HELD[0]:g} "
+            f"and {HELD[1]:g}, which single precision holds"
         )
 
 

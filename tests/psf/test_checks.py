@@ -93,6 +93,7 @@ def with_value(value):
         ),
         ([[1, 2], [1]], 2, "psf: a list with rows of different lengths is no array"),
         (np.zeros((3, 3)), 2, "zero everywhere"),
+        (np.full((3, 3), 1e308), 2, "divide it by its maximum"),
         (gaussian(1.5, (13, 13)) - 0.001, 2, "negative values down to -0.001.*selfinv psf measured"),
         (np.full((3, 3), -1.0), 2, "negative|positive sum"),
         (

@@ -231,6 +231,8 @@ def test_mistakes_are_told_in_one_line():
             "'zyx' and the family's PSF 'yx'",
         ),
         (lambda: fit_psf(np.full((64, 64), np.nan), gaussian_family(2.0)), "NaN"),
+        (lambda: fit_psf(1e-200 * image, gaussian_family(2.0)), "use a unit in which it lies"),
+        (lambda: fit_psf(1e200 * image, gaussian_family(2.0)), "use a unit in which it lies"),
         (lambda: fit_psf(image, PSFFamily(lambda a: [a], ("a",), (2.0,), (1.0,), (3.0,))), "axes"),
         (lambda: selfinv.restore(image, family(3.0), operator=lambda x: x), "one of them"),
     ]:

@@ -12,10 +12,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from selfinv.functionals import noise_scale, span
-from selfinv.types import InputError, check_contrast
+from selfinv.types import HELD, InputError, check_contrast
 
 UNITS = (1e-12, 1e12)  # between which squares are safe in single precision
-HELD = (1e-36, 1e36)  # between which single precision has all its digits
 LEVEL = 1e4  # of the range: so large a level leaves single precision three digits of what stands on it
 FAINT = 0.01  # of a channel's range: second differences of less are of no noise that matters
 ALIKE = 2.0  # the largest range, or difference of levels, over the smallest range of channels left alone

@@ -115,7 +115,10 @@ def _numeric(psf: Any) -> Floats:
 def _positive_sum(values: Floats) -> float:
     if not values.any():
         raise InputError("psf is zero everywhere; was the right file or channel read?")
-    total = float(values.sum())
+    with np.errstate(over="ignore"):
+        total = float(values.sum())
+    if not math.isfinite(total):
+        raise InputError("psf sums to more than double precision holds; divide it by its maximum")
     if total <= 0:
         raise InputError(
             f"psf sums to {total:.3g}; expected a positive sum (is its background over-subtracted?)"

@@ -29,7 +29,16 @@ from selfinv.semiblind.families import POINTS, PSFFamily
 from selfinv.semiblind.spectrum import Spectrum, first_guess, misfit, unlike
 from selfinv.solvers.base import Status, run
 from selfinv.trials import Difference, difference
-from selfinv.types import Floats, InputError, check_contrast, check_image, guess_axes, middle_of, parse_axes
+from selfinv.types import (
+    Floats,
+    InputError,
+    check_contrast,
+    check_held,
+    check_image,
+    guess_axes,
+    middle_of,
+    parse_axes,
+)
 
 Interval = tuple[float, float]
 
@@ -175,6 +184,7 @@ def fit_psf(
             f"{'zyx'[-told.ndim :]!r}; give a family of the image's axes, or name these by axes"
         )
     check_contrast(array)
+    check_held(array)
     y = np.ascontiguousarray(layout.to_batch(array), dtype=np.float64)
     y = np.where(np.isfinite(y), y, np.nan)
     why = too_small(y.shape[2:], told.shape)
