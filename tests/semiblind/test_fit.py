@@ -38,6 +38,16 @@ def test_a_gaussians_width_lies_in_its_interval_and_nearer_than_told(told):
     assert "sigma: fitted" in fitted.explain()
 
 
+def test_hot_pixels_do_not_hide_the_width():
+    image, _ = blurred(psf.gaussian(2.0, (21, 21)))
+    widths = gaussian_family(2.4, (21, 21))
+    clean = fit_psf(image, widths, guard=False)
+    image[[30, 70, 150], [100, 40, 90]] += 10 * np.ptp(image)
+    fitted = fit_psf(image, widths, guard=False)
+    assert fitted.identifiable == (True,)
+    assert fitted.intervals[0] == pytest.approx(clean.intervals[0], rel=0.02)
+
+
 @pytest.mark.parametrize("sigmas", [(1.2, 3.0), (3.0, 1.2), (2.0, 2.0)])
 def test_channels_that_are_not_equally_sharp_are_told_of_in_any_order(sigmas):
     """The sharper one's width was taken for both, or the told one, as the order was."""

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from selfinv.learning.measurement import object_pads
+from selfinv.learning.stray_values import without_stray
 from selfinv.methods import Request, solver_for
 from selfinv.operators import Convolution, choose_boundary
 from selfinv.selection import SelfTunedState
@@ -150,7 +151,8 @@ def fit_psf(
     ----------
     image
         The measurement; as many spatial axes as the PSF, with channels and time if ``axes`` says so: all of
-        its planes, or volumes, share the PSF. Where channels do not, the told one is kept.
+        its planes, or volumes, share the PSF. Where channels do not, the told one is kept. Values that stand
+        out each alone, as nothing blurred does (hot pixels), are left out.
     family
         The PSF as a function of its parameters.
     axes, mask_nan, seed
@@ -187,6 +189,8 @@ def fit_psf(
     check_held(array)
     y = np.ascontiguousarray(layout.to_batch(array), dtype=np.float64)
     y = np.where(np.isfinite(y), y, np.nan)
+    # A few hot pixels, which no blur has spread, would hide the spectrum of all that it has.
+    y = without_stray(None, torch.from_numpy(y))[0].numpy()
     why = too_small(y.shape[2:], told.shape)
     if why:
         return _not_told(family, why)
