@@ -515,7 +515,7 @@ def test_optics_that_their_shape_cuts_off_are_told_with_a_shape_that_holds_them(
     optics = ("--na", 0.8, "--wavelength", 0.6, "--pixel-size", 0.406, "-o", out)
     for model, shape, share, larger in (
         (("gibson-lanni", "--defocus", 10), "17,17", "3[0-9]%", "41,41 holds 9[0-9]%"),
-        (("gibson-lanni", "--z-step", 10), "3,17,17", "3[0-9]%", "3,41,41 holds 9[0-9]%"),
+        (("gibson-lanni", "--z-step", 10), "3,17,17", "5[0-9]%", "3,41,41 holds 9[0-9]%"),
         (("zernike", "--terms", "defocus=0", "--defocus", 10), "17,17", "3[0-9]%", "41,41 holds 9[0-9]%"),
     ):
         done = succeeded(in_process("psf", *model, *optics, "--shape", shape))
