@@ -14,7 +14,7 @@ from torch import Tensor
 
 from selfinv.operators.base import LinearOperator, as_numbers
 from selfinv.operators.linear_map import LinearMap
-from selfinv.types import InputError, check_flag, check_shape
+from selfinv.types import InputError, check_flag, check_number, check_shape
 
 FEWEST_VIEWS = 8
 UNLIKE, EMPTY = 0.05, 0.1  # of the mean of all light, and of the brightest: what may differ, and be outside
@@ -87,7 +87,9 @@ class Radon(LinearOperator):
         detector = shape[0] if circle else math.ceil(math.sqrt(2) * max(shape))
         super().__init__(shape, (angles.numel(), detector))
         self.circle = circle
-        self.centre = _checked_centre(centre, detector)
+        self.centre = float(detector // 2)
+        if centre is not None:
+            self.centre = check_number(centre, "centre, a pixel of the detector,", least=0, most=detector - 1)
         self.angles: Tensor
         self.register_buffer("angles", angles)
         matrix = scipy.sparse.vstack(
@@ -125,8 +127,8 @@ class Radon(LinearOperator):
         if shared is None or shared <= max(RINGS, 1.0 + CLEARLY * math.sqrt(4.0 / self.out_shape[1])):
             return []
         return [
-            f"detector pixels seem to have offsets of their own, which make rings: what is left over of these "
-            f"projections has means over the angles that differ {shared:.0f} times as much (in the mean "
+            f"detector pixels seem to have offsets of their own, which make rings: what is left over of "
+            f"these projections has means over the angles that differ {shared:.0f} times as much (in the mean "
             f"square) from one pixel to the next as independent noise makes them; correct the projections "
             f"for the detector (flat and dark field) before they are reconstructed"
         ]
@@ -255,21 +257,6 @@ class Radon(LinearOperator):
         )
         product = matrix @ x.reshape(-1, x.shape[-1]).T.contiguous()
         return product.T.reshape(*x.shape[:-1], -1)
-
-
-def _checked_centre(centre: Any, detector: int) -> float:
-    if centre is None:
-        return float(detector // 2)
-    try:
-        given = float(centre)
-    except (TypeError, ValueError):
-        given = math.nan
-    if not 0.0 <= given <= detector - 1.0:
-        raise InputError(
-            f"centre={centre!r} is no pixel of the detector's {detector}; give a number from 0 to "
-            f"{detector - 1}"
-        )
-    return given
 
 
 def _rays(shape: tuple[int, ...], detector: int, centre: float, angle: float) -> scipy.sparse.csr_array:
