@@ -278,6 +278,30 @@ def test_an_axis_off_the_detectors_middle_is_seen_and_can_be_told(folder, capsys
     assert run(capsys, *arguments, "--centre", 64)[0] == 2
 
 
+def test_rings_are_taken_off(folder, capsys):
+    phantom = np.pad(resize(shepp_logan_phantom(), (40, 40), anti_aliasing=True), 4)
+    angles = np.arange(30) * 6.0
+    np.savetxt("angles.txt", angles)
+    clean = radon(phantom, angles).T + RNG(0).normal(0, 0.2, (30, 48))
+    tifffile.imwrite("clean.tif", clean.astype("f4"))
+    tifffile.imwrite("rings.tif", (clean + RNG(1).normal(0, 0.4, 48)).astype("f4"))
+    scores = {}
+    for name, options in (("clean", []), ("rings", []), ("rings", ["--rings"]), ("clean", ["--rings"])):
+        arguments = ("tomography", f"{name}.tif", "slice.tif", "--angles", "angles.txt", *TV, *options)
+        code, told = run(capsys, *arguments)
+        assert code == 0
+        scores[name, bool(options)] = metrics.psnr(phantom, tifffile.imread("slice.tif"))
+        if options:
+            assert ("no rings" in told) == (name == "clean")
+        else:
+            assert ("--rings" in told) == (name == "rings")
+    assert scores["rings", True] > max(scores["rings", False] + 3.0, scores["clean", False] - 2.0)
+    assert scores["clean", True] == pytest.approx(scores["clean", False], abs=1e-6)
+    code, told = run(capsys, *arguments[:5], "--rings", "--model", "m.safetensors")
+    assert code == 2
+    assert "--rings" in told
+
+
 def test_a_model_for_a_finer_grid_is_kept_and_used_again(folder, capsys):
     arguments = ("superres", "noisy.tif", "out.tif", "--save-model", "model.safetensors", "-q")
     assert run(capsys, *arguments, "--method", "ssi-network", "--steps", 5)[0] == 0

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from selfinv.model import TrainedModel
     from selfinv.restoration import load_model, restore
     from selfinv.result import Result
+    from selfinv.rings import WithoutRings, without_rings
     from selfinv.solvers import Progress, Status
     from selfinv.types import InputError, SelfinvWarning
 
@@ -41,8 +42,10 @@ _NAMES = {
     "SelfinvWarning": "selfinv.types",
     "Status": "selfinv.solvers",
     "TrainedModel": "selfinv.model",
+    "WithoutRings": "selfinv.rings",
     "load_model": "selfinv.restoration",
     "restore": "selfinv.restoration",
+    "without_rings": "selfinv.rings",
 }
 _MODULES = (
     "functionals",
@@ -66,6 +69,7 @@ __all__ = [
     "SelfinvWarning",
     "Status",
     "TrainedModel",
+    "WithoutRings",
     "functionals",
     "independence",
     "io",
@@ -80,6 +84,7 @@ __all__ = [
     "selection",
     "semiblind",
     "solvers",
+    "without_rings",
 ]
 
 

@@ -24,6 +24,7 @@ from selfinv.operators import (
     MixedConvolution,
     Radon,
     RandomProjections,
+    RingFilter,
     Shift,
     Stack,
     Surround,
@@ -108,6 +109,9 @@ OPERATORS |= {
     "radon": lambda: Radon((9, 9), torch.linspace(0, 180, 6)),
     "radon-circle": lambda: Radon((8, 8), [0, 30, 90, 200, -45], circle=True),
     "radon-oblong": lambda: Radon((7, 12), [10.5, 80]),
+    "radon-without-rings": lambda: (
+        RingFilter((5, 8), 20.0) @ Radon((8, 8), [0, 30, 90, 200, -45], circle=True)
+    ),
     "radon-blurred": lambda: Radon((8, 9), [0, 30, 90]) @ Convolution(asymmetric_kernel((3, 4)), (8, 9)),
     "masked-fourier-1d": lambda: MaskedFourier((13,), random_mask((13,))),
     "masked-fourier-2d-lines": lambda: MaskedFourier((8, 9), random_mask((8, 1)).expand(8, 9), lines=-1),

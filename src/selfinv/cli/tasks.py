@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from selfinv.cli.console import progress, say
 from selfinv.cli.images import check_beside, check_float32, open_image, read_psf
 from selfinv.cli.missing import without
 from selfinv.cli.options import (
@@ -255,6 +256,9 @@ def tomography(
             show_default=False,
         ),
     ] = None,
+    rings: Annotated[
+        bool, typer.Option("--rings", help="Take off what each detector pixel adds to all projections alike.")
+    ] = False,
     method: Method = "ssi",
     device: Device = "auto",
     seed: Seed = 0,
@@ -271,13 +275,15 @@ def tomography(
 
     The object lies within the circle that the detector sees, and angles turn as scikit-image's do. Where the
     projections' centres of mass show another axis of rotation than --centre, a warning says so. A stack
-    (slice, angle, detector) shares one network.
+    (slice, angle, detector) shares one network. --rings first restores one slice by total variation, up to
+    four times.
     """
     import torch
 
     from selfinv import io
-    from selfinv.operators import Radon
+    from selfinv.operators import LinearOperator, Radon
     from selfinv.restoration import load_model
+    from selfinv.rings import without_rings
 
     sinogram = io.read(input)
     data = sinogram.data
@@ -293,6 +299,8 @@ def tomography(
     check_model(save_model, method, [input, angles], output, model)
     if model is not None:
         _refuse_where_trained(method=method, steps=steps, weight=weight)
+    if rings and (model is not None or save_model is not None):
+        raise InputError("--rings weighs this sinogram's projections, which no model is for; leave one out")
     A = Radon((n, n), degrees, circle=True, centre=centre)
     job = Job(input, output, image, "float32", False, preview, save_model, quiet)
     before, axes = None, "tyx" if stack else "yx"
@@ -302,11 +310,18 @@ def tomography(
     if model is not None:
         trained = load_model(model, A)
         return carry_over(job, data, trained, before=before, axes=axes, mask_nan=mask_nan, device=device)
+    operator: LinearOperator = A
+    if rings:
+        with progress(quiet) as callback:
+            found = without_rings(data, A, callback=callback)
+        data, operator = found.sinogram, found.operator
+        if not quiet:
+            say(_rings_in_words(found.excess))
     carry_out(
         job,
         data,
         before=before,
-        operator=A,
+        operator=operator,
         method=method,
         axes=axes,
         mask_nan=mask_nan,
@@ -314,6 +329,15 @@ def tomography(
         seed=seed,
         weight=weight,
         max_steps=steps,
+    )
+
+
+def _rings_in_words(excess: float) -> str:
+    if excess == 1.0:
+        return "no rings: detector pixels share no more over all angles than chance makes them"
+    return (
+        f"rings: from one detector pixel to the next means over the angles differ {excess:.0f} times as much "
+        f"(in the mean square) as by chance, and count for as much less"
     )
 
 

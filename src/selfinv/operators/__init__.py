@@ -20,6 +20,7 @@ from selfinv.operators.gradient import Gradient
 from selfinv.operators.mixed_convolution import MixedConvolution, interpolation_weights
 from selfinv.operators.radon import Radon
 from selfinv.operators.random_projections import Hadamard, RandomProjections
+from selfinv.operators.rings import RingFilter
 from selfinv.operators.sampling import Identity, Mask, Surround
 from selfinv.operators.separable import Downsample, Shift
 from selfinv.operators.stack import Stack
@@ -41,6 +42,7 @@ __all__ = [
     "MixedConvolution",
     "Radon",
     "RandomProjections",
+    "RingFilter",
     "Scaled",
     "Shift",
     "Stack",

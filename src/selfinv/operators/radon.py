@@ -128,9 +128,10 @@ class Radon(LinearOperator):
             return []
         return [
             f"detector pixels seem to have offsets of their own, which make rings: what is left over of "
-            f"these projections has means over the angles that differ {shared:.0f} times as much (in the mean "
-            f"square) from one pixel to the next as independent noise makes them; correct the projections "
-            f"for the detector (flat and dark field) before they are reconstructed"
+            f"these projections has means over the angles that differ {shared:.0f} times as much from one "
+            f"pixel to the next (in the mean square) as independent noise makes them; take them off with "
+            f"selfinv.without_rings (--rings), or correct the projections for the detector (flat and dark "
+            f"field) before"
         ]
 
     def shared_by_angles(self, residual: Tensor) -> float | None:
