@@ -105,6 +105,32 @@ def test_the_callers_random_numbers_are_left_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("operator", [None, Convolution(KERNEL, (40, 36)), lambda x: x.sqrt()])
+def test_networks_learn_where_the_caller_has_turned_gradients_off(without_gradients, operator):
+    psf = KERNEL if operator is None else None
+    with without_gradients():
+        image = restore(IMAGE, psf, operator=operator, max_steps=3).image
+    np.testing.assert_array_equal(image, restore(IMAGE, psf, operator=operator, max_steps=3).image)
+
+
+def test_networks_are_in_single_precision_whatever_the_callers_default_is(tmp_path):
+    image = np.where(RNG(1).random((3 * 40, 3 * 36)) < 0.05, 2000.0, np.tile(IMAGE, (3, 3)))  # with lessons
+    result = restore(image)
+    result.model.save(tmp_path / "m.safetensors")
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = selfinv.load_model(tmp_path / "m.safetensors").apply(image)
+        other = restore(image)
+        other.model.save(tmp_path / "other.safetensors")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(again, result.image)
+    np.testing.assert_array_equal(
+        selfinv.load_model(tmp_path / "other.safetensors").apply(image), other.image
+    )
+
+
 def test_the_prediction_is_the_restored_object_measured_again():
     y = scene(2, 40, 36)
     result = restore(y, axes="tyx", method="wiener", boundary="periodic", max_steps=None)

@@ -47,6 +47,8 @@ MOST_SEED = 2**62  # others are made of it by adding
 WIDEST = 4  # blind spot, in values to each side
 
 
+@torch.inference_mode(False)  # as a caller may have it, and a network learns by gradients
+@torch.enable_grad()
 def restore(
     image: Any,
     psf: Any = None,

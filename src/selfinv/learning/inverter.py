@@ -17,7 +17,7 @@ from selfinv.learning.masks import FILLS, drawn_shape, neighbour_fill
 from selfinv.learning.outliers import OutlierTest
 from selfinv.learning.random import generator_for
 from selfinv.learning.symmetry import Symmetry
-from selfinv.learning.unet import UNet, UNetSettings
+from selfinv.learning.unet import PRECISION, UNet, UNetSettings
 from selfinv.operators import LinearOperator
 from selfinv.operators.boundary import reflect
 from selfinv.types import InputError, Pads
@@ -63,8 +63,8 @@ class Inverter(nn.Module):
         self.network = UNet(network)
         self.head = head
         if head.kind == "range":
-            self.low = nn.Parameter(torch.zeros(()))
-            self.growth = nn.Parameter(torch.zeros(()))
+            self.low = nn.Parameter(torch.zeros((), dtype=PRECISION))
+            self.growth = nn.Parameter(torch.zeros((), dtype=PRECISION))
             p = min(max(start, 0.05), 0.95)
             nn.init.constant_(self.network.last.get_parameter("bias"), math.log(p / (1 - p)))
             if head.residual:

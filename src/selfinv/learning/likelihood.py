@@ -49,7 +49,7 @@ class NoiseLikelihood(nn.Module):
         self.cut_low, self.cut_high = cut_off(shown)
         spread = max(float(seen.std()), 1e-6)
         levels = [max(noise_level(channel), 1e-3 * spread) for channel in shown.unbind(1)]
-        level = torch.tensor(levels).reshape(-1, *(1,) * (y.ndim - 2))
+        level = torch.tensor(levels, dtype=torch.float32).reshape(-1, *(1,) * (y.ndim - 2))
         self.least: Tensor
         self.register_buffer("least", (0.1 * level).log())
         self.log_deviation = nn.Parameter(level.log())

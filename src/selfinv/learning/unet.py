@@ -132,6 +132,8 @@ POOLS: dict[str, tuple[Callable[..., Tensor], ...]] = {
 }
 
 
+PRECISION = torch.float32  # of the weights, whatever a caller has made torch's default
+
 # Channels innermost: twice as fast in single precision on CPUs, and what half precision needs.
 LAYOUTS = {2: torch.channels_last, 3: torch.channels_last_3d}
 
@@ -210,7 +212,7 @@ class UNet(nn.Module):
 
     def _conv(self, inputs: int, outputs: int, kernel: int, bias: bool) -> Any:
         conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[self.settings.ndim - 1]
-        return conv(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+        return conv(inputs, outputs, kernel, padding=kernel // 2, bias=bias, dtype=PRECISION)
 
     def _block(self, inputs: int, outputs: int, kernels: Sequence[int]) -> nn.Sequential:
         norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[self.settings.ndim - 1]
@@ -218,7 +220,7 @@ class UNet(nn.Module):
         for kernel in kernels:
             layers += [
                 self._conv(inputs, outputs, kernel, bias=False),
-                norm(outputs),
+                norm(outputs, dtype=PRECISION),
                 nn.LeakyReLU(self.settings.slope, inplace=True),
             ]
             inputs = outputs
