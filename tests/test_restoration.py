@@ -799,6 +799,17 @@ def test_noise_that_lines_share_is_not_restored_with_the_image(axis):
     assert error(result.image) < smoothed
 
 
+def test_lines_that_a_caller_says_share_noise_are_hidden_as_a_whole():
+    """Behind so narrow a PSF the noise itself does not tell."""
+    rng = RNG(0)
+    truth = data.camera()[128:288, 160:320] / 255.0
+    kernel, of_lines = psf.gaussian(0.6, (5, 5)), 0.06 * rng.standard_normal((160, 1))
+    operators = [Convolution(kernel, truth.shape, "reflect", lines_share_noise=axes) for axes in ((), -1)]
+    y = operators[0](torch.from_numpy(truth)).numpy() + 0.03 * rng.standard_normal(truth.shape) + of_lines
+    unsaid, said = (selfinv.restore(y, operator=a, method="wiener").image - truth for a in operators)
+    assert np.square(said).mean() < np.square(y - truth).mean() < 0.5 * np.square(unsaid).mean()
+
+
 def test_a_frame_of_which_nothing_was_measured_is_warned_of():
     series = np.random.default_rng(0).random((3, 32, 32)) + np.linspace(0.0, 9.0, 32)
     series[1] = np.nan

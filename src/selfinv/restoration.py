@@ -157,8 +157,8 @@ def restore(
     if method in (*OURS, *TOTAL_VARIATION, "auto"):
         warn(unlike_frames(y, acquired.layout.axes))
     noise = shared_noise(y, forward) if isinstance(method, str) else None
-    if isinstance(forward, Convolution):
-        forward.lines_share_noise = noise.lines if noise else ()
+    if isinstance(forward, Convolution) and noise is not None:
+        forward.lines_share_noise = forward.lines_share_noise or noise.lines
     request = _request(acquired, noise, weight, max_steps, spacing)
     name = method if isinstance(method, str) else "custom"
     solver = _solver(method, request, alone=weight is None and spacing is None)

@@ -131,3 +131,12 @@ def test_a_kernel_that_is_loaded_is_the_one_that_blurs():
     first.load_state_dict(second.state_dict())
     assert torch.equal(first(x), second(x))
     assert torch.equal(first.adjoint(first(x)), second.adjoint(second(x)))
+
+
+def test_what_is_said_of_lines_holds_of_windows_and_other_shapes():
+    operator = Convolution(torch.ones(3, 3), (12, 12), lines_share_noise=[-1])
+    parts = [operator.window((6, 6), [(0, 0), (0, 0)]), operator.for_shape((6, 8)), 2 * operator]
+    assert [part.together for part in parts] == [(-1,)] * 3
+    for axes in (-3, 0, [1.5]):
+        with pytest.raises(InputError, match="lines_share_noise"):
+            Convolution(torch.ones(3, 3), (12, 12), lines_share_noise=axes)

@@ -68,16 +68,14 @@ class Convolution(LinearOperator):
         With ``"unknown"``, how many samples at most the object's grid reaches beyond the image on each side,
         one number or one per axis; further out the object is taken to be mirrored. None: as far as the kernel
         reaches. Kernels as large as the image would make the object's grid many times larger than the image.
+    lines_share_noise
+        The axes (-1 is the last) along which whole lines have noise in common, as a camera's rows may: lines
+        are hidden as a whole then, for the values left of one would tell its noise.
 
     Raises
     ------
     InputError
-        If the kernel's axes do not fit the shape, or a name is unknown.
-
-    Notes
-    -----
-    Where whole lines along some axes (-1 is the last) have noise in common, `lines_share_noise` is to name
-    these axes: then lines are hidden as a whole, for the values left of one would tell its noise.
+        If the kernel's axes do not fit the shape, or a name or an axis is unknown.
 
     Examples
     --------
@@ -94,6 +92,7 @@ class Convolution(LinearOperator):
         boundary: Boundary = "unknown",
         method: Literal["auto", "fft", "direct"] = "auto",
         margin: int | Sequence[int] | None = None,
+        lines_share_noise: int | Sequence[int] = (),
     ) -> None:
         kernel = as_numbers(psf, "psf", "an array of real numbers")
         if not kernel.numel() or not bool(torch.isfinite(kernel).all()):
@@ -148,7 +147,10 @@ class Convolution(LinearOperator):
         self.register_buffer("psf", kernel.detach().clone())
         self._otfs: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         self._spectra: dict[tuple[torch.dtype, torch.device], tuple[Map, Map]] = {}
-        self.lines_share_noise: tuple[int, ...] = ()
+        lines = lines_share_noise if isinstance(lines_share_noise, Iterable) else [lines_share_noise]
+        self.lines_share_noise = tuple(
+            check_integer(axis, "an axis of lines_share_noise", least=-ndim, most=-1) for axis in lines
+        )
 
     @property
     def together(self) -> tuple[int, ...]:
@@ -164,14 +166,15 @@ class Convolution(LinearOperator):
         return tuple(self.pads) if whole or self.boundary == "zero" else None
 
     def window(self, shape: Sequence[int], outside: Sequence[tuple[int, int]]) -> LinearOperator:
-        inner = Convolution(self.psf, shape, "unknown", self.chosen)
+        lines = self.lines_share_noise
+        inner = Convolution(self.psf, shape, "unknown", self.chosen, lines_share_noise=lines)
         if self.boundary == "unknown":
             return inner
         known = [n - a - b for n, (a, b) in zip(inner.in_shape, outside, strict=True)]
         return inner @ Surround(known, outside)
 
     def for_shape(self, shape: Sequence[int]) -> LinearOperator:
-        return Convolution(self.psf, shape, self.boundary, self.chosen, self.margin)
+        return Convolution(self.psf, shape, self.boundary, self.chosen, self.margin, self.lines_share_noise)
 
     def torus(self, like: Tensor) -> Torus | None:
         """How this looks in Fourier space, in ``like``'s precision; None where the object is mirrored."""
