@@ -132,6 +132,15 @@ def test_an_operator_is_not_scaled_by_what_is_no_number():
             Scaled(scale, Identity((3,)))
 
 
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+def test_integers_are_refused_in_whose_type_a_kernel_would_be_zero(name, dtype):
+    operator = OPERATORS[name]()
+    for use, shape in ((operator, operator.in_shape), (operator.adjoint, operator.out_shape)):
+        with pytest.raises(InputError, match=rf"floating-point.*{dtype}.*\.float\(\)"):
+            use(torch.ones(2, *shape, dtype=dtype))
+
+
 def test_algebra_matches_matrices():
     inner = Convolution(asymmetric_kernel((3, 2)), (7, 6), "reflect")
     outer = Convolution(asymmetric_kernel((2, 3)), (6, 4), "unknown")

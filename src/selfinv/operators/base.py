@@ -179,6 +179,11 @@ class LinearOperator(nn.Module):
                 f"{type(self).__name__}.{verb} expects a {noun} whose last axes are {shape}, "
                 f"got the shape {tuple(tensor.shape)}"
             )
+        if not (tensor.is_floating_point() or tensor.is_complex()):  # kernels would be rounded to 0
+            raise InputError(
+                f"{type(self).__name__}.{verb} expects a {noun} of floating-point values, got "
+                f"{tensor.dtype}; call .float() on it"
+            )
 
 
 class Adjoint(LinearOperator):
