@@ -12,7 +12,16 @@ from scipy.signal import fftconvolve
 from skimage import data
 
 import selfinv
-from selfinv.doubts import detail_taken, nothing_explained, saturated, too_wide, unlike_frames
+from selfinv.doubts import (
+    detail_taken,
+    left_as_it_is,
+    nothing_explained,
+    saturated,
+    smoothed_away,
+    too_wide,
+    unchanged,
+    unlike_frames,
+)
 from selfinv.operators import Convolution
 from selfinv.types import SelfinvWarning
 
@@ -40,6 +49,49 @@ def test_a_weight_that_smooths_everything_away_is_told_of(method):
     selfinv.restore(image, PSF, method=method, weight=1.0)
     noise = np.random.default_rng(0).normal(100.0, 1.0, (64, 64))
     selfinv.restore(noise, method=method, weight=1e4)  # there is nothing to be left
+
+
+@pytest.mark.parametrize(
+    "missing", [np.s_[::2, :], np.s_[:, ::2], np.s_[:0]], ids=["rows", "columns", "none"]
+)
+def test_it_is_told_of_by_neighbours_along_any_axis(missing):
+    image = photons()
+    image[missing] = np.nan
+    y = torch.from_numpy(image)[None, None]
+    clean = torch.from_numpy(100.0 * gaussian_filter(data.camera()[::4, ::4] / 255.0, 1.5))[None, None]
+    assert smoothed_away(y, clean, 1.0) == ""
+    assert "next to nothing" in smoothed_away(y, torch.full_like(clean, float(clean.mean())), 1.0)
+
+
+def test_noise_is_rightly_smoothed_away():
+    for seed in range(8):  # by chance, neighbours have something in common in half of these
+        y = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(seed))
+        assert smoothed_away(y, torch.zeros_like(y), 1.0) == ""
+
+
+@pytest.mark.parametrize("level", [-1e4, 0.0, 1e4])
+def test_an_image_that_comes_back_as_it_was_is_known_on_any_level(level):
+    y = level + torch.from_numpy(photons())[None, None]
+    assert left_as_it_is(y, y)
+    assert not left_as_it_is(y, torch.from_numpy(gaussian_filter(y.numpy(), (0, 0, 1, 1))))
+
+
+def test_below_0_richardson_lucy_has_no_choice():
+    y = torch.from_numpy(photons() - 50.0)[None, None]
+    assert left_as_it_is(y, y.clamp(min=0.0), from_0=True)
+    assert not left_as_it_is(y, y.clamp(min=0.0))
+
+
+def test_an_image_that_was_filled_in_is_not_as_it_was():
+    y = torch.from_numpy(photons())[None, None]
+    assert not left_as_it_is(y.masked_fill(torch.rand(y.shape) < 0.5, torch.nan), y)
+    y[..., 5, 5] = torch.nan
+    assert left_as_it_is(y, y.nan_to_num())
+
+
+def test_a_network_is_not_recommended_where_one_was_used():
+    assert "use ssi" in unchanged("tv-chambolle-pock")
+    assert "use ssi" not in unchanged("ssi")
 
 
 def test_a_constant_that_predicts_as_well_is_told_of():

@@ -109,12 +109,15 @@ def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None, name: 
     )
 
 
-def left_as_it_is(y: Tensor, x: Tensor) -> bool:
+def left_as_it_is(y: Tensor, x: Tensor, *, from_0: bool = False) -> bool:
     """Whether the measurement comes back, to within a small part of its apparent noise.
 
-    ``x`` is what would be measured of the result.
+    ``x`` is what would be measured of the result. ``from_0``: of a method that takes no values below. Where
+    many values are missing, what is filled in is no little change.
     """
-    change = (x.to(y) - y)[torch.isfinite(y) & (y >= 0.0)]  # Richardson-Lucy takes nothing below 0
+    if has_many_gaps(torch.isnan(y)):
+        return False
+    change = (x.to(y) - y)[torch.isfinite(y) & (y >= (0.0 if from_0 else -math.inf))]
     return float(change.square().mean().sqrt()) < 0.05 * noise_level(y.cpu().numpy())
 
 
@@ -126,10 +129,10 @@ def smoothed_away(y: Tensor, x: Tensor, weight: float) -> str:
     seen, values = torch.isfinite(y).cpu(), y.cpu().double()
     values = values - values[seen].mean()
     # What neighbours have in common is no noise.
-    n = values.shape[-1] - 1
-    both = values.narrow(-1, 0, n) * values.narrow(-1, 1, n)
-    there = float(both.nanmean())
-    if there < SEEN * float(values[seen].square().mean()):
+    lengths = [(axis, values.shape[axis] - 1) for axis in range(2, values.ndim)]
+    pairs = [values.narrow(axis, 0, n) * values.narrow(axis, 1, n) for axis, n in lengths]
+    there = float(torch.cat([both.flatten() for both in pairs]).nanmean())
+    if math.isnan(there) or there < SEEN * float(values[seen].square().mean()):
         return ""
     if float(x.cpu()[seen].double().var(correction=0)) > FLAT * there:
         return ""
@@ -158,11 +161,12 @@ def unchanged(name: str) -> str:
             f"without a PSF {name} changes nothing (coarse pixels are repeated): it only undoes blur; give a "
             f"psf, or use ssi"
         )
+    network = "" if name.startswith("ssi") else " (which a network may tell apart: use ssi)"
     return (
-        "the image comes back nearly as it was: either it has hardly any noise, or detail as fine as noise "
-        "(which a network may tell apart: use ssi), or neighbouring values share theirs (smoothed, "
-        "interpolated, compressed images), which cannot be told without a PSF, or a few values outweigh all "
-        "others (hot pixels: mark them as missing)"
+        f"the image comes back nearly as it was: either it has hardly any noise, or hardly any beside detail "
+        f"as fine as noise{network}, or neighbouring values share theirs (smoothed, interpolated, compressed "
+        f"images), which cannot be told without a PSF, or a few values outweigh all others (hot pixels: mark "
+        f"them as missing)"
     )
 
 

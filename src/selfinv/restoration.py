@@ -248,9 +248,11 @@ def _doubts(
     ``weight``: as given, if the result is to be compared with the image by it.
     """
     name, tuned = stats["method"], isinstance(solver, SelfTuned)
-    sharp = (Identity, Downsample) if name == "richardson-lucy" else Identity
+    richardson_lucy = name == "richardson-lucy"
+    sharp = (Identity, Downsample) if richardson_lucy else Identity
     # Of a weight given it is no news.
-    if (name == "richardson-lucy" or tuned) and isinstance(forward, sharp) and left_as_it_is(y, measured):
+    doubtful = (richardson_lucy or tuned) and isinstance(forward, sharp)
+    if doubtful and left_as_it_is(y, measured, from_0=richardson_lucy):
         yield unchanged(name)
     if weight is not None:
         yield smoothed_away(y, measured, weight)
