@@ -10,6 +10,8 @@ from scipy.ndimage import gaussian_filter
 
 from selfinv.learning.crude import CrudeInverse
 from selfinv.operators import Hadamard, MaskedFourier, Radon
+from selfinv.solvers.base import Status
+from selfinv.solvers.wiener import Wiener
 
 N = 32
 
@@ -69,3 +71,24 @@ def test_what_is_hidden_adds_nothing():
 def test_an_answer_that_explains_all_values_stays_as_it_is():
     crude, truth, y, missing = measured("mixtures", deviation=0.0)
     assert (crude.with_rest(truth, y, missing) - truth).abs().max() < 1e-4
+
+
+def test_an_interrupt_while_the_rest_is_sought_goes_on_to_the_caller(monkeypatch):
+    crude, truth, y, missing = measured("mixtures")
+    status, sent = Wiener.status, []
+
+    def interrupted(self, state):
+        if state.step == 1 and not sent:
+            sent.append(True)
+            raise KeyboardInterrupt
+        return status(self, state)
+
+    monkeypatch.setattr(Wiener, "status", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        crude.with_rest(truth, y, missing)
+
+
+def test_a_rest_that_has_no_answer_adds_nothing(monkeypatch):
+    crude, truth, y, missing = measured("mixtures")
+    monkeypatch.setattr(Wiener, "status", lambda self, state: Status.NONFINITE)
+    assert torch.allclose(crude.with_rest(truth, y, missing), truth, atol=1e-6)

@@ -25,7 +25,7 @@ from torch import Tensor
 from selfinv.arrangement import for_network, for_operator, space_of, spacing_of
 from selfinv.learning.normalisation import Normalisation
 from selfinv.operators import Gradient, LinearOperator, random_like
-from selfinv.solvers.base import run
+from selfinv.solvers.base import Status, run
 from selfinv.solvers.channelwise import constant_object, linear_conjugate_gradients
 from selfinv.solvers.wiener import Wiener
 from selfinv.types import InputError, Shape
@@ -141,10 +141,18 @@ class CrudeInverse:
             return x
         answered = for_operator(self.operator, self.object_normalisation.undo(x))
         left = (y - self.normalisation.apply(self.operator(answered))).masked_fill(hidden, torch.nan)
-        solver = Wiener()
-        ends = [run(solver, frame, self.operator)[0] for frame in left.split(1)]  # one by one: less memory
-        rest = torch.cat([solver.estimate(end) for end in ends]) * self.normalisation.scale
+        rest = torch.cat([self._told_by(frame) for frame in left.split(1)])  # one by one: less memory
+        rest = rest * self.normalisation.scale
         return self.object_normalisation.apply(for_network(self.operator, answered + rest))
+
+    def _told_by(self, left: Tensor) -> Tensor:
+        """The object that values tell of, NaN where missing; nothing if that has no answer."""
+        solver = Wiener()
+        end, status = run(solver, left, self.operator)
+        if status == Status.CANCELLED:
+            raise KeyboardInterrupt  # which ended this solve alone
+        x = solver.estimate(end)
+        return torch.zeros_like(x) if status.failed else x
 
     def _dampings(self) -> list[float]:
         x = random_like(self.operator, (1, 1, *self.operator.in_shape), torch.float32, seed=0)
