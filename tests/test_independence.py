@@ -228,6 +228,18 @@ def test_what_cannot_be_judged_is_said_to_be_unknown(residual, word):
     assert "not known" in result.explain()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "level", "deviation"),
+    [(np.float32, 1e5, 0.5), (np.float16, 100.0, 1.0), (np.float64, 1e9, 1e-3)],
+)
+def test_noise_on_a_level_that_its_type_can_tell_is_no_rounding(dtype, level, deviation):
+    noise = deviation * np.random.default_rng(0).standard_normal((1, 1, 64, 64))
+    for shared, independent in ((noise, True), (noise + np.roll(noise, 1, -1), False)):
+        found = noise_correlation((level + shared).astype(dtype))
+        assert not found.unknown
+        assert found.independent == independent
+
+
 def test_bad_input_is_told():
     n = np.random.default_rng(0).standard_normal((1, 1, 32, 32))
     with pytest.raises(InputError, match="batch, channel"):

@@ -44,12 +44,15 @@ SUSPECT = 0.1  # with correlated noise about, what is correlated this much next 
 PASS_BAND = 0.25  # cycles per value; structure is taken to lie below, unless the caller knows better
 ROUGHNESS = 0.01  # correlation from structure beyond it: edges, clipping
 
+ROUNDED = 4  # times the precision of the largest value: what varies no more may be nothing but rounding
+
 FAR = 32  # how far along a line values are compared
 MOST_LAGS = 8000  # in the window
 
 MUCH = 0.3  # of the noise's variance: with less, hiding whole lines costs more than it gains
 SMOOTH = "nearly all of it is smooth: little noise beside the rest, or noise blurred over several values"
 SHARED = "what lies beyond the PSF's reach is smooth, too: noise that several neighbours share, or hardly any"
+CONSTANT = "the residual is constant, to within the rounding of its numbers"
 NEGATIVE = "neighbours are negatively correlated, as fitting the noise makes them; use held-out values"
 
 
@@ -252,7 +255,7 @@ class _Test:
         if not any(near):
             return replace(nothing, unknown=f"an image of the shape {self.space} is too small for neighbours")
         if not seen.values:
-            return replace(nothing, unknown="the residual is constant, without any noise")
+            return replace(nothing, unknown=CONSTANT)
 
         window = half_box(self.wide)
         c, variance = seen.at(window)
@@ -371,7 +374,7 @@ def _checked(residual: Any) -> tuple[Array, float]:
     array = given.astype(np.float64)
     array[~np.isfinite(array)] = np.nan
     precision = np.finfo(given.dtype if given.dtype.kind == "f" else np.float64).eps
-    return array, 64 * float(precision) * float(np.nanmax(np.abs(array)))
+    return array, ROUNDED * float(precision) * float(np.nanmax(np.abs(array)))
 
 
 def _values(n: int) -> str:
