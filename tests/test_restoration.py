@@ -114,6 +114,24 @@ def test_networks_learn_where_the_caller_has_turned_gradients_off(without_gradie
     np.testing.assert_array_equal(image, restore(IMAGE, psf, operator=operator, max_steps=3).image)
 
 
+def test_an_array_that_must_not_be_written_to_is_as_good(tmp_path):
+    model = restore(max_steps=1).model
+    np.save(tmp_path / "image.npy", IMAGE)
+    mapped = np.load(tmp_path / "image.npy", mmap_mode="r")
+    spectrum = np.fft.fftshift(np.fft.fft2(IMAGE, norm="ortho"))
+    spectrum.setflags(write=False)
+    whole = MaskedFourier(IMAGE.shape, np.ones(IMAGE.shape, bool))
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "The given NumPy array is not writable")
+            restore(mapped, method="wiener", max_steps=1)
+            model.apply(mapped)
+            selfinv.restore(spectrum, operator=whole, method="wiener", max_steps=1)
+    finally:
+        torch.set_warn_always(False)
+
+
 def test_networks_are_in_single_precision_whatever_the_callers_default_is(tmp_path):
     image = np.where(RNG(1).random((3 * 40, 3 * 36)) < 0.05, 2000.0, np.tile(IMAGE, (3, 3)))  # with lessons
     result = restore(image)

@@ -103,7 +103,7 @@ class Acquisition:
             batch, shape = layout.to_batch(array), layout.spatial_shape(array.shape)
         _check_size(shape, layout.spatial)
         check_contrast(array)
-        y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
+        y = torch.from_numpy(np.array(batch, dtype=np.float64, order="C"))
         y = y.masked_fill(~torch.isfinite(y), torch.nan)
         warn(nothing_measured(y, alone=operator is None))
         warn(beside_a_level(y))

@@ -217,7 +217,7 @@ class TrainedModel:
 
     def measured(self, batch: Array) -> tuple[Tensor, str]:
         """A measurement ``batch channel *space``, NaN where missing or stray; and a warning of the stray."""
-        y = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float64))
+        y = torch.from_numpy(np.array(batch, dtype=np.float64, order="C"))
         y = y.masked_fill(~torch.isfinite(y), torch.nan)
         known = self._known_operator(y.shape[2:])
         if known is not None and known.measured is not None:

@@ -191,7 +191,7 @@ class NetworkRestorer:
         model = self.model
         side = MIDDLE[block.ndim - 1]
         middle = tuple(slice(max(0, n // 2 - side // 2), n // 2 + side // 2) for n in block.shape[1:])
-        part = torch.from_numpy(np.ascontiguousarray(block[(slice(None), *middle)], dtype=np.float32))[None]
+        part = torch.from_numpy(np.array(block[(slice(None), *middle)], np.float32, order="C"))[None]
         y = model.normalisation.apply(part.to(self.device))
         missing = ~torch.isfinite(y)
         y = y.masked_fill(missing, 0.0)
@@ -261,7 +261,7 @@ class ClassicalRestorer:
 
     def restore(self, block: Array, seen: Region, space: Shape) -> Array:
         # In single precision a high level would leave few digits of what stands on it.
-        y = torch.from_numpy(np.ascontiguousarray(block, dtype=np.float64))[None]
+        y = torch.from_numpy(np.array(block, dtype=np.float64, order="C"))[None]
         operator = _operator(self.psf, y.shape[2:])
         y, _, words = without_stray(self.psf, y.masked_fill(~torch.isfinite(y), torch.nan))
         warn(words)

@@ -174,7 +174,7 @@ def as_real(values: Any) -> Tensor:
     >>> as_real([1 + 2j]).tolist()
     [[1.0, 2.0]]
     """
-    values = values if isinstance(values, Tensor) else torch.from_numpy(np.asarray(values))
+    values = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
     if not values.is_complex():
         raise InputError(f"values have the type {values.dtype}; expected complex ones")
     return torch.view_as_real(values.resolve_conj()).clone()
