@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from selfinv.solvers import run
 from selfinv.solvers.conjugate_gradient import ConjugateGradient
 from selfinv.solvers.wiener import Wiener
 from selfinv.trials import SIGNIFICANT
+from selfinv.types import InputError
 
 
 def wiener(margin=0.0):
@@ -56,6 +58,30 @@ def test_it_tells_what_was_tried_and_why():
     assert "no significant" not in cells["flat"][2]
     worse = float(cells["flat"][2].split("±")[0])
     assert worse == pytest.approx(state.best["flat"].score - state.best["variation"].score, rel=0.01)
+
+
+@dataclass(frozen=True)
+class Choosy(Wiener):
+    """Takes no balance below 1."""
+
+    def init(self, y, operator, **given):
+        if self.balance < 1.0:
+            raise InputError("this is too little")
+        return super().init(y, operator, **given)
+
+
+def test_what_takes_no_part_is_not_told_of_and_what_gave_up_is():
+    refusing = Candidate("refusing", lambda _: Choosy(0.01))
+    state, lines, rows = compared(FLAT, refusing)
+    assert state.skipped == {"refusing": "this is too little"}
+    assert [row[0] for row in rows] == ["flat"]
+    assert not any("left out" in line for line in lines)
+    in_part = Candidate("in part", Choosy, "balance", 2.0)
+    state, lines, rows = compared(FLAT, in_part)
+    assert len(state.trials) > 1
+    assert state.chosen.name == "flat"
+    assert [row[0] for row in rows] == ["flat"]
+    assert lines[-1] == "in part was left out: this is too little."
 
 
 def test_of_a_weighted_mean_it_tells_how_much_better_that_is():

@@ -52,7 +52,8 @@ def table(state: SelfTunedState, units: ChannelUnits | None = None) -> str:
             f"not show all errors; where noise is correlated, a better score only says that more of it was "
             f"kept."
         )
-    lines += [f"\n{name} was left out: {why}." for name, why in state.skipped.items() if name in state.best]
+    tried = {trial.name for trial in state.trials}  # what was not has nothing to be compared
+    lines += [f"\n{name} was left out: {why}." for name, why in state.skipped.items() if name in tried]
     return "\n".join(lines)
 
 

@@ -166,6 +166,7 @@ class SelfTuned:
                 if candidate is self.candidates[0]:
                     raise
                 state.skipped[candidate.name] = str(error)  # what the first can take, another need not
+                state.best.pop(candidate.name, None)  # of settings tried before
         chosen = state.chosen = self._choose(
             list(state.best.values()), state.held_out.score_of_a_constant(), state.convincing
         )
