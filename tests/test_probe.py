@@ -122,6 +122,8 @@ class ShapesNotTold(LinearOperator):
         (Broken(), "the operator failed on an object of the shape .*: laser off"),
         (Blur, "operator is the class Blur; pass an object of it"),
         (aslinearoperator(np.eye(N * N)), "from_scipy .* makes one of ours of it"),
+        (lambda x: x + 0.1 * torch.randn_like(x), "the operator is random: .* leave noise out of it"),
+        (lambda x: F.dropout(x, 0.01), r"the operator is random: .* eval\(\)"),
         (lambda x: x * torch.nan, "NaN or infinite values for an object of values like those measured"),
     ],
 )

@@ -47,9 +47,9 @@ def probe(forward: Forward, y: Tensor) -> Forward:
     Raises
     ------
     InputError
-        If the operator fails, gives another shape than the measurement's, complex values or NaN, or cannot be
-        differentiated; or if it is a `LinearOperator` but not linear, lets one frame or channel tell of
-        another, measures nothing or in extreme units, or has another operator's adjoint.
+        If the operator fails, gives another shape than the measurement's, complex values or NaN, is random,
+        or cannot be differentiated; or if it is a `LinearOperator` but not linear, lets one frame or channel
+        tell of another, measures nothing or in extreme units, or has another operator's adjoint.
     """
     shape = (*y.shape[:2], *forward.in_shape) if isinstance(forward, LinearOperator) else y.shape
     measured = y[torch.isfinite(y)]
@@ -77,6 +77,14 @@ def probe(forward: Forward, y: Tensor) -> Forward:
     if not bool(torch.isfinite(predicted).all()):
         raise InputError(
             "the operator gives NaN or infinite values for an object of values like those measured"
+        )
+    with torch.no_grad():
+        again = forward(x.detach())
+        apart, size = _norm(again - predicted), max(_norm(again), _norm(predicted))
+    if apart > ROUNDING * size:
+        raise InputError(
+            f"the operator is random: the same object is measured twice with a difference of "
+            f"{apart / size:.2g} of its size; leave noise out of it, and set a network in it to eval()"
         )
     if not predicted.requires_grad:
         raise InputError(
