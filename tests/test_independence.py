@@ -228,6 +228,14 @@ def test_what_cannot_be_judged_is_said_to_be_unknown(residual, word):
     assert "not known" in result.explain()
 
 
+def test_weak_correlation_is_not_taken_for_structure_because_half_of_the_values_is_too_few_to_see_it():
+    found = 0
+    for seed in range(12):
+        noise = np.random.default_rng(seed).standard_normal((1, 1, 48, 48))
+        found += any(noise_correlation(noise + 0.15 * np.roll(noise, 1, -1)).blind_spot)
+    assert found >= 8
+
+
 @pytest.mark.parametrize(
     ("dtype", "level", "deviation"),
     [(np.float32, 1e5, 0.5), (np.float16, 100.0, 1.0), (np.float64, 1e9, 1e-3)],

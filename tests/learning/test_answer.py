@@ -6,7 +6,7 @@ import torch
 from started import BLUR, COARSER, PIXELS, started
 
 import selfinv
-from selfinv.learning.answer import predict_blind
+from selfinv.learning.answer import one_of_two, predict_blind
 from selfinv.operators import Downsample, Mask
 
 
@@ -19,6 +19,17 @@ def test_a_blind_prediction_does_not_depend_on_the_value_itself(operator):
     _, after = predict_blind(data.inverse(model), y, data.missing, data.forward_model)
     assert float((after - before)[..., 5, 8].abs().max()) < 1e-6
     assert float((after - before).abs().max()) > 1e-4  # of others it tells
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_a_part_of_an_image_hides_the_same_places_as_the_whole(which):
+    """Whatever of the object lies before its first pixel; else tiles disagree."""
+    whole = one_of_two(torch.zeros(1, 2, 21, 24), ((3, 2), (2, 3)), which)
+    # Where parts begin, and how much of their objects is before that; these begin at even places.
+    for (rows, before), (columns, beside) in (((2, 1), (3, 1)), ((6, 5), (4, 2))):
+        part = torch.zeros(1, 2, 12, 12)
+        hidden = one_of_two(part, ((before, 2), (beside, 2)), which)
+        assert torch.equal(hidden, whole[..., rows : rows + 12, columns : columns + 12])
 
 
 def test_a_model_of_an_operator_that_does_not_measure_everywhere_makes_the_same_image():

@@ -108,9 +108,10 @@ def test_of_two_updates_the_first_is_kept_unless_hidden_values_are_predicted_bet
         def update(self, x, *given):
             return torch.lerp(x, truth, self.brought)
 
-    little, alike, much = Update(0.5), Update(0.5), Update(0.9)
+    little, alike, more, much = Update(0.5), Update(0.5), Update(0.53), Update(0.9)
     evidence = Evidence(inverse, data, MaskedLoss("l2"), data.forward_model, truth, measured)
     given = (data.forward_model, [NoiseLine(0.0025, 0.0)])
     assert evidence.confirmed([little, alike], *given) is little
+    assert evidence.confirmed([little, more], *given) is little  # by less than a quarter of what is no noise
     assert evidence.confirmed([little, much], *given) is much
     assert evidence.confirmed([much, little], *given) is much

@@ -115,6 +115,26 @@ def test_errors_as_normal_as_noise_are_weighed_as_before():
     assert found.with_tails(y, blind, missing) is found
 
 
+def test_where_the_noise_is_told_much_too_large_errors_are_weighed_as_normal_ones():
+    """Stein's estimate of what is left makes no sense; by their density the error is 1.7 times larger."""
+    generator = torch.Generator().manual_seed(0)
+    error = 0.6 * torch.randn(1, 1, 64, 64, generator=generator)
+    error[..., 32:] = 0.0
+    y, nothing = error + 0.1 * torch.randn(error.shape, generator=generator), torch.zeros_like(error)
+    missing = torch.zeros(y.shape, dtype=torch.bool)
+    found = OwnValues.of(y, nothing, missing, (NoiseLine(0.08, 0.0),), sparse=True)
+    assert found.with_tails(y, nothing, missing) is found
+
+
+def test_of_a_brighter_image_the_network_errs_more_and_the_noise_is_the_same():
+    y, blind, missing = scene(shape=(1, 1, 64, 64))
+    own = OwnValues((NoiseLine(0.01, 0.0),), excess=(2.0,), share=(0.0,))
+    weights = own.weights(y, blind, missing)
+    assert float(weights.mean()) == pytest.approx(2 / 3, abs=1e-5)
+    brighter = own.in_units(0.5, 3.0).weights((y - 0.5) / 3.0, (blind - 0.5) / 3.0, missing)
+    assert float(brighter.mean()) == pytest.approx(0.02 / (0.02 + 0.01 / 9), abs=1e-5)
+
+
 def test_a_value_weighs_as_much_as_its_prediction_is_worse_than_its_noise():
     y, blind, missing = scene(error=0.2)
     weights = told(y, blind, missing).weights(y, blind, missing)
