@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-from selfinv.types import Array, spatial_index
+from selfinv.types import Array, middle_of
 
 FLOOR = 0.7  # of the highest frequency: beyond there is noise, and little else
 MIDDLE = 0.85  # of it, where that is halved to see whether it falls no more
@@ -63,9 +63,7 @@ class PowerSpectrum:
         """Of an image without gaps, of any number of axes; of its middle, if it is large."""
         whole = image.size
         scale = min(1.0, (MOST_VALUES / whole) ** (1.0 / image.ndim))
-        sides = [max(1, math.floor(n * scale)) for n in image.shape]
-        starts = [(n - side) // 2 for n, side in zip(image.shape, sides, strict=True)]
-        image = image[spatial_index(slice(a, a + n) for a, n in zip(starts, sides, strict=True))]
+        image = image[middle_of(image.shape, [max(1, math.floor(n * scale)) for n in image.shape])]
         window = taper(image.shape, TAPER)
         squared = float(np.mean(window**2))
         alike = float(np.mean(window**4)) / squared**2

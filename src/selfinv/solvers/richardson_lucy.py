@@ -29,6 +29,7 @@ from torch import Tensor
 
 from selfinv.operators import Gradient, LinearOperator
 from selfinv.solvers.base import Forward, Status, linear, observed
+from selfinv.solvers.channelwise import spread
 from selfinv.types import InputError, check_integer, check_number, spatial_index, warn
 
 
@@ -168,8 +169,7 @@ class RichardsonLucy:
     def init(self, y: Tensor, operator: Forward, *, seed: int = 0) -> RichardsonLucyState:
         """The constant start. Nothing is random: the seed changes nothing."""
         A = linear(operator, y)
-        ndim = len(A.in_shape)
-        _check_tv_weight(self.tv_weight, ndim)
+        _check_tv_weight(self.tv_weight, len(A.in_shape))
         finite, weights = observed(y)
         counts = _counts(finite, weights, self.background)
         sensitivity, unseen = _sensitivity(A, weights)
@@ -181,8 +181,8 @@ class RichardsonLucy:
         seen = weights.flatten(2).sum(dim=2).clamp_(min=1.0)
         tiny = torch.finfo(y.dtype).tiny
         # A constant object c predicts measured values of the sum c * sensitivity.sum().
-        start = _for_each_image(total / sensitivity.flatten(2).sum(dim=2).clamp_(min=tiny), ndim)
-        mean = _for_each_image(total / seen, len(A.out_shape))
+        start = spread(total / sensitivity.flatten(2).sum(dim=2).clamp_(min=tiny), sensitivity)
+        mean = spread(total / seen, y)
         inverse = sensitivity.reciprocal_()
         measured = int(weights.sum(dtype=torch.float64))
         problem = Problem(
@@ -226,11 +226,6 @@ class RichardsonLucy:
     def estimate(self, state: RichardsonLucyState) -> Tensor:
         """The object: nowhere negative, in the measurement's units, on the operator's object grid."""
         return state.x
-
-
-def _for_each_image(values: Tensor, ndim: int) -> Tensor:
-    """Values of the shape ``batch channel`` with spatial axes of length 1."""
-    return values.reshape(*values.shape, *[1] * ndim)
 
 
 def _counts(y: Tensor, weights: Tensor, background: float) -> Tensor:
@@ -288,7 +283,7 @@ def _sensitivity(operator: LinearOperator, weights: Tensor) -> tuple[Tensor, Ten
         )
     if bool((lowest > least).all()):
         return sensitivity, None
-    return sensitivity, sensitivity <= _for_each_image(least, len(operator.in_shape))
+    return sensitivity, sensitivity <= spread(least, sensitivity)
 
 
 def _tell_unseen(unseen: Tensor | None, operator: LinearOperator) -> None:
@@ -334,7 +329,7 @@ def _extrapolate(x: Tensor, previous: Tensor, change: Tensor, last_change: Tenso
         return x
     agreement = (change * last_change).flatten(2).sum(dim=2)
     length = last_change.square().flatten(2).sum(dim=2).clamp_(min=torch.finfo(x.dtype).tiny)
-    factor = _for_each_image((agreement / length).clamp_(0.0, 1.0), x.ndim - 2)
+    factor = spread((agreement / length).clamp_(0.0, 1.0), x)
     point = torch.addcmul(x, x - previous, factor)
     return torch.where(point > 0, point, x)  # a value once 0 would remain so
 
