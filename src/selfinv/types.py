@@ -249,8 +249,11 @@ def check_number(
     """A finite number of Python's, NumPy's or torch's within these bounds, or `InputError`."""
     if getattr(value, "ndim", None) == 0:
         value = value.item()
-    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (good and math.isfinite(value) and value > above and least <= value <= most):
+    try:
+        number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not (math.isfinite(number) and number > above and least <= number <= most):
         if above == 0:
             expected = "a positive number"
         elif above > -math.inf:
@@ -260,7 +263,7 @@ def check_number(
         else:
             expected = f"{least:g} or more" if least > -math.inf else "a finite number"
         raise InputError(f"{name} must be {expected}, got {shown(value)}")
-    return float(value)
+    return number
 
 
 def check_shape(shape: Any, ndims: Sequence[int] | None = None) -> Shape:

@@ -164,3 +164,19 @@ def test_offsets_of_detector_pixels_are_told_of_by_what_is_left_over():
     assert "rings" in words
     assert A.shared_by_angles(torch.zeros(A.out_shape)) is None
     assert Radon((64, 64), [0.0, 90.0], circle=True).doubts_of_residual(smooth.expand(2, 64)) == []
+
+
+def test_what_a_reconstruction_misses_of_an_object_round_about_the_axis_is_no_offset():
+    A = Radon((64, 64), np.linspace(0, 180, 60, endpoint=False), circle=True)
+    y, x = torch.meshgrid([torch.arange(64.0) - 32] * 2, indexing="ij")
+    disc = (torch.hypot(y, x) < 20).float()
+    blurred = torch.nn.functional.avg_pool2d(disc[None, None], 3, 1, 1)[0, 0]
+    noise = 0.1 * torch.randn(A.out_shape, generator=torch.Generator().manual_seed(0))
+    assert A.doubts_of_residual(A(disc - blurred) + noise) == []
+
+
+def test_two_directions_do_not_tell_an_axis():
+    x = torch.zeros(64, 64)
+    x[20:35, 15:40] = 1.0
+    A = Radon((64, 64), [0.0, 90.0] * 4, circle=True)
+    assert A.find_centre(A(x)) is None

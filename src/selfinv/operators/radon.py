@@ -20,6 +20,7 @@ FEWEST_VIEWS = 8
 UNLIKE, EMPTY = 0.05, 0.1  # of the mean of all light, and of the brightest: what may differ, and be outside
 OFF_CENTRE, CLEARLY = 0.5, 4.0  # pixels; standard errors
 RINGS = 3.0  # times what chance makes angles share
+CHANCE = 0.455  # median of a squared normal variable, in parts of its mean
 
 
 class Radon(LinearOperator):
@@ -138,8 +139,9 @@ class Radon(LinearOperator):
         """How much detector pixels share over all angles, as a multiple of what chance makes them share.
 
         Of the finest differences from one detector pixel to the next, as offsets of single ones have them,
-        and what a reconstruction misses has not. 1 for independent noise, about 1 or less for what is left
-        over of it; None where there are fewer than 8 angles, or nothing is left over.
+        and what a reconstruction misses has at few of them at most; so the median of their squares is told.
+        1 for independent noise, about 1 or less for what is left over of it; None where there are fewer than
+        8 angles, or nothing is left over.
 
         Parameters
         ----------
@@ -152,7 +154,7 @@ class Radon(LinearOperator):
         enough = counts >= FEWEST_VIEWS
         if not bool(enough.any()) or not float(each) > 0.0:
             return None
-        return float((fine.nanmean(-2).square() * counts)[enough].mean() / each)
+        return float((fine.nanmean(-2).square() * counts)[enough].median() / (CHANCE * each))
 
     def find_centre(self, y: Tensor) -> tuple[float, float] | None:
         r"""The detector pixel that sees the axis of rotation, and its standard error.
@@ -168,8 +170,8 @@ class Radon(LinearOperator):
         Returns
         -------
         tuple of float, or None
-            None where it cannot be told: of fewer than 8 whole projections, or of an object that is not all
-            in view (they do not end in nothing, or differ in their sums).
+            None where it cannot be told: of fewer than 8 whole projections, of two directions alone, or of an
+            object that is not all in view (they do not end in nothing, or differ in their sums).
 
         References
         ----------
@@ -188,6 +190,8 @@ class Radon(LinearOperator):
             return None
         place = torch.arange(self.out_shape[1], dtype=torch.float64)
         line = torch.stack([torch.ones_like(angles), angles.cos(), angles.sin()], dim=1)
+        if int(torch.linalg.matrix_rank(line, rtol=1e-6)) < 3:
+            return None
         inverse = torch.linalg.pinv(line)
         centres = profiles @ place / mass
         off = centres - line @ (inverse @ centres)
