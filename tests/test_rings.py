@@ -47,6 +47,7 @@ def test_where_there_are_none_nothing_is_changed():
 
 def test_all_slices_of_a_stack_are_weighed_alike():
     _, y = projections(0.4, slices=3)
+    y[1] = 0.0  # nothing there to tell them by
     found = selfinv.without_rings(y, A)
     assert found.excess > 10.0
     each = [found.operator.outer(torch.from_numpy(one)).numpy() for one in y]
@@ -64,6 +65,8 @@ def test_a_run_that_is_cancelled_gives_nothing():
         (np.zeros((24, 39)), A, "shape"),
         (np.full((24, 40), np.nan), A, "not finite"),
         (np.zeros((24, 40)), Identity((24, 40)), "no Radon"),
+        (np.zeros((24, 40), complex), A, "expected real values"),
+        (np.zeros((0, 24, 40)), A, "expected real values"),
     ],
 )
 def test_what_has_no_rings(y, operator, words):

@@ -59,6 +59,7 @@ def probe(forward: Forward, y: Tensor) -> Forward:
     x = x.to(y.device).requires_grad_()
     try:
         predicted = forward(x)
+        again = forward(x.detach())
     except Exception as error:  # whatever a caller's code may raise
         if isinstance(error, RuntimeError) and "call numpy()" in str(error):  # torch's words
             raise InputError(
@@ -78,10 +79,9 @@ def probe(forward: Forward, y: Tensor) -> Forward:
         raise InputError(
             "the operator gives NaN or infinite values for an object of values like those measured"
         )
-    with torch.no_grad():
-        again = forward(x.detach())
-        apart, size = _norm(again - predicted), max(_norm(again), _norm(predicted))
-    if apart > ROUNDING * size:
+    both = again.detach(), predicted.detach()
+    apart, size = _norm(both[0] - both[1]), max(map(_norm, both))
+    if not apart <= ROUNDING * size:
         raise InputError(
             f"the operator is random: the same object is measured twice with a difference of "
             f"{apart / size:.2g} of its size; leave noise out of it, and set a network in it to eval()"

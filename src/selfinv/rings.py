@@ -23,7 +23,7 @@ from selfinv.solvers.base import Callback
 from selfinv.types import Array, InputError, as_array, warn
 
 ROUNDS = 4
-ENOUGH = 1.5  # times what chance leaves
+ENOUGH = 1.5  # times what chance leaves, once something was found
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,23 @@ class WithoutRings:
     excess: float
 
 
-def without_rings(sinogram: Any, operator: Radon, *, callback: Callback | None = None) -> WithoutRings:
+def without_rings(
+    sinogram: Any, operator: Radon, *, device: str = "auto", callback: Callback | None = None
+) -> WithoutRings:
     """Projections and operator so weighed that offsets of detector pixels make no rings.
 
-    Takes up to four restorations of one slice by total variation, each tuned.
+    Takes up to four restorations of one slice by total variation, each tuned. What is round about the axis of
+    rotation, as a tube that holds a specimen, cannot be told from rings, and loses sharpness.
 
     Parameters
     ----------
     sinogram
-        ``(..., angle, detector)``, without missing values. Of several slices the middle one tells how large
-        the offsets are.
+        ``(..., angle, detector)``, without missing values. Of several slices the one of most contrast tells
+        how large the offsets are.
     operator
         That of the projections.
-    callback
-        As for `selfinv.restore`, called of each restoration.
+    device, callback
+        As for `selfinv.restore`; the latter is called of each restoration.
 
     Raises
     ------
@@ -77,7 +80,10 @@ def without_rings(sinogram: Any, operator: Radon, *, callback: Callback | None =
         raise InputError(
             f"rings come from projections; the operator is a {type(operator).__name__}, no Radon"
         )
-    y = np.asarray(as_array(sinogram), dtype=np.float64)
+    y = as_array(sinogram, "sinogram")
+    if y.dtype.kind not in "biuf" or not y.size:
+        raise InputError(f"the sinogram has the type {y.dtype} and the shape {y.shape}; expected real values")
+    y = y.astype(np.float64)
     if y.shape[-2:] != operator.out_shape:
         raise InputError(
             f"the sinogram has the shape {y.shape}; the operator's projections have (..., "
@@ -91,15 +97,17 @@ def without_rings(sinogram: Any, operator: Radon, *, callback: Callback | None =
     slices = torch.from_numpy(y.reshape(-1, *operator.out_shape))
     for words in operator.doubts(slices):
         warn(words)
-    one, excess = slices[len(slices) // 2], 1.0
+    one, excess = slices[slices.var(dim=(1, 2)).argmax()], 1.0
     for _ in range(ROUNDS):
         weighed = RingFilter(operator.out_shape, excess)
         seen = weighed(one).numpy()
-        found = restore(seen, operator=weighed @ operator, method="tv-chambolle-pock", callback=callback)
+        found = restore(
+            seen, operator=weighed @ operator, method="tv-chambolle-pock", device=device, callback=callback
+        )
         if found.status == Status.CANCELLED:
             raise KeyboardInterrupt
         left = operator.shared_by_angles(torch.from_numpy(seen - found.predicted))
-        if left is None or left < ENOUGH:
+        if left is None or left < (operator.least_shared if excess == 1.0 else ENOUGH):
             break
         excess *= left
     if excess == 1.0:

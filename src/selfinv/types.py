@@ -223,7 +223,7 @@ def as_array(values: Any, name: str = "image") -> Array:
     check_unmasked(values, name=name)
     detach = getattr(values, "detach", None)
     try:
-        return np.asarray(values if detach is None else detach().cpu())
+        return np.asarray(values if detach is None else detach().resolve_conj().resolve_neg().cpu())
     except ValueError:
         raise InputError(
             f"{name}: a {type(values).__name__} with rows of different lengths is no array"

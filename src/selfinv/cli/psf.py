@@ -18,6 +18,8 @@ from selfinv.types import Array, InputError, Shape, guess_axes, parse_axes
 
 # A PSF's share of light: an Airy pattern's rings go on for long, and 5 % of it in the outermost do little.
 _HELD, _ENOUGH = 0.9, 0.95
+_MORE = 0.05  # of the light, that a larger shape has to hold to be advised
+_MANY = 10**6
 _LARGEST = 300  # pixels: of larger ones it is not worth the time to tell how much they hold
 
 psf_app = typer.Typer(
@@ -295,12 +297,21 @@ def _whole(light: Callable[[Sequence[int]], Array], shape: Sequence[int]) -> Arr
     kernel, share = held(shape)
     if share < _HELD:
         larger, more = list(shape), share
-        while more < _ENOUGH and max(larger[-2:]) < _LARGEST:
-            larger[-2:] = (math.ceil(1.5 * n) | 1 for n in larger[-2:])
-            more = held(larger)[1]
+        while more < _ENOUGH and max(larger[-2:]) < _LARGEST and math.prod(larger) < _MANY:
+            wider = [*larger[:-2], *(math.ceil(1.5 * n) | 1 for n in larger[-2:])]
+            try:
+                more = held(wider)[1]
+            except InputError:  # a plane that is too large for the model to sample its phase
+                break
+            larger = wider
+        advice = f"--shape {','.join(map(str, larger))} holds {more:.0%}"
+        if more - share < _MORE:
+            advice = (
+                "its light is spread widely: less defocus, or an aberration less strong, keeps it together"
+            )
         say(
             f"warning: --shape {','.join(map(str, shape))} holds only {share:.0%} of the light, so that the "
-            f"PSF is cut off; --shape {','.join(map(str, larger))} holds {more:.0%}"
+            f"PSF is cut off; {advice}"
         )
     return kernel / kernel.sum()
 

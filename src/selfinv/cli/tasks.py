@@ -313,7 +313,7 @@ def tomography(
     operator: LinearOperator = A
     if rings:
         with progress(quiet) as callback:
-            found = without_rings(data, A, callback=callback)
+            found = without_rings(data, A, device=device, callback=callback)
         data, operator = found.sinogram, found.operator
         if not quiet:
             say(_rings_in_words(found.excess))

@@ -197,6 +197,8 @@ def _path(path: FilePath) -> Path:
         os.lstat(path)
     except TypeError:
         raise InputError(f"{shown(path)} is no path; give a file's name") from None
+    except UnicodeError:
+        raise InputError(f"{shown(str(path))} is no file's name: it has a character that is none") from None
     except ValueError:
         raise InputError(f"{shown(str(path))} is no file's name: it has a null character") from None
     except OSError as error:

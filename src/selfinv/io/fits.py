@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import warnings
@@ -177,11 +178,12 @@ def _others(
     # What is compressed stays so, byte for byte.
     options = {"memmap": False, "lazy_load_hdus": False, "disable_image_compression": True}
     hdus = list(opened.enter_context(fits.open(source.path, **options)))
-    for hdu in hdus:
-        _drop_illegible(hdu.header)
+    dropped = [_drop_illegible(hdu.header) for hdu in hdus]
     before, after = hdus[: source.index], hdus[source.index + 1 :]
     if shape == source.shape:
-        return before, after, ""
+        cards = ", ".join(itertools.chain(*dropped[: source.index], *dropped[source.index + 1 :]))
+        lost = f"{source.path}: control characters in headers beside its image; left out: {cards}"
+        return before, after, lost if cards else ""
     names = ", ".join(hdu.name or "one without a name" for hdu in before[1:] + after)
     lost = f"of {source.path} {names} is left out: its pixels are not those of an image of {shape}"
     return before[:1], [], lost if names else ""

@@ -181,7 +181,7 @@ class LinearOperator(nn.Module):
             )
         if not (tensor.is_floating_point() or tensor.is_complex()):  # kernels would be rounded to 0
             raise InputError(
-                f"{type(self).__name__}.{verb} expects a {noun} of floating-point values, got "
+                f"{type(self).__name__}.{verb} expects floating-point values as its {noun}, got "
                 f"{tensor.dtype}; call .float() on it"
             )
 

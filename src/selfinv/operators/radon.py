@@ -20,7 +20,7 @@ FEWEST_VIEWS = 8
 UNLIKE, EMPTY = 0.05, 0.1  # of the mean of all light, and of the brightest: what may differ, and be outside
 OFF_CENTRE, CLEARLY = 0.5, 4.0  # pixels; standard errors
 RINGS = 3.0  # times what chance makes angles share
-CHANCE = 0.455  # median of a squared normal variable, in parts of its mean
+SPREAD = 3.3  # of a median of squares, by the root of how many: those of second differences count half
 
 
 class Radon(LinearOperator):
@@ -125,7 +125,7 @@ class Radon(LinearOperator):
 
     def doubts_of_residual(self, residual: Tensor) -> list[str]:
         shared = self.shared_by_angles(residual)
-        if shared is None or shared <= max(RINGS, 1.0 + CLEARLY * math.sqrt(4.0 / self.out_shape[1])):
+        if shared is None or shared < self.least_shared:
             return []
         return [
             f"detector pixels seem to have offsets of their own, which make rings: what is left over of "
@@ -134,6 +134,11 @@ class Radon(LinearOperator):
             f"selfinv.without_rings (--rings), or correct the projections for the detector (flat and dark "
             f"field) before"
         ]
+
+    @property
+    def least_shared(self) -> float:
+        """What `shared_by_angles` has to be for offsets to be sure: beyond four of its standard errors."""
+        return max(RINGS, 1.0 + CLEARLY * SPREAD / math.sqrt(self.out_shape[1]))
 
     def shared_by_angles(self, residual: Tensor) -> float | None:
         """How much detector pixels share over all angles, as a multiple of what chance makes them share.
@@ -150,11 +155,11 @@ class Radon(LinearOperator):
         """
         fine = residual.detach().double().reshape(-1, *self.out_shape).diff(n=2, dim=-1)
         counts = fine.isfinite().sum(-2)
-        each = fine.square().nanmean()
+        each = fine.square().nanmedian()  # a few hot values hide nothing
         enough = counts >= FEWEST_VIEWS
         if not bool(enough.any()) or not float(each) > 0.0:
             return None
-        return float((fine.nanmean(-2).square() * counts)[enough].median() / (CHANCE * each))
+        return float((fine.nanmean(-2).square() * counts)[enough].median() / each)
 
     def find_centre(self, y: Tensor) -> tuple[float, float] | None:
         r"""The detector pixel that sees the axis of rotation, and its standard error.
