@@ -762,9 +762,11 @@ def test_a_run_no_better_than_a_constant_has_failed():
     assert result.status == selfinv.Status.WORSE_THAN_START
 
 
-def test_values_too_large_to_compute_with_are_a_failure_with_advice():
+def test_values_too_large_to_compute_with_are_refused_and_such_settings_a_failure_with_advice():
+    with pytest.raises(InputError, match="single precision"):
+        restore(IMAGE * 1e300, max_steps=1)
     with pytest.warns(SelfinvWarning, match="NaN or infinite"):
-        result = restore(IMAGE * 1e300, max_steps=1)
+        result = restore(max_steps=1, method="tv-chambolle-pock", weight=1e300)
     assert result.status == selfinv.Status.NONFINITE
 
 

@@ -185,7 +185,7 @@ class Radon(LinearOperator):
         self._check(y, self.out_shape, "find_centre", "measurement")
         profiles = y.detach().cpu().double().reshape(-1, *self.out_shape)
         whole = profiles.isfinite().all(dim=-1).all(dim=0)
-        profiles, angles = profiles[:, whole].mean(0), self.angles.cpu()[whole].deg2rad()
+        profiles, angles = profiles[:, whole].mean(0), self.angles.cpu().double()[whole].deg2rad()
         if len(angles) < FEWEST_VIEWS:
             return None
         mass, typical = profiles.sum(1), profiles.mean(0)
