@@ -119,17 +119,26 @@ def test_an_array_that_must_not_be_written_to_is_as_good(tmp_path):
     np.save(tmp_path / "image.npy", IMAGE)
     mapped = np.load(tmp_path / "image.npy", mmap_mode="r")
     spectrum = np.fft.fftshift(np.fft.fft2(IMAGE, norm="ortho"))
-    spectrum.setflags(write=False)
     whole = MaskedFourier(IMAGE.shape, np.ones(IMAGE.shape, bool))
+
+    def restored(image, spectrum):
+        return (
+            restore(image, method="wiener", max_steps=1).image,
+            model.apply(image),
+            selfinv.restore(spectrum, operator=whole, method="wiener", max_steps=1).image,
+        )
+
+    expected = restored(IMAGE, spectrum)
+    spectrum.setflags(write=False)
     torch.set_warn_always(True)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "The given NumPy array is not writable")
-            restore(mapped, method="wiener", max_steps=1)
-            model.apply(mapped)
-            selfinv.restore(spectrum, operator=whole, method="wiener", max_steps=1)
+            found = restored(mapped, spectrum)
     finally:
         torch.set_warn_always(False)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_networks_are_in_single_precision_whatever_the_callers_default_is(tmp_path):
