@@ -24,7 +24,7 @@ def psnr(reference: npt.ArrayLike, image: npt.ArrayLike, data_range: float = 1.0
     20.0
     """
     x, y = _pair(reference, image)
-    data_range = _positive(data_range)
+    data_range = check_number(data_range, "data_range", above=0.0)
     error = float(np.mean(((x - y) / data_range) ** 2))
     return float("inf") if error == 0 else float(-10 * np.log10(error))
 
@@ -42,7 +42,9 @@ def ssim(reference: npt.ArrayLike, image: npt.ArrayLike, data_range: float) -> f
     """
     from scipy.ndimage import uniform_filter
 
-    x, y = (v / _positive(data_range) for v in _pair(reference, image))
+    x, y = _pair(reference, image)
+    data_range = check_number(data_range, "data_range", above=0.0)
+    x, y = x / data_range, y / data_range
     shortest = min(x.shape)
     if shortest < 3:
         raise InputError(f"SSIM needs 3 values or more along every axis; the images have the shape {x.shape}")
@@ -123,7 +125,8 @@ def spectral_concordance(
     from scipy.fft import dctn
 
     x, y = _pair(reference, image)
-    scale = _positive(_range(x) if data_range is None else data_range) * _positive(floor, "floor")
+    full = check_number(_range(x) if data_range is None else data_range, "data_range", above=0.0)
+    scale = full * check_number(floor, "floor", above=0.0)
     u, v = (np.arcsinh(dctn(w - w.mean(), norm="ortho") / scale) for w in (x, y))
     return max(0.0, float(2 * np.vdot(u, v) / (np.vdot(u, u) + np.vdot(v, v))))
 
@@ -266,7 +269,7 @@ def scores(
     ['psnr', 'ssim_range2', 'ssim', 'mi', 'smi', 'spectral', 'frc']
     """
     x, y = _pair(reference, image)
-    full = _positive(_range(x) if data_range is None else data_range)
+    full = check_number(_range(x) if data_range is None else data_range, "data_range", above=0.0)
     if clip is not None:
         try:
             low, high = clip
@@ -308,7 +311,3 @@ def _pair(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Array, Array]:
 
 def _range(x: Array) -> float:
     return float(x.max() - x.min())
-
-
-def _positive(value: float, name: str = "data_range") -> float:
-    return check_number(value, name, above=0.0)
