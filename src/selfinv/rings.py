@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from selfinv.operators import LinearOperator, Radon, RingFilter
+from selfinv.operators.projections import shared_by_angles, surely_shared
 from selfinv.restoration import restore
 from selfinv.solvers import Status
 from selfinv.solvers.base import Callback
@@ -97,20 +98,19 @@ def without_rings(
     slices = torch.from_numpy(y.reshape(-1, *operator.out_shape))
     for words in operator.doubts(slices):
         warn(words)
-    one, excess = slices[slices.var(dim=(1, 2)).argmax()], 1.0
+    one = slices[slices.var(dim=(1, 2)).argmax()]
+    weighed = RingFilter(operator.out_shape, 1.0)
     for _ in range(ROUNDS):
-        weighed = RingFilter(operator.out_shape, excess)
         seen = weighed(one).numpy()
         found = restore(
             seen, operator=weighed @ operator, method="tv-chambolle-pock", device=device, callback=callback
         )
         if found.status == Status.CANCELLED:
             raise KeyboardInterrupt
-        left = operator.shared_by_angles(torch.from_numpy(seen - found.predicted))
-        if left is None or left < (operator.least_shared if excess == 1.0 else ENOUGH):
+        left = shared_by_angles(torch.from_numpy(seen - found.predicted))
+        if left is None or left < (surely_shared(y.shape[-1]) if weighed.excess == 1.0 else ENOUGH):
             break
-        excess *= left
-    if excess == 1.0:
-        return WithoutRings(y, operator, excess)
-    weighed = RingFilter(operator.out_shape, excess)
-    return WithoutRings(weighed(torch.from_numpy(y)).numpy(), weighed @ operator, excess)
+        weighed = RingFilter(operator.out_shape, weighed.excess * left)
+    if weighed.excess == 1.0:
+        return WithoutRings(y, operator, 1.0)
+    return WithoutRings(weighed(torch.from_numpy(y)).numpy(), weighed @ operator, weighed.excess)

@@ -14,13 +14,10 @@ from torch import Tensor
 
 from selfinv.operators.base import LinearOperator, as_numbers
 from selfinv.operators.linear_map import LinearMap
+from selfinv.operators.projections import axis_of, shared_by_angles, surely_shared
 from selfinv.types import InputError, check_flag, check_number, check_shape
 
-FEWEST_VIEWS = 8
-UNLIKE, EMPTY = 0.05, 0.1  # of the mean of all light, and of the brightest: what may differ, and be outside
 OFF_CENTRE, CLEARLY = 0.5, 4.0  # pixels; standard errors
-RINGS = 3.0  # times what chance makes angles share
-SPREAD = 3.3  # of a median of squares, by the root of how many: those of second differences count half
 
 
 class Radon(LinearOperator):
@@ -124,8 +121,8 @@ class Radon(LinearOperator):
         ]
 
     def doubts_of_residual(self, residual: Tensor) -> list[str]:
-        shared = self.shared_by_angles(residual)
-        if shared is None or shared < self.least_shared:
+        shared = shared_by_angles(residual)
+        if shared is None or shared < surely_shared(self.out_shape[1]):
             return []
         return [
             f"detector pixels seem to have offsets of their own, which make rings: what is left over of "
@@ -135,37 +132,8 @@ class Radon(LinearOperator):
             f"field) before"
         ]
 
-    @property
-    def least_shared(self) -> float:
-        """What `shared_by_angles` has to be for offsets to be sure: beyond four of its standard errors."""
-        return max(RINGS, 1.0 + CLEARLY * SPREAD / math.sqrt(self.out_shape[1]))
-
-    def shared_by_angles(self, residual: Tensor) -> float | None:
-        """How much detector pixels share over all angles, as a multiple of what chance makes them share.
-
-        Of the finest differences from one detector pixel to the next, as offsets of single ones have them,
-        and what a reconstruction misses has at few of them at most; so the median of their squares is told.
-        1 for independent noise, about 1 or less for what is left over of it; None where there are fewer than
-        8 angles, or nothing is left over.
-
-        Parameters
-        ----------
-        residual
-            ``(..., angle, detector)``; what is NaN counts for nothing.
-        """
-        fine = residual.detach().double().reshape(-1, *self.out_shape).diff(n=2, dim=-1)
-        counts = fine.isfinite().sum(-2)
-        each = fine.square().nanmedian()  # a few hot values hide nothing
-        enough = counts >= FEWEST_VIEWS
-        if not bool(enough.any()) or not float(each) > 0.0:
-            return None
-        return float((fine.nanmean(-2).square() * counts)[enough].median() / each)
-
     def find_centre(self, y: Tensor) -> tuple[float, float] | None:
-        r"""The detector pixel that sees the axis of rotation, and its standard error.
-
-        An object's centre of mass is projected to :math:`c + a\cos\theta + b\sin\theta`: of such a line
-        through the projections' centres of mass :math:`c` is the axis.
+        """The detector pixel that sees the axis of rotation, and its standard error, by centres of mass.
 
         Parameters
         ----------
@@ -183,25 +151,8 @@ class Radon(LinearOperator):
         S. G. Azevedo et al. 1990, doi:10.1109/23.55866.
         """
         self._check(y, self.out_shape, "find_centre", "measurement")
-        profiles = y.detach().cpu().double().reshape(-1, *self.out_shape)
-        whole = profiles.isfinite().all(dim=-1).all(dim=0)
-        profiles, angles = profiles[:, whole].mean(0), self.angles.cpu().double()[whole].deg2rad()
-        if len(angles) < FEWEST_VIEWS:
-            return None
-        mass, typical = profiles.sum(1), profiles.mean(0)
-        ends = max(1, self.out_shape[1] // 32)
-        outside = torch.cat([typical[:ends], typical[-ends:]]).abs().mean()
-        if not float(mass.std()) < UNLIKE * float(mass.mean()) or outside > EMPTY * typical.max():
-            return None
-        place = torch.arange(self.out_shape[1], dtype=torch.float64)
-        line = torch.stack([torch.ones_like(angles), angles.cos(), angles.sin()], dim=1)
-        if int(torch.linalg.matrix_rank(line, rtol=1e-6)) < 3:
-            return None
-        inverse = torch.linalg.pinv(line)
-        centres = profiles @ place / mass
-        off = centres - line @ (inverse @ centres)
-        variance = float(off.square().sum()) / (len(angles) - 3)
-        return float(inverse[0] @ centres), math.sqrt(variance * float(inverse[0].square().sum()))
+        profiles = y.detach().cpu().double().reshape(-1, *self.out_shape).mean(0)
+        return axis_of(profiles, self.angles.cpu().double().deg2rad())
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x, self.in_shape, "forward", "object")
