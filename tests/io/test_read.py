@@ -483,3 +483,20 @@ def test_brackets_may_belong_to_a_files_own_name(tmp_path):
     assert "only FITS has extensions; leave [1] out" in message(tmp_path / "b[2].npy[1]")
     with pytest.raises(InputError, match="same file as the input"):
         check_output(tmp_path / "a.fits", inputs=[tmp_path / "a.fits[1]"])
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_blank_pixels_of_unsigned_fits_are_missing(tmp_path, bits):
+    fits = pytest.importorskip("astropy.io.fits")
+    blank, zero = -(2 ** (bits - 1)), 2.0 ** (bits - 1)  # how cameras write unsigned values
+    stored = np.arange(30, dtype=f"i{bits // 8}").reshape(5, 6)
+    stored[2, 3] = blank
+    hdu = fits.PrimaryHDU(stored)
+    hdu.header["BLANK"] = blank
+    hdu.writeto(tmp_path / "a.fits")
+    with fits.open(tmp_path / "a.fits", mode="update", do_not_scale_image_data=True) as hdus:
+        hdus[0].header["BZERO"], hdus[0].header["BSCALE"] = zero, 1.0
+    data = read(tmp_path / "a.fits").data
+    expected = np.arange(30.0).reshape(5, 6) + zero
+    expected[2, 3] = np.nan
+    np.testing.assert_array_equal(data, expected)

@@ -85,9 +85,13 @@ def read(path: Path) -> Image:
                 raise InputError(f"{path} holds no image, only tables or headers; expected an image HDU")
             index = images[0] if wanted is None else _found(path, hdus, wanted, images)
             there, alone = _listed(hdus), len(hdus) == 1
+            blank = "BLANK" in hdus[index].header
             data = np.asarray(hdus[index].data)
             header = hdus[index].header.copy(strip=True)
             illegible = _drop_illegible(header)
+        if blank and data.dtype.kind == "u":  # which has no NaN, so that astropy gives a number there
+            with fits.open(path, memmap=False, uint=False) as hdus:
+                data = np.asarray(hdus[index].data)
     if illegible:
         warn(f"{path}: control characters in its header; left out: {', '.join(illegible)}")
     if len(images) > 1 and wanted is None:
