@@ -75,6 +75,26 @@ def white_noise(y: Tensor) -> float:
     return 0.0 if math.isnan(variance) else math.sqrt(variance)
 
 
+def lacks_peaks(y: Tensor) -> bool:
+    """Whether values are missing where the image, ``batch channel *space``, is brightest, as if saturated.
+
+    Of the highest hundredth of the values a fifth at least, and five times their part of all, then lie beside
+    missing ones; of values that are missing anywhere, their part.
+    """
+    missing = torch.isnan(y)
+    near = missing
+    for axis in range(2, y.ndim):
+        before, after = near.roll(1, axis), near.roll(-1, axis)
+        before.narrow(axis, 0, 1).fill_(False)
+        after.narrow(axis, y.shape[axis] - 1, 1).fill_(False)
+        near = near | before | after
+    beside, values = near[~missing], y[~missing]
+    if not bool(beside.any()):
+        return False
+    highest = values.topk(max(1, values.numel() // 100)).indices
+    return float(beside[highest].double().mean()) > max(0.2, 5.0 * float(beside.double().mean()))
+
+
 def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None, name: str = "the PSF") -> str:
     """The warning of a PSF that the image shows to be clearly wider than what it was blurred by, else "".
 
@@ -84,6 +104,8 @@ def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None, name: 
         return ""
     if has_many_gaps(torch.isnan(y)):
         return ""  # what is filled in has a spectrum of its own
+    if lacks_peaks(y):
+        return ""  # and so has what is left of saturated stars
     values, kernels = y.cpu().double().numpy(), forward.psf.cpu().double().numpy()
     each = kernels.ndim == 3 and len(kernels) > 1
     if kernels.ndim > 3 or (each and len(kernels) != y.shape[1]):
