@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from selfinv.independence import SHARED, SMOOTH, NoiseCorrelation, noise_correlation
@@ -34,6 +35,8 @@ FRAMES = 4  # that noise is looked for in
 UNLIKE = 4.0  # times: of frames' ranges; below, dim ones gain little by being treated apart
 EMPTY = 6.0  # deviations of noise: what has a range (of medians of 3 samples) of no more may be noise alone
 NAMED = 8  # frames in a warning
+HIGHEST = 0.01  # of the values: peaks
+BESIDE, OFTENER = 0.2, 5.0  # of peaks, and times as often as all values: so many lie beside missing ones
 DRAWN, LEVELS = 0.05, 16  # of the others, in plateaus, too; other values: else it is no image with noise
 
 
@@ -76,23 +79,18 @@ def white_noise(y: Tensor) -> float:
 
 
 def lacks_peaks(y: Tensor) -> bool:
-    """Whether values are missing where the image, ``batch channel *space``, is brightest, as if saturated.
+    """Whether values are missing where the image, ``batch channel y x``, is brightest, as if saturated.
 
     Of the highest hundredth of the values a fifth at least, and five times their part of all, then lie beside
     missing ones; of values that are missing anywhere, their part.
     """
     missing = torch.isnan(y)
-    near = missing
-    for axis in range(2, y.ndim):
-        before, after = near.roll(1, axis), near.roll(-1, axis)
-        before.narrow(axis, 0, 1).fill_(False)
-        after.narrow(axis, y.shape[axis] - 1, 1).fill_(False)
-        near = near | before | after
+    near = F.max_pool2d(missing.double(), 3, stride=1, padding=1) > 0
     beside, values = near[~missing], y[~missing]
     if not bool(beside.any()):
         return False
-    highest = values.topk(max(1, values.numel() // 100)).indices
-    return float(beside[highest].double().mean()) > max(0.2, 5.0 * float(beside.double().mean()))
+    highest = values.topk(max(1, int(HIGHEST * values.numel()))).indices
+    return float(beside[highest].double().mean()) > max(BESIDE, OFTENER * float(beside.double().mean()))
 
 
 def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None, name: str = "the PSF") -> str:

@@ -29,8 +29,7 @@ def axis_of(profiles: Tensor, angles: Tensor) -> tuple[float, float] | None:
     Returns
     -------
     tuple of float, or None
-        None where it cannot be told: of fewer than 8 whole projections, of two directions alone, or of an
-        object that is not all in view (they do not end in nothing, or differ in their sums).
+        None where it cannot be told, as `Radon.find_centre` has it.
     """
     whole = profiles.isfinite().all(dim=-1)
     profiles, angles = profiles[whole], angles[whole]

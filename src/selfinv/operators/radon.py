@@ -14,10 +14,10 @@ from torch import Tensor
 
 from selfinv.operators.base import LinearOperator, as_numbers
 from selfinv.operators.linear_map import LinearMap
-from selfinv.operators.projections import axis_of, shared_by_angles, surely_shared
+from selfinv.operators.projections import CLEARLY, axis_of, shared_by_angles, surely_shared
 from selfinv.types import InputError, check_flag, check_number, check_shape
 
-OFF_CENTRE, CLEARLY = 0.5, 4.0  # pixels; standard errors
+OFF_CENTRE = 0.5  # pixels
 
 
 class Radon(LinearOperator):
