@@ -184,6 +184,29 @@ def test_smooth_noise_is_found_where_the_instrument_is_known_to_transmit_nothing
     assert noise_correlation(noise.gaussian(z, 0.1, 0)[None, None], noise_band=band).independent
 
 
+def lattice(kind):
+    """A crystal of 160², periods of 6 and more values, blurred by a Gaussian of 1.5."""
+    y, x = np.indices((160, 160))
+    atoms = {
+        "square": np.where((x % 8 == 0) & (y % 8 == 0), 4000.0, 0.0),
+        "hexagonal": 160
+        * sum(np.cos(2 * np.pi * (x * np.cos(a) + y * np.sin(a)) / 6) for a in (0.1, 1.15, 2.2)),
+        "stripes": np.where((x + y) // 4 % 2, 1000.0, 0.0),
+    }[kind]
+    return gaussian_filter(600.0 + atoms, 1.5, mode="wrap")
+
+
+@pytest.mark.parametrize("kind", ["square", "hexagonal", "stripes"])
+@pytest.mark.parametrize("deviation", [2.0, 20.0])
+def test_a_lattice_is_no_correlated_noise(kind, deviation):
+    rng = np.random.default_rng(0)
+    white = rng.normal(0.0, deviation, (160, 160))
+    clean = lattice(kind)
+    assert not noise_correlation((clean + white)[None, None]).correlated
+    shared = noise_correlation((clean + 10 * box(white))[None, None])
+    assert shared.blind_spot >= (1, 1)
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 8192), (2, 3, 96, 64), (1, 1, 12, 64, 64), (1, 2, 2, 64, 64)])
 def test_any_number_of_axes(shape):
     n = np.random.default_rng(0).standard_normal(shape)
