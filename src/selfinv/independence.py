@@ -230,7 +230,7 @@ def noise_correlation(
         again = test.judge(np.where(quiet, z, 0.0), quiet)
         if again.independent and _vanished(result, again):
             return again
-        # Local scales and clipping spread a lattice beyond the pass band, which a filter before them does not.
+        # Local scales and clipping spread a lattice beyond the pass band, which a filter before does not.
         z, known, _ = standardised(high_passed(array, test.kernel).reshape(-1, *space), rounding)
         again = test.judge(z, known)
         if again.independent and _vanished(result, again):
