@@ -14,6 +14,7 @@ from skimage import data
 import selfinv
 from selfinv.doubts import (
     detail_taken,
+    further_than_measured,
     lacks_peaks,
     left_as_it_is,
     nothing_explained,
@@ -268,22 +269,71 @@ def test_frames_that_fade_or_show_nothing_are_not_warned_of(brightness, noise):
     assert unlike_frames(series(*brightness, noise=noise), "tyx") == ""
 
 
-def test_stars_whose_saturated_cores_are_missing_do_not_make_a_psf_too_wide():
-    rng = np.random.default_rng(1)
-    psf = selfinv.psf.gaussian(1.7, (17, 17))
-    stars = np.zeros((128, 128))
-    for _ in range(40):
-        y, x = rng.integers(6, 122, 2)
-        stars[y, x] += 10 ** rng.uniform(2.8, 5.0)
-    light = np.maximum(fftconvolve(np.pad(stars, 20), psf, mode="same")[20:-20, 20:-20] + 200.0, 0.0)
-    image = rng.poisson(light) + rng.normal(0, 5, light.shape)
+def stars(seed, width=1.8):
+    """Photons of 25 stars, of which a few are beyond 16 bits, and their PSF."""
+    rng = np.random.default_rng(seed)
+    psf = selfinv.psf.gaussian(width, (17, 17))
+    light = np.full((168, 168), 200.0)
+    for _ in range(25):
+        y, x = rng.integers(25, 143, 2)
+        light[y, x] += 10 ** rng.uniform(3.5, 6.5)
+    blurred = fftconvolve(light, psf, mode="same")[20:-20, 20:-20].clip(0)
+    return rng.poisson(blurred) + rng.normal(0, 10, blurred.shape), psf
+
+
+@pytest.mark.parametrize("seed", [0, 2, 14, 19, 20, 21])
+def test_stars_that_saturate_do_not_make_a_psf_too_wide(seed):
+    image, psf = stars(seed)
     A = Convolution(psf, (128, 128))
-    for y in (as_batch(image), as_batch(np.where(image >= 3000, np.nan, image))):
+    for seen in (image, np.where(image >= 65535, np.nan, image), image.clip(0, 65535).round()):
+        y = as_batch(seen)
         assert too_wide(y, A, shared_noise(y, A)) == ""
-    anywhere = np.where(rng.random(image.shape) < 0.001, np.nan, image)
+
+
+def test_values_missing_anywhere_do_not_keep_a_psf_from_being_told_too_wide():
+    image = stars(2)[0]
+    anywhere = np.where(np.random.default_rng(0).random(image.shape) < 0.001, np.nan, image)
     assert not lacks_peaks(as_batch(anywhere))  # of which a PSF may well be told too wide
-    wide = Convolution(selfinv.psf.gaussian(2.6, (25, 25)), (128, 128))
+    wide = Convolution(selfinv.psf.gaussian(2.8, (25, 25)), (128, 128))
     assert too_wide(as_batch(anywhere), wide, None) != ""
+
+
+@pytest.mark.parametrize("seed", [0, 2, 6, 20])
+def test_few_pixels_at_the_end_of_16_bits_are_told_of(seed):
+    image = stars(seed)[0].clip(0, 65535).round()
+    assert 5 < (image == 65535).sum() < 40
+    assert "lie at the highest, 65535" in saturated(as_batch(image))
+
+
+def coins_behind(psf):
+    truth = data.coins()[60:156, 40:136] / 255.0
+    blurred = fftconvolve(np.pad(truth, 8, mode="reflect"), psf, mode="same")[8:-8, 8:-8]
+    return truth, blurred + 0.02 * np.random.default_rng(0).standard_normal(truth.shape)
+
+
+def test_an_answer_that_is_further_off_than_the_measurement_is_told_of():
+    truth, y = coins_behind(PSF)
+    A, waves = Convolution(PSF, y.shape), 0.2 * np.cos(1.2 * np.indices(y.shape).sum(0))
+    off = truth + waves
+    assert np.std(off - truth) > np.std(y - truth)
+    assert "does not suit this image" in further_than_measured(as_batch(y), as_batch(off), A)
+    for good in (truth, truth + 0.1 * waves, y):
+        assert further_than_measured(as_batch(y), as_batch(good), A) == ""
+
+
+def test_nor_is_an_answer_that_knows_stars_better_than_a_filter_does():
+    image, psf = stars(0, width=1.3)
+    truth = np.full_like(image, image.min())
+    peaks = image > np.sort(image.ravel())[-40]
+    truth[peaks] = 20.0 * image[peaks]
+    assert further_than_measured(as_batch(image), as_batch(truth), Convolution(psf, image.shape)) == ""
+
+
+def test_without_blur_an_answer_that_takes_away_more_than_noise_is_told_of():
+    truth = gaussian_filter(data.coins()[60:156, 40:136] / 255.0, 1.0)
+    y = truth + 0.02 * np.random.default_rng(0).standard_normal(truth.shape)
+    assert further_than_measured(as_batch(y), as_batch(truth), None) == ""
+    assert "takes away is 3" in further_than_measured(as_batch(y), as_batch(truth + 0.06), None)
 
 
 def as_batch(image):

@@ -41,6 +41,19 @@ def test_frames_like_it_are_restored_without_a_word(model):
     assert not caught
 
 
+def test_an_image_of_which_a_model_knows_too_little_is_told_of(tmp_path):
+    """Of smooth cells alone it has not learned what edges are."""
+    rng = np.random.default_rng(0)
+    cells, scene = data.cell()[266:394, 211:339] / 255.0, data.camera()[192:320, 192:320] / 255.0
+    cells, scene = (image + 0.05 * rng.standard_normal(image.shape) for image in (cells, scene))
+    model = selfinv.restore(cells, method="ssi-network", max_steps=60).model
+    with pytest.warns(SelfinvWarning, match="does not suit this image"):
+        model.apply(scene)
+    np.save(tmp_path / "scene.npy", scene)
+    with pytest.warns(SelfinvWarning, match="does not suit this image"):
+        apply(model, tmp_path / "scene.npy", tmp_path / "out.zarr", axes="yx", workers=0)
+
+
 def test_what_is_not_finite_is_missing(model):
     image = frame(1.5, 0.003, seed=1)
     holes = np.random.default_rng(0).random(image.shape) < 0.02

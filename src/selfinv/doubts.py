@@ -20,23 +20,28 @@ from selfinv.learning.own_values import has_many_gaps
 from selfinv.noise import noise_level
 from selfinv.operators import Convolution
 from selfinv.semiblind.width import narrower
-from selfinv.solvers.base import Forward
+from selfinv.solvers import Wiener
+from selfinv.solvers.base import Forward, run
 from selfinv.types import InputError, middle_of, spatial_index
 
 EPSILON = float(np.finfo(np.float32).eps)
 FLAT = 0.15  # of the variance of what is seen in the image
 SEEN = 0.1  # of an image's variance: less may be chance
 STEP = 0.01  # of the range, between two numbers of the result: it would be seen
-INSIDE, FEWEST_INSIDE = 0.8, 20  # of the values between two at the highest, at it too: what makes a plateau
+INSIDE = 0.8  # of the values between two at the highest, at it too: what makes a plateau
+FEWEST_INSIDE, FEWEST_FULL = 20, 5  # of them; where a converter ends
 SAMPLES = 64  # of a transfer function along each axis
 FAINT = 2e-3  # of the image's deviation: what matters little, whatever it is
 HARDLY = 0.999  # of a constant's score
+AS_FAR_OFF = math.sqrt(2.0)  # times the noise, from the values
+FURTHER = 1.5  # times the measurement's distance from a plain answer
 FRAMES = 4  # that noise is looked for in
 UNLIKE = 4.0  # times: of frames' ranges; below, dim ones gain little by being treated apart
 EMPTY = 6.0  # deviations of noise: what has a range (of medians of 3 samples) of no more may be noise alone
 NAMED = 8  # frames in a warning
-HIGHEST = 0.01  # of the values: peaks
-BESIDE, OFTENER = 0.2, 5.0  # of peaks, and times as often as all values: so many lie beside missing ones
+BELOW_PEAKS = 0.98  # of the values
+PAIRS, FEW = 3, 0.05  # of the highest value, and how much of an image: a plateau of a detector's
+FULL_SCALES = tuple(2.0**bits - 1.0 for bits in (8, 10, 12, 14, 16))  # what converters end at
 DRAWN, LEVELS = 0.05, 16  # of the others, in plateaus, too; other values: else it is no image with noise
 
 
@@ -81,16 +86,24 @@ def white_noise(y: Tensor) -> float:
 def lacks_peaks(y: Tensor) -> bool:
     """Whether values are missing where the image, ``batch channel y x``, is brightest, as if saturated.
 
-    Of the highest hundredth of the values a fifth at least, and five times their part of all, then lie beside
-    missing ones; of values that are missing anywhere, their part.
+    Of those beside missing ones half and more are then among the highest; of values that are missing
+    anywhere, as many as of all.
     """
     missing = torch.isnan(y)
     near = F.max_pool2d(missing.double(), 3, stride=1, padding=1) > 0
-    beside, values = near[~missing], y[~missing]
-    if not bool(beside.any()):
-        return False
-    highest = values.topk(max(1, int(HIGHEST * values.numel()))).indices
-    return float(beside[highest].double().mean()) > max(BESIDE, OFTENER * float(beside.double().mean()))
+    beside, values = y[near & ~missing], y[~missing]
+    return bool(beside.numel()) and float((values < beside.median()).double().mean()) > BELOW_PEAKS
+
+
+def _without_plateaus(y: Tensor) -> Tensor:
+    """With the highest values missing, if some lie side by side, as where a detector saturates."""
+    at = y == y[torch.isfinite(y)].max()
+    pairs = sum(int((at.narrow(axis, 1, n - 1) & at.narrow(axis, 0, n - 1)).sum()) for axis, n in _sides(y))
+    return y.masked_fill(at, torch.nan) if pairs >= PAIRS and float(at.double().mean()) < FEW else y
+
+
+def _sides(y: Tensor) -> list[tuple[int, int]]:
+    return [(axis, y.shape[axis]) for axis in range(2, y.ndim)]
 
 
 def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None, name: str = "the PSF") -> str:
@@ -102,7 +115,7 @@ def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None, name: 
         return ""
     if has_many_gaps(torch.isnan(y)):
         return ""  # what is filled in has a spectrum of its own
-    if lacks_peaks(y):
+    if lacks_peaks(_without_plateaus(y)):
         return ""  # and so has what is left of saturated stars
     values, kernels = y.cpu().double().numpy(), forward.psf.cpu().double().numpy()
     each = kernels.ndim == 3 and len(kernels) > 1
@@ -126,6 +139,51 @@ def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None, name: 
         f"spectrum, and predicts hidden values better; a PSF that is too wide makes ringing of noise. Check "
         f"its pixel size and optics, or fit its size (selfinv psf fit --family scaled, "
         f"or selfinv.semiblind.scaled_family)"
+    )
+
+
+def further_than_measured(y: Tensor, x: Tensor, forward: Convolution | None) -> str:
+    """The warning of a model's answer that is probably worse than the measurement itself; "" if it is not.
+
+    The answer to values is off by as much as they are if it differs from them by more than sqrt(2) times the
+    noise. Behind a PSF what is left over tells nothing of that: large errors hide where little is passed on.
+    Wiener's filter makes few of these (`selfinv.solvers.wiener`), so nothing should be further from it than
+    the measurement is; that a few stars are, which it leaves blurred, is as it should be.
+
+    Parameters
+    ----------
+    y, x
+        Measurement and answer on its grid, ``batch channel *space``, NaN where missing.
+    forward
+        The convolution; None: nothing is blurred.
+    """
+    seen = torch.isfinite(y)
+    scale = float(y[seen].double().std()) if bool(seen.any()) else 0.0
+    if not scale > 0.0 or has_many_gaps(~seen):
+        return ""
+    if forward is None:
+        noise = white_noise(y)
+        times = float((y - x)[seen].square().mean().sqrt()) / noise if noise else 0.0
+        if times < AS_FAR_OFF:
+            return ""
+        how = f"what it takes away is {times:.2g} times the noise"
+    else:
+        level = float(y[seen].mean())
+        state, status = run(Wiener(), ((y - level) / scale).float(), forward)
+        if status.failed:
+            return ""
+        plain = level + scale * Wiener().estimate(state)[spatial_index(forward.field_of_view or ())].to(y)
+        answered, measured = ((values - plain)[seen].square() for values in (x, y))
+        least = (EPSILON * scale) ** 2
+        times = min(
+            float((of(answered) / of(measured).clamp_min(least)).sqrt()) for of in (torch.mean, torch.median)
+        )
+        if times < FURTHER:
+            return ""
+        how = f"its answer is {times:.2g} times as far from a plain one (Wiener's filter) as the image is"
+    return (
+        f"the model does not suit this image: {how}, so that the result may be worse than what was measured; "
+        f"restore the image by itself, or train a model on one like it"
     )
 
 
@@ -271,7 +329,8 @@ def saturated(y: Tensor) -> str:
         enclosed = at.narrow(axis, 0, n - 2) & at.narrow(axis, 2, n - 2)
         between += int(enclosed.sum())
         inside += int((enclosed & at.narrow(axis, 1, n - 2)).sum())
-    if inside < max(FEWEST_INSIDE, INSIDE * between):
+    fewest = FEWEST_FULL if float(highest) in FULL_SCALES else FEWEST_INSIDE
+    if inside < max(fewest, INSIDE * between):
         return ""
     others = torch.isfinite(y) & ~at & (y != lowest)
     if float(flat[others].double().mean()) > DRAWN or y[others].unique().numel() < LEVELS:

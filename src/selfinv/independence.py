@@ -122,7 +122,7 @@ class NoiseCorrelation:
         """The finding in a sentence or two, and what to do about it."""
         harm = "held-out scores are too optimistic and prefer results that keep the noise"
         if self.unknown == SHARED:
-            return f"the noise is correlated ({SHARED}, as of smoothed or resampled images): {harm}"
+            return f"the noise is correlated ({SHARED}, as of smoothed, resampled or restored images): {harm}"
         if self.unknown:
             return f"whether the noise is independent is not known: {self.unknown}"
         axes = SPACE[-len(self.blind_spot) :]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from selfinv import model_file
 from selfinv.arrangement import Arrangement, as_measured, for_operator
-from selfinv.doubts import saturated, shared_noise, too_wide
+from selfinv.doubts import further_than_measured, saturated, shared_noise, too_wide
 from selfinv.instrument import choose_device
 from selfinv.learning.answer import answer
 from selfinv.learning.crude import CrudeInverse
@@ -29,7 +29,20 @@ from selfinv.learning.stray_values import without_stray
 from selfinv.learning.symmetry import Symmetry
 from selfinv.likeness import Likeness
 from selfinv.operators import Boundary, Convolution, LinearOperator
-from selfinv.types import Array, InputError, Pads, check_held, check_image, parse_axes, same_layout, warn
+from selfinv.types import (
+    Array,
+    InputError,
+    Pads,
+    check_held,
+    check_image,
+    middle_of,
+    parse_axes,
+    same_layout,
+    spatial_index,
+    warn,
+)
+
+LOOKED_AT = {1: 4096, 2: 160, 3: 32}  # values along each axis, to see whether the model suits an image
 
 
 @dataclass(frozen=True)
@@ -178,8 +191,9 @@ class TrainedModel:
         SelfinvWarning
             If values are taken for missing, as neither blur nor noise makes them; unless the image is only
             scaled, if its range is less than a quarter of that of training or more than four times as wide
-            or elsewhere, or if the noise is more than 1.6 times as much, or as much less; or if the PSF is
-            too wide for this image.
+            or elsewhere, or if the noise is more than 1.6 times as much, or as much less; if the PSF is too
+            wide for this image; or if the answer is probably worse than what was measured
+            (`selfinv.doubts.further_than_measured`).
         """
         if not 1 <= symmetries <= 8:
             raise InputError(f"symmetries={symmetries} is not a number from 1 to 8")
@@ -312,12 +326,25 @@ class TrainedModel:
         """
         if self.crude is not None:
             return
-        if likeness is not None and (words := likeness.doubt()):
-            yield words
+        told = [] if likeness is None else [likeness.doubt()]
         if self.psf is not None and not saturated(y):
             forward = Convolution(self.psf, y.shape[2:], self.boundary)
-            if words := too_wide(y, forward, shared_noise(y, forward), "the model's PSF"):
-                yield words
+            told.append(too_wide(y, forward, shared_noise(y, forward), "the model's PSF"))
+        if not any(told):
+            told.append(self._doubt_of_answer(y, likeness))
+        yield from filter(None, told)
+
+    def _doubt_of_answer(self, y: Tensor, likeness: Likeness | None) -> str:
+        """In words, if the answer to the middle of the first frame is worse than what was measured there."""
+        space = y.shape[2:]
+        if not self.on_one_grid or likeness is None:
+            return ""
+        part = y[:1][spatial_index(middle_of(space, [LOOKED_AT[len(space)]] * len(space)))]
+        if part.shape[2:] != space and self.boundary in ("periodic", "zero"):
+            return ""  # a part has other edges
+        x = self.in_units_of(likeness).restored(part)[field_of_view(self.pads, part.shape[2:])]
+        forward = None if self.psf is None else Convolution(self.psf, part.shape[2:], self.boundary)
+        return further_than_measured(part, x, forward)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights and description to one ``.safetensors`` file (written beside, then renamed).

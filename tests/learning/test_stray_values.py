@@ -232,3 +232,17 @@ def test_light_that_fades_at_the_edges_is_none_and_hides_none(sigma):
     taken = found(np.where(hot, 5000.0, image))
     assert taken[hot].all()
     assert taken[~hot].mean() < 1e-3
+
+
+@pytest.mark.parametrize("seed", [11, 13, 16])
+def test_what_lies_beside_a_missing_core_is_left_alone_and_cosmic_rays_elsewhere_are_not(seed):
+    psf = gaussian((1.8, 1.8), (17, 17))
+    rng = np.random.default_rng(seed)
+    scene = np.full(SHAPE, 200.0)
+    scene[tuple(rng.integers(8, 152, (2, 25)))] += 10 ** rng.uniform(3.5, 6.5, 25)
+    image = rng.poisson(blurred(scene, psf)) + rng.normal(0, 10, SHAPE)
+    image = np.where(image >= 65535, np.nan, image)
+    assert np.isnan(image).any()
+    assert not found(image, psf).any()
+    struck, where = hit(image, 10)
+    assert found(struck, psf)[where & np.isfinite(image)].mean() > 0.8

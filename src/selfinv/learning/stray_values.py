@@ -45,6 +45,9 @@ MOST_FAR, FEWEST = 0.5, 3  # of those found, to believe them
 MOST, MOST_ALONE = 0.05, 0.01  # of all values: more are not strays
 IN_MOST = 0.5  # of a volume's planes: in all of them
 ROUNDS = 10
+# Of a value's neighbours and itself: beside a star's core, which is missing, it stands out of what the others
+# say of that.
+MOST_MISSING = 0.25
 
 
 @torch.no_grad()
@@ -129,6 +132,7 @@ class StrayTest:
         """Where values are stray, of images with one noise, ``batch 1 *space``."""
         missing = ~torch.isfinite(y)
         nothing = torch.zeros_like(missing)
+        judged = ~missing & (_share_around(missing) <= MOST_MISSING)
         if missing.all():
             return nothing
         low, high = y[~missing].aminmax()
@@ -138,7 +142,7 @@ class StrayTest:
         y = neighbour_fill(y, missing, generator_for(0)) if missing.any() else y
         mean, of_points, _ = self.points(y, y)
         apart = (y - mean).abs()
-        found = ~missing & (apart > of_points) & (apart > FAR * apart.median())
+        found = judged & (apart > of_points) & (apart > FAR * apart.median())
         if int(found.sum()) < self.fewest:  # most images have nothing like it, which is quick to see
             return nothing
         measured = int((~missing).sum())
@@ -154,7 +158,7 @@ class StrayTest:
             highest = float(shown[~without].max()) if self.seen else float("inf")
             level = torch.maximum(shown, mean).clamp_max(highest)
             of_both = of_points + beyond * _deviation(line, level, rounding)
-            more = ((shown - mean).abs() > of_both) & ~without
+            more = ((shown - mean).abs() > of_both) & ~without & judged
             if not more.any():
                 break
             found = found | more
@@ -167,6 +171,12 @@ class StrayTest:
             return nothing
         far = stray & (deviations > FAR) & (apart > of_none)
         return stray if int(far.sum()) >= max(self.fewest, MOST_FAR * count) else nothing
+
+
+def _share_around(missing: Tensor) -> Tensor:
+    """Of the values at and beside each one, those that are missing."""
+    mean = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}[missing.ndim]
+    return mean(missing.float(), 3, 1, 1)
 
 
 def _deviation(line: NoiseLine, level: Tensor, rounding: float) -> Tensor:
