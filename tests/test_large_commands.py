@@ -125,6 +125,21 @@ def test_a_network_of_another_image_or_psf_is_not_gone_on_with(folder, capsys):
     assert "seed was 0 and is 3" in told
 
 
+@pytest.mark.parametrize("method", [UNTUNED, ("--method", "ssi-network", "--steps", 3)])
+def test_a_run_does_not_go_on_with_a_psf_of_the_same_numbers_in_another_shape(folder, capsys, method):
+    frames = tifffile.imread("frames.tif")[:2, :64, :64]
+    frames[1, 5, 5] = np.nan  # so that a tile is left to be done
+    np.save("holes.npy", frames)
+    np.save("wide.npy", np.full((1, 9), 1 / 9))
+    np.save("high.npy", np.full((9, 1), 1 / 9))
+    command = ("restore", "holes.npy", "out.zarr", "--axes", "tyx", "--workers", 0, "-q", *method)
+    assert run(capsys, *command, "--psf", "wide.npy")[0] == 1
+    code, told = run(capsys, *command, "--psf", "high.npy", "--resume", "--mask-nan")
+    assert (code, len(told.splitlines())) == (2, 1), told
+    assert "was begun otherwise" in told
+    assert run(capsys, *command, "--psf", "wide.npy", "--resume", "--mask-nan")[0] == 0
+
+
 @pytest.mark.parametrize("method", [UNTUNED, ("--method", "ssi-network", "--steps", 5)])
 def test_a_model_that_the_user_has_put_there_stays(folder, capsys, method):
     assert run(capsys, "train", "frames.tif", "out.model.safetensors", "--steps", 5, "-q")[0] == 0

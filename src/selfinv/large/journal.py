@@ -12,7 +12,7 @@ from typing import Any
 from selfinv.atomic import written_beside
 from selfinv.io.fits import parted
 from selfinv.io.zarr_regions import zarr_digest
-from selfinv.types import InputError
+from selfinv.types import Array, InputError
 
 
 class Journal:
@@ -66,7 +66,7 @@ class Journal:
         if differ:
             in_words = {
                 "input": "the input is another one or has changed",
-                "restorer": "the model, the method or --symmetries is another one",
+                "restorer": "the model, the PSF, the method or --symmetries is another one",
             }
             what = "; ".join(
                 in_words.get(k, f"{k} was {before.get(k)!r} and is {self.job.get(k)!r}") for k in differ
@@ -120,3 +120,10 @@ def fingerprint(path: Path) -> str:
     if path.stat().st_size < 256 * 2**20:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return f"{path.stat().st_size} bytes of {path.stat().st_mtime_ns}"
+
+
+def array_digest(values: Array) -> str:
+    """What tells arrays apart: the same numbers in another shape are another array."""
+    digest = hashlib.sha256(repr((values.shape, values.dtype.str)).encode())
+    digest.update(values.tobytes())
+    return digest.hexdigest()
