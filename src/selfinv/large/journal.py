@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from selfinv.atomic import written_beside
+from selfinv.atomic import flush, written_beside
 from selfinv.io.fits import parted
 from selfinv.io.zarr_regions import zarr_digest
 from selfinv.types import Array, InputError
@@ -18,8 +18,8 @@ from selfinv.types import Array, InputError
 class Journal:
     """One line for the job, then one for each tile that was finished or has failed.
 
-    A line is written, flushed to the disk, only after its tile's values are. A run that is killed leaves at
-    worst a line cut short, which is not read.
+    A line is written, flushed to the disk, only after its tile's values are (`ZarrTarget.write`). A run that
+    is killed leaves at worst a line cut short, which is not read.
 
     Parameters
     ----------
@@ -37,6 +37,8 @@ class Journal:
     def begin(self) -> None:
         """Start a new one."""
         self.path.write_text(json.dumps({"job": self.job}) + "\n")
+        flush(self.path)
+        flush(self.path.parent)
 
     @staticmethod
     def job_in(path: Path) -> dict[str, Any]:
@@ -82,6 +84,7 @@ class Journal:
         # A line cut short by a kill must not be continued by the next one.
         with written_beside(self.path) as beside:
             beside.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        flush(self.path.parent)
 
     def finished(self, tile: int, **facts: Any) -> None:
         """A tile's values are on the disk."""
