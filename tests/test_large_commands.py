@@ -156,12 +156,21 @@ def test_a_model_that_the_user_has_put_there_stays(folder, capsys, method):
         assert not (folder / "out.zarr").exists()
 
 
-def test_a_network_that_an_older_version_has_kept_is_replaced(folder, capsys, monkeypatch):
+@pytest.mark.parametrize("option", ["--overwrite", "--resume"])
+def test_a_network_that_an_older_version_has_kept_is_replaced(folder, capsys, monkeypatch, option):
     restore = ("restore", "frames.tif", "out.zarr", "--workers", 0, "--method", "ssi-network", "--steps", 5)
     with monkeypatch.context() as older:
         older.setattr(model_file, "FORMAT_VERSION", 1)
         assert run(capsys, *restore)[0] == 0
-    assert run(capsys, *restore, "--overwrite")[0] == 0
+    if option == "--resume":  # it goes on with no tile
+        shutil.rmtree("out.zarr")
+        (folder / "out.zarr.journal.jsonl").write_text(json.dumps({"job": {}}) + "\n")
+        (folder / "out.zarr.part").mkdir()
+        code, told = run(capsys, *restore, option)
+        assert (code, "is older than this program's" in told) == (2, True)  # tiles of it may be there
+        shutil.rmtree("out.zarr.part")
+    code, told = run(capsys, *restore, option)
+    assert code == 0, told
     selfinv.load_model("out.model.safetensors")
 
 

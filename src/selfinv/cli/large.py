@@ -188,8 +188,12 @@ def restore_large(
                 f"choose another OUTPUT"
             )
         if how.resume:
-            earlier = load_model(kept)
-            model = earlier if _is_of(earlier, learning, output, begun=places.has_begun) else None
+            try:
+                earlier = load_model(kept)
+                model = earlier if _is_of(earlier, learning, output, begun=places.has_begun) else None
+            except InputError:  # of an older format, perhaps
+                if places.has_begun:
+                    raise
             if not places.has_begun:  # it ended before the first tile
                 how = replace(how, resume=False)
     places.check(source.path, resume=how.resume, overwrite=how.overwrite)
