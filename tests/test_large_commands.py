@@ -14,7 +14,7 @@ import pytest
 import tifffile
 
 import selfinv
-from selfinv import cli, model_file
+from selfinv import cli, large, model_file
 from selfinv.io.lazy import open_lazily
 
 zarr = pytest.importorskip("zarr")
@@ -360,6 +360,12 @@ def test_tiles_that_lacked_mask_nan_are_gone_on_with(folder, capsys, method):
         (["restore", "frames.tif", "out.zarr", "--weight", "1", *TV], "--weight is not for an OUTPUT"),
         (["restore", "frames.tif", "out.zarr", "--boundary", "zero"], "what lies beyond a tile is unknown"),
         (["restore", "nothing.zarr", "out.zarr"], "nothing.zarr does not exist"),
+        (["denoise", "frames.tif", "out.zarr", "--dtype", "uint7"], "unknown pixel type 'uint7'"),
+        (["denoise", "line.npy", "out.zarr"], "OME-Zarr needs the axes y and x, but the image has 'x'"),
+        (
+            ["denoise", "frames.tif", "out.zarr", "--memory", "460MiB", *TV],
+            "a tile of 300 × 320 with its surroundings takes .* allow more .--memory",
+        ),
         (["restore", "empty.zarr", "out.zarr"], "empty.zarr"),
         (["restore", "empty.zarr", "out.tif"], "give OUTPUT the ending .zarr"),
         (["restore", "frames.tif", "out.zarr", "--resume"], "there is no unfinished run"),
@@ -368,8 +374,13 @@ def test_tiles_that_lacked_mask_nan_are_gone_on_with(folder, capsys, method):
         (["apply", "frames.tif", "frames.tif", "out.zarr"], "not a model file; expected one"),
     ],
 )
-def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(folder, capsys, arguments, words):
+def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(
+    folder, capsys, monkeypatch, arguments, words
+):
+    """Before anything is trained or tuned for."""
+    monkeypatch.setattr(large.front, "choose_pieces", lambda *_, **__: pytest.fail("this is training"))
     (folder / "empty.zarr").mkdir()
+    np.save("line.npy", np.arange(3000.0))
     code, told = run(capsys, *arguments, *(["-q"] if "train" in arguments else []))
     assert code == 2, told
     assert len(told.strip().splitlines()) == 1, told

@@ -197,7 +197,15 @@ def restore_large(
             if not places.has_begun:  # it ended before the first tile
                 how = replace(how, resume=False)
     places.check(source.path, resume=how.resume, overwrite=how.overwrite)
-    large.check_means(how.bytes(), how.workers)
+    large.check_means(
+        source,
+        kernel,
+        axes=axes,
+        dtype=dtype or "float32",
+        memory=how.bytes(),
+        workers=None if how.scheduler else how.workers,
+        classical=not method.startswith(("ssi", "auto")),
+    )
     if how.scheduler is not None:
         large.check_scheduler(how.scheduler)
     restorer: TrainedModel | Restorer | None = model

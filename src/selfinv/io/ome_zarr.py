@@ -259,6 +259,12 @@ class ZarrTarget:
         return [(float(a), float(b)) if a < b else (0.0, 1.0) for a, b in zip(low, high, strict=True)]
 
 
+def check_axes(axes: str) -> None:
+    """Raise `InputError` if an OME-Zarr cannot hold an image with these axes."""
+    if "y" not in axes:
+        raise InputError(f"OME-Zarr needs the axes y and x, but the image has {axes!r}; write a .npy or .tif")
+
+
 def commit_folder(part: FilePath, target: FilePath, overwrite: bool) -> None:
     """Move a finished Zarr folder to its final name, in place of an older one only at the very end.
 
@@ -319,10 +325,7 @@ def _ordered(axes: str, ndim: int) -> str:
         raise InputError(
             f"OME-Zarr stores the axes {letters!r} in the order {ordered!r}; transpose the image"
         )
-    if "y" not in letters:
-        raise InputError(
-            f"OME-Zarr needs the axes y and x, but the image has {letters!r}; write a .npy or .tif"
-        )
+    check_axes(letters)
     return letters
 
 
