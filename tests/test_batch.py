@@ -111,6 +111,16 @@ def test_results_can_go_elsewhere(folder, run):
     assert not (folder / "out").exists()
 
 
+def test_two_results_of_an_input_in_one_place_are_refused_before_the_first_is_begun(folder, run):
+    recipe = {"inputs": "data/*.tif", "output": "res/{stem}.tif", "command": "restore"}
+    recipe["options"] = {"psf": "psf.tif", "method": "wiener", "residual": "resid/{stem}.tif"}
+    code, table, told = run(recipe, "--output-folder", "out")
+    assert (code, table, len(told)) == (2, [], 1)
+    assert "output and residual of data/" in told[0]
+    assert "--output-folder leaves the recipe's folders out" in told[0]
+    assert not (folder / "out").exists()
+
+
 def test_a_recipe_in_another_folder_counts_from_there(folder, run):
     assert run({"inputs": "data/*.tif", "output": "out/{stem}.tif"}, "-q")[0] == 0
     first = io.read("out/a.tif").data

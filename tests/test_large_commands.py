@@ -14,7 +14,7 @@ import pytest
 import tifffile
 
 import selfinv
-from selfinv import cli, model_file
+from selfinv import cli, large, model_file
 from selfinv.io.lazy import open_lazily
 
 zarr = pytest.importorskip("zarr")
@@ -125,6 +125,21 @@ def test_a_network_of_another_image_or_psf_is_not_gone_on_with(folder, capsys):
     assert "seed was 0 and is 3" in told
 
 
+@pytest.mark.parametrize("method", [UNTUNED, ("--method", "ssi-network", "--steps", 3)])
+def test_a_run_does_not_go_on_with_a_psf_of_the_same_numbers_in_another_shape(folder, capsys, method):
+    frames = tifffile.imread("frames.tif")[:2, :64, :64]
+    frames[1, 5, 5] = np.nan  # so that a tile is left to be done
+    np.save("holes.npy", frames)
+    np.save("wide.npy", np.full((1, 9), 1 / 9))
+    np.save("high.npy", np.full((9, 1), 1 / 9))
+    command = ("restore", "holes.npy", "out.zarr", "--axes", "tyx", "--workers", 0, "-q", *method)
+    assert run(capsys, *command, "--psf", "wide.npy")[0] == 1
+    code, told = run(capsys, *command, "--psf", "high.npy", "--resume", "--mask-nan")
+    assert (code, len(told.splitlines())) == (2, 1), told
+    assert "was begun otherwise" in told
+    assert run(capsys, *command, "--psf", "wide.npy", "--resume", "--mask-nan")[0] == 0
+
+
 @pytest.mark.parametrize("method", [UNTUNED, ("--method", "ssi-network", "--steps", 5)])
 def test_a_model_that_the_user_has_put_there_stays(folder, capsys, method):
     assert run(capsys, "train", "frames.tif", "out.model.safetensors", "--steps", 5, "-q")[0] == 0
@@ -141,12 +156,21 @@ def test_a_model_that_the_user_has_put_there_stays(folder, capsys, method):
         assert not (folder / "out.zarr").exists()
 
 
-def test_a_network_that_an_older_version_has_kept_is_replaced(folder, capsys, monkeypatch):
+@pytest.mark.parametrize("option", ["--overwrite", "--resume"])
+def test_a_network_that_an_older_version_has_kept_is_replaced(folder, capsys, monkeypatch, option):
     restore = ("restore", "frames.tif", "out.zarr", "--workers", 0, "--method", "ssi-network", "--steps", 5)
     with monkeypatch.context() as older:
         older.setattr(model_file, "FORMAT_VERSION", 1)
         assert run(capsys, *restore)[0] == 0
-    assert run(capsys, *restore, "--overwrite")[0] == 0
+    if option == "--resume":  # it goes on with no tile
+        shutil.rmtree("out.zarr")
+        (folder / "out.zarr.journal.jsonl").write_text(json.dumps({"job": {}}) + "\n")
+        (folder / "out.zarr.part").mkdir()
+        code, told = run(capsys, *restore, option)
+        assert (code, "is older than this program's" in told) == (2, True)  # tiles of it may be there
+        shutil.rmtree("out.zarr.part")
+    code, told = run(capsys, *restore, option)
+    assert code == 0, told
     selfinv.load_model("out.model.safetensors")
 
 
@@ -336,6 +360,12 @@ def test_tiles_that_lacked_mask_nan_are_gone_on_with(folder, capsys, method):
         (["restore", "frames.tif", "out.zarr", "--weight", "1", *TV], "--weight is not for an OUTPUT"),
         (["restore", "frames.tif", "out.zarr", "--boundary", "zero"], "what lies beyond a tile is unknown"),
         (["restore", "nothing.zarr", "out.zarr"], "nothing.zarr does not exist"),
+        (["denoise", "frames.tif", "out.zarr", "--dtype", "uint7"], "unknown pixel type 'uint7'"),
+        (["denoise", "line.npy", "out.zarr"], "OME-Zarr needs the axes y and x, but the image has 'x'"),
+        (
+            ["denoise", "frames.tif", "out.zarr", "--memory", "460MiB", *TV],
+            "a tile of 300 × 320 with its surroundings takes .* allow more .--memory",
+        ),
         (["restore", "empty.zarr", "out.zarr"], "empty.zarr"),
         (["restore", "empty.zarr", "out.tif"], "give OUTPUT the ending .zarr"),
         (["restore", "frames.tif", "out.zarr", "--resume"], "there is no unfinished run"),
@@ -344,8 +374,13 @@ def test_tiles_that_lacked_mask_nan_are_gone_on_with(folder, capsys, method):
         (["apply", "frames.tif", "frames.tif", "out.zarr"], "not a model file; expected one"),
     ],
 )
-def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(folder, capsys, arguments, words):
+def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(
+    folder, capsys, monkeypatch, arguments, words
+):
+    """Before anything is trained or tuned for."""
+    monkeypatch.setattr(large.front, "choose_pieces", lambda *_, **__: pytest.fail("this is training"))
     (folder / "empty.zarr").mkdir()
+    np.save("line.npy", np.arange(3000.0))
     code, told = run(capsys, *arguments, *(["-q"] if "train" in arguments else []))
     assert code == 2, told
     assert len(told.strip().splitlines()) == 1, told

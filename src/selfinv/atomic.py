@@ -37,6 +37,23 @@ def check_writable(path: str | os.PathLike[str]) -> None:
             beside.unlink()
 
 
+def flush(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk, where a power cut leaves it."""
+    if path.is_dir():
+        with contextlib.suppress(OSError):  # some systems do not let a folder be flushed
+            _flush(path, os.O_RDONLY)
+    else:
+        _flush(path, os.O_RDWR)
+
+
+def _flush(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _name_beside(target: Path, suffix: str) -> Path:
     return target.with_name(f".{secrets.token_hex(8)}{suffix}")
 
@@ -62,8 +79,7 @@ def written_beside(path: str | os.PathLike[str], *, suffix: str | None = None) -
     beside = _name_beside(target, path.suffix if suffix is None else suffix)
     try:
         yield beside
-        with open(beside, "rb+") as stream:
-            os.fsync(stream.fileno())
+        flush(beside)
         if target.exists():
             with contextlib.suppress(OSError):  # some file systems have no permissions to copy
                 shutil.copymode(target, beside)

@@ -356,6 +356,30 @@ def test_a_run_that_ends_early_goes_on_where_it_was(tmp_path):
     assert np.array_equal(zarr.open_group(tmp_path / "out.zarr", mode="r")["0"][:], 2 * frames)
 
 
+def test_a_tile_is_on_the_disk_before_the_journal_says_so(tmp_path, monkeypatch):
+    """After a power cut only what was flushed is there, of files and of the names in folders."""
+    flushed, fsync, whole = set(), os.fsync, Journal.finished
+
+    def told(handle):
+        flushed.add(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    def finished(self, tile, **facts):
+        chunks = [path for path in tmp_path.glob(f"out.zarr.part/0/c/{tile}/*/*") if path.is_file()]
+        assert len(chunks) == 4
+        needed = {way for chunk in chunks for way in (chunk, *chunk.parents) if way.is_relative_to(tmp_path)}
+        needed |= {tmp_path / "out.zarr.part" / name for name in ("zarr.json", "0/zarr.json")}
+        assert not [way for way in needed if way.stat().st_ino not in flushed]
+        whole(self, tile, **facts)
+
+    monkeypatch.setattr(os, "fsync", told)
+    monkeypatch.setattr(Journal, "finished", finished)
+    source = frames_file(tmp_path, movie(2, 600))
+    assert (
+        apply(Doubling(str(tmp_path)), source, tmp_path / "out.zarr", axes="tyx", workers=0).outcome.done == 2
+    )
+
+
 def test_a_run_killed_as_it_replaces_another_is_not_taken_for_that(tmp_path, monkeypatch):
     np.save(tmp_path / "in.npy", movie(4, 64))
     job = {"axes": "tyx", "workers": 0}

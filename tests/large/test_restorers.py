@@ -201,3 +201,9 @@ def test_tiles_of_another_model_are_not_gone_on_with(tmp_path):
         "fill": "zero",
     }
     assert digest not in {NetworkRestorer(replace(model, **{k: v})).digest() for k, v in others.items()}
+
+
+def test_tiles_of_a_psf_of_another_shape_are_not_gone_on_with():
+    wide, high = (ClassicalRestorer(Wiener(), torch.full(shape, 1.0 / 9.0)) for shape in ((1, 9), (9, 1)))
+    assert wide.digest() != high.digest()
+    assert wide.digest() == replace(wide, psf=wide.psf.clone()).digest()

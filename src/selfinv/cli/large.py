@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from selfinv.cli.console import FAILED, INTERRUPTED, progress, say, uninterrupted
@@ -159,7 +157,7 @@ def restore_large(
     """Train or tune on pieces, keep the network beside, restore all tiles."""
     from selfinv import large
     from selfinv.io.lazy import open_lazily
-    from selfinv.large.journal import Journal
+    from selfinv.large.journal import Journal, array_digest
     from selfinv.model_file import origin_of
     from selfinv.restoration import load_model
 
@@ -173,10 +171,9 @@ def restore_large(
     kept = output.with_name(f"{output.stem}.model.safetensors")
     places = large.Places(output)
     kernel = None if psf is None else read_psf(psf, source)
-    told = None if kernel is None else hashlib.sha256(np.ascontiguousarray(kernel).tobytes()).hexdigest()
     learning = {
         "input": large.fingerprint(source.path),
-        "psf": told,
+        "psf": None if kernel is None else array_digest(kernel),
         "method": method,
         "axes": axes,
         "seed": seed,
@@ -191,12 +188,24 @@ def restore_large(
                 f"choose another OUTPUT"
             )
         if how.resume:
-            earlier = load_model(kept)
-            model = earlier if _is_of(earlier, learning, output, begun=places.has_begun) else None
+            try:
+                earlier = load_model(kept)
+                model = earlier if _is_of(earlier, learning, output, begun=places.has_begun) else None
+            except InputError:  # of an older format, perhaps
+                if places.has_begun:
+                    raise
             if not places.has_begun:  # it ended before the first tile
                 how = replace(how, resume=False)
     places.check(source.path, resume=how.resume, overwrite=how.overwrite)
-    large.check_means(how.bytes(), how.workers)
+    large.check_means(
+        source,
+        kernel,
+        axes=axes,
+        dtype=dtype or "float32",
+        memory=how.bytes(),
+        workers=None if how.scheduler else how.workers,
+        classical=not method.startswith(("ssi", "auto")),
+    )
     if how.scheduler is not None:
         large.check_scheduler(how.scheduler)
     restorer: TrainedModel | Restorer | None = model

@@ -136,10 +136,11 @@ class Plan:
                 if kept_file(path) is None:
                     raise InputError(f"{name} {path} {'is no file' if path.exists() else 'does not exist'}")
                 read.add(_file(path))
-            written = [call.values[name] for name in WRITTEN if call.values.get(name) is not None]
+            written = {name: call.values[name] for name in WRITTEN if call.values.get(name) is not None}
+            self._check_different(written, input)
             if self.trains_first and "save-model" in self.recipe.options:
-                written.remove(call.values["save_model"])
-            for path in [*written, beside(call.output)]:
+                del written["save_model"]
+            for path in [*written.values(), beside(call.output)]:
                 owner = owners.setdefault(os.path.realpath(path), input)
                 if owner != input:
                     raise InputError(
@@ -152,6 +153,19 @@ class Plan:
                 raise InputError(
                     f"what is made of {input} would be written to {path}, which is an input; write to a "
                     f"folder of its own, e.g. output: restored/{{stem}}.tif"
+                )
+
+    def _check_different(self, written: dict[str, Path], input: str) -> None:
+        """What one input's run writes must not be one file."""
+        first: dict[str, str] = {}
+        for name, path in written.items():
+            other = first.setdefault(os.path.realpath(path), name)
+            if other != name:
+                one, two = (word.replace("_", "-") for word in (other, name))
+                why = " (--output-folder leaves the recipe's folders out)" if self.elsewhere else ""
+                raise InputError(
+                    f"{one} and {two} of {input} would both be written to {path}{why}; tell them apart by "
+                    f"name, e.g. {two}: {{stem}}-{two}{path.suffix}"
                 )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from selfinv.atomic import flush
 from selfinv.io.casting import as_dtype, cast
 from selfinv.io.files import FilePath, reading
 from selfinv.io.image import Metadata
@@ -106,6 +107,7 @@ class ZarrTarget:
             zarr.create_group(str(path), zarr_format=3)
             target._create_level(Level("0", (1,) * len(shape)))
             target._describe([Level("0", (1,) * len(shape))])
+            _flush_all(path)
         return target
 
     @classmethod
@@ -135,7 +137,7 @@ class ZarrTarget:
             )
 
     def write(self, region: Sequence[slice], values: Array) -> None:
-        """Write whole chunks.
+        """Write whole chunks, which a power cut after it leaves as they are.
 
         Raises
         ------
@@ -156,6 +158,7 @@ class ZarrTarget:
         converted = cast(values, self.dtype)
         with _writing(self.path):
             self._array()[inside] = converted
+            self._flush(inside)
 
     def read(self, region: Sequence[slice]) -> Array:
         """What has been written to a region so far."""
@@ -181,6 +184,19 @@ class ZarrTarget:
             for fine, coarse in itertools.pairwise(levels):
                 self._coarsen(fine, coarse)
             self._describe(levels, self._windows(levels[-1]))
+
+    def _flush(self, region: Region) -> None:
+        """Wait until a region's chunks are on the disk, and all names on the way to them."""
+        numbers = (
+            range(one.start // chunk, -(-one.stop // chunk))
+            for one, chunk in zip(region, self.chunks, strict=True)
+        )
+        name_of = self._array().metadata.encode_chunk_key
+        files = [self.path / "0" / name_of(place) for place in itertools.product(*numbers)]
+        files = [file for file in files if file.exists()]  # what is empty has none
+        ways = {way for file in files for way in file.parents if way.is_relative_to(self.path.parent)}
+        for path in (*files, *ways):
+            flush(path)
 
     def _array(self) -> Any:
         if "_opened" not in self.__dict__:
@@ -243,6 +259,12 @@ class ZarrTarget:
         return [(float(a), float(b)) if a < b else (0.0, 1.0) for a, b in zip(low, high, strict=True)]
 
 
+def check_axes(axes: str) -> None:
+    """Raise `InputError` if an OME-Zarr cannot hold an image with these axes."""
+    if "y" not in axes:
+        raise InputError(f"OME-Zarr needs the axes y and x, but the image has {axes!r}; write a .npy or .tif")
+
+
 def commit_folder(part: FilePath, target: FilePath, overwrite: bool) -> None:
     """Move a finished Zarr folder to its final name, in place of an older one only at the very end.
 
@@ -254,12 +276,10 @@ def commit_folder(part: FilePath, target: FilePath, overwrite: bool) -> None:
     """
     part, target = Path(part), Path(os.path.realpath(target))
     with _writing(target):
-        for folder, _, names in os.walk(part):
-            for name in names:
-                with open(os.path.join(folder, name), "rb+") as stream:
-                    os.fsync(stream.fileno())
+        _flush_all(part)
         if not target.exists():
             os.rename(part, target)
+            flush(target.parent)
             return
         if not overwrite:
             raise InputError(f"{target} exists already; choose another name or allow overwriting")
@@ -271,7 +291,15 @@ def commit_folder(part: FilePath, target: FilePath, overwrite: bool) -> None:
         except OSError:
             os.rename(old, target)
             raise
+        flush(target.parent)
         shutil.rmtree(old)
+
+
+def _flush_all(folder: Path) -> None:
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            flush(Path(inside, name))
+        flush(Path(inside))
 
 
 @contextmanager
@@ -297,10 +325,7 @@ def _ordered(axes: str, ndim: int) -> str:
         raise InputError(
             f"OME-Zarr stores the axes {letters!r} in the order {ordered!r}; transpose the image"
         )
-    if "y" not in letters:
-        raise InputError(
-            f"OME-Zarr needs the axes y and x, but the image has {letters!r}; write a .npy or .tif"
-        )
+    check_axes(letters)
     return letters
 
 

@@ -16,7 +16,7 @@ import torch
 
 from selfinv.io.casting import as_dtype
 from selfinv.io.lazy import LazyImage, open_lazily
-from selfinv.io.ome_zarr import commit_folder
+from selfinv.io.ome_zarr import check_axes, commit_folder
 from selfinv.large import engine
 from selfinv.large.engine import Outcome, Work
 from selfinv.large.journal import Journal, fingerprint
@@ -31,7 +31,8 @@ from selfinv.psf import normalise, values_of
 from selfinv.restoration import restore
 from selfinv.result import Result
 from selfinv.solvers.base import Callback
-from selfinv.types import AxisLayout, InputError, guess_axes, parse_axes, same_layout, warn
+from selfinv.solvers.wiener import Wiener
+from selfinv.types import AxisLayout, InputError, SelfinvWarning, guess_axes, parse_axes, same_layout, warn
 from selfinv.versions import versions
 
 BASE = 450 * 2**20  # bytes that a worker takes before it has any tile: mostly libraries
@@ -262,11 +263,38 @@ def plan_for(restorer: Restorer, source: LazyImage, axes: str, memory: int, work
     return Plan(source.shape, axes, core)
 
 
-def check_means(memory: int | None, workers: int | None) -> None:
-    """Raise `InputError` if no large run can be carried out with them, before one is trained for."""
+def check_means(
+    source: LazyImage,
+    psf: Any,
+    *,
+    axes: str | None,
+    dtype: str,
+    memory: int | None,
+    workers: int | None,
+    classical: bool,
+) -> None:
+    """Raise `InputError` if no large run can be carried out with them, before one is trained for.
+
+    With ``classical`` also if the least tile of a classical method takes more memory; how wide a network will
+    be, and so what it takes, training tells.
+    """
     engine.check_libraries()
-    if memory is not None:
-        _memory_of_each(memory, max(1, workers or 1))
+    as_dtype(dtype)
+    kernel = values_of(psf)
+    letters = axes or source.axes or guess_axes(source.shape, None if kernel is None else kernel.ndim)
+    letters = parse_axes(letters, len(source.shape)).axes
+    check_axes(letters)
+    if memory is None:
+        return
+    there = max(1, workers or 1)
+    each = _memory_of_each(memory, there)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SelfinvWarning)  # the run itself will tell
+        if classical and (kernel is None or kernel.ndim >= len(AxisLayout(letters).spatial)):
+            shape = None if kernel is None else torch.empty(kernel.shape)
+            plan_for(ClassicalRestorer(Wiener(), shape), source, letters, memory, there)
+        else:
+            _check_chunks(source, each)
 
 
 def _memory_of_each(memory: int, workers: int) -> float:

@@ -9,17 +9,17 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from selfinv.atomic import written_beside
+from selfinv.atomic import flush, written_beside
 from selfinv.io.fits import parted
 from selfinv.io.zarr_regions import zarr_digest
-from selfinv.types import InputError
+from selfinv.types import Array, InputError
 
 
 class Journal:
     """One line for the job, then one for each tile that was finished or has failed.
 
-    A line is written, flushed to the disk, only after its tile's values are. A run that is killed leaves at
-    worst a line cut short, which is not read.
+    A line is written, flushed to the disk, only after its tile's values are (`ZarrTarget.write`). A run that
+    is killed leaves at worst a line cut short, which is not read.
 
     Parameters
     ----------
@@ -37,6 +37,8 @@ class Journal:
     def begin(self) -> None:
         """Start a new one."""
         self.path.write_text(json.dumps({"job": self.job}) + "\n")
+        flush(self.path)
+        flush(self.path.parent)
 
     @staticmethod
     def job_in(path: Path) -> dict[str, Any]:
@@ -66,7 +68,7 @@ class Journal:
         if differ:
             in_words = {
                 "input": "the input is another one or has changed",
-                "restorer": "the model, the method or --symmetries is another one",
+                "restorer": "the model, the PSF, the method or --symmetries is another one",
             }
             what = "; ".join(
                 in_words.get(k, f"{k} was {before.get(k)!r} and is {self.job.get(k)!r}") for k in differ
@@ -82,6 +84,7 @@ class Journal:
         # A line cut short by a kill must not be continued by the next one.
         with written_beside(self.path) as beside:
             beside.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        flush(self.path.parent)
 
     def finished(self, tile: int, **facts: Any) -> None:
         """A tile's values are on the disk."""
@@ -120,3 +123,10 @@ def fingerprint(path: Path) -> str:
     if path.stat().st_size < 256 * 2**20:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return f"{path.stat().st_size} bytes of {path.stat().st_mtime_ns}"
+
+
+def array_digest(values: Array) -> str:
+    """What tells arrays apart: the same numbers in another shape are another array."""
+    digest = hashlib.sha256(repr((values.shape, values.dtype.str)).encode())
+    digest.update(values.tobytes())
+    return digest.hexdigest()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from selfinv import model_file
 from selfinv.io.regions import Region
+from selfinv.large.journal import array_digest
 from selfinv.large.tiles import Reach
 from selfinv.learning.measurement import field_of_view, object_pads
 from selfinv.learning.noise_line import smoothing_reach, surplus_reach
@@ -248,9 +249,9 @@ class ClassicalRestorer:
         return self
 
     def digest(self) -> str:
-        digest = hashlib.sha256(repr((self.solver, self.halo, self.seed, self.units)).encode())
-        digest.update(b"" if self.psf is None else self.psf.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        psf = None if self.psf is None else array_digest(self.psf.numpy())
+        made = repr((self.solver, self.halo, self.seed, self.units, psf))
+        return hashlib.sha256(made.encode()).hexdigest()[:16]
 
     def reaches(self, space: Sequence[int]) -> list[Reach]:
         sizes = (1,) * len(space) if self.psf is None else self.psf.shape[self.psf.ndim - len(space) :]
