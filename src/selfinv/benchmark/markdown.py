@@ -133,8 +133,7 @@ def _troubles(table: Table) -> list[str]:
 
 
 def _count(line: Line, table: Table) -> str:
-    whole = len(table.images)
-    return str(line.images) if line.images == whole else f"{line.images} of {whole}"
+    return table.share(line) or str(line.images)
 
 
 def _row(cells: Sequence[str]) -> str:

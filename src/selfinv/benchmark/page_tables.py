@@ -220,8 +220,8 @@ def _note(words: str) -> str:
 
 
 def _count(line: Line, table: Table) -> str:
-    whole = len(table.images)
-    return "" if line.images == whole else f" <small class='few'>{line.images} of {whole} images</small>"
+    share = table.share(line)
+    return f" <small class='few'>{share}</small>" if share else ""
 
 
 def _row_class(line: Line, table: Table) -> str:
