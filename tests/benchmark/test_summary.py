@@ -94,6 +94,7 @@ def test_a_loss_is_called_one():
     assert words.startswith("wiener is best")
     assert "ssi is 1.12 dB worse than wiener" in words
     assert "wins 0 of 4 images and loses 4" in words
+    assert "wiener is 1.12 dB better" not in words  # the same again, the other way round
 
 
 def test_no_significant_difference_is_an_answer():
@@ -143,6 +144,32 @@ def test_failures_are_counted_shown_and_not_averaged():
     # With a higher mean over fewer images a method does not lead those that did them all.
     some = [*rows(ssi=[20, 21, 22]), row("wiener", "i2", 30)]
     assert tables(some)[0].ranked()[0].method == "ssi"
+
+
+def test_means_spreads_and_costs_are_over_images():
+    some = [
+        row("ssi", "a", 20.0, seconds=1.0, pixels=500_000),
+        row("ssi", "b", 22.0, seconds=3.0, pixels=10**6),
+    ]
+    (line,) = tables(some)[0].lines
+    assert line.spreads["psnr"] == pytest.approx(math.sqrt(2))  # of a sample: n - 1
+    assert line.costs["seconds"] == pytest.approx(2.0)
+    assert line.costs["seconds_per_mpx"] == pytest.approx(2.5)
+
+
+def test_a_score_that_is_none_on_one_image_is_averaged_over_the_others():
+    some = [row("ssi", "a", 20.0, smi=0.3), row("ssi", "b", 22.0, smi=math.nan)]
+    (line,) = tables(some)[0].lines
+    assert line.means["smi"] == 0.3
+    assert line.images == 2
+
+
+def test_a_result_that_its_method_warns_of_counts_and_the_warning_is_shown():
+    some = rows(ssi=[20, 22])
+    some[1] |= {"status": "flagged", "error": "too few steps"}
+    (table,) = tables(some)
+    assert (table.lines[0].images, table.lines[0].means["psnr"]) == (2, 21.0)
+    assert "ssi says of its result on i1: too few steps" in report([table], "title", "facts", [])
 
 
 def test_where_everything_failed_that_is_what_is_shown():
