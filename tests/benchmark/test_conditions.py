@@ -91,6 +91,24 @@ def test_the_fraction_asked_for_is_missing_and_nothing_is_told_of_a_blur_that_wa
     assert measured.psf is None
     assert measured.operator is None
     assert np.array_equal(measured.blurred, truth.truth)
+    other = degrade(truth, denoising, seed=1)
+    assert not np.array_equal(np.isnan(measured.image), np.isnan(other.image))
+
+
+def test_noise_is_in_proportion_to_values_that_are_no_intensities(truth):
+    condition = next(c for c in TRACKS["d"] if c.name == "projections")
+    measured = degrade(truth, condition, seed=0)
+    spread = measured.blurred.std()
+    assert spread > 2  # sums along lines
+    assert np.std(measured.image - measured.blurred) == pytest.approx(0.05 * spread, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["spectrum", "spectrum lines"])
+def test_frequencies_that_are_not_sampled_are_missing(truth, name):
+    condition = next(c for c in TRACKS["d"] if c.name == name)
+    measured = degrade(truth, condition, seed=0)
+    assert np.array_equal(np.isfinite(measured.image), measured.operator.measured.numpy())
+    assert 0.2 < np.isfinite(measured.image).mean() < 0.5
 
 
 def test_photons_are_counted(truth):
@@ -119,6 +137,15 @@ def test_blur_is_scipys_with_the_centre_at_half(shape):
     assert np.allclose(blur(image, kernel), expected, atol=1e-5)
 
 
+def test_light_that_is_nowhere_negative_is_not_behind_a_blur_either():
+    point = np.zeros((40, 40), np.float32)
+    point[5, 5] = 1
+    assert (
+        blur(point, microscope_psf()).min() == 0
+    )  # rounding would leave less, of which no photons are drawn
+    assert blur(-point, microscope_psf()).min() < -0.01
+
+
 @pytest.mark.parametrize("shape", [(5, 5), (4, 7)])
 def test_a_background_goes_on_beyond_the_edges(shape):
     random = np.random.default_rng(0)
@@ -136,6 +163,8 @@ def test_a_bead_without_truth_has_values_hidden_from_everyone():
     assert np.isnan(measured.image[measured.hidden]).all()
     assert np.array_equal(measured.hidden_values, observed[measured.hidden])
     assert 0.005 < measured.hidden.mean() < 0.05
+    other = degrade(Loaded(None, observed, kernel), TRACKS["c"][0], seed=1)
+    assert not np.array_equal(measured.hidden, other.hidden)
 
 
 def test_noise_in_words():

@@ -118,6 +118,30 @@ def test_volumes_with_and_without_truth(tmp_path):
         find_volumes(tmp_path / "none", 0)
 
 
+@pytest.mark.parametrize("crop", [16, 17])
+@pytest.mark.parametrize("size", [20, 21])
+def test_a_psf_that_is_cut_with_its_volume_keeps_its_centre(tmp_path, size, crop):
+    kernel = np.zeros((5, size, size), np.float32)
+    kernel[2, size // 2, size // 2] = 1
+    tifffile.imwrite(tmp_path / "observed.tif", picture((8, 24, 24)))
+    tifffile.imwrite(tmp_path / "psf.tif", kernel)
+    cut = load(Source("a", "volume", str(tmp_path), crop)).psf
+    assert cut.shape == (5, crop, crop)
+    assert cut[2, crop // 2, crop // 2] == 1
+
+
+def test_a_truth_of_another_shape_is_left_out(tmp_path):
+    for part, width in (("observed", 20), ("psf", 20), ("truth", 21)):
+        tifffile.imwrite(tmp_path / f"{part}.tif", picture((8, 20, width)).astype(np.float32))
+    with pytest.raises(InputError, match=r"truth is \(8, 20, 21\) but observed \(8, 20, 20\)"):
+        find_volumes(tmp_path, 16)
+
+
+@pytest.mark.parametrize(("crop", "size"), [(0, 64), (32, 32), (512, 64)])
+def test_synthetic_volumes_are_at_most_64_wide(crop, size):
+    assert {s.crop for s in find_volumes(None, crop)[0]} == {size}
+
+
 @pytest.mark.parametrize("name", ["spheres", "filaments"])
 def test_synthetic_volumes(name):
     volume = synthetic(name, (16, 32, 32))

@@ -154,6 +154,9 @@ def wrong_shape(image, psf, *, seed):
     return image[1:]
 def holes(image, psf, *, seed):
     return np.where(image > image.mean(), np.nan, image)
+def unfilled(image, psf, *, seed):
+    return image
+unfilled.takes_missing = True
 def nothing(image, psf, *, seed):
     pass
 def seedless(image, psf):
@@ -190,6 +193,14 @@ def test_a_users_function_by_module_or_file(users, a_source):
         assert row["seconds"] > 0
     missing = next(c for c in TRACKS["d"] if c.name == "30 % missing")
     assert execute(case("users_methods:plain", missing))[0]["status"] == "ok"  # the holes were filled
+
+
+def test_what_was_not_measured_is_for_the_method_to_fill_in(users, a_source):
+    missing = next(c for c in TRACKS["d"] if c.name == "30 % missing")
+    row, _ = execute(case("users_methods:unfilled", missing))
+    assert row["status"] == "failed"  # or it would be scored by how the benchmark fills in the input's holes
+    assert "values that are NaN or infinite; expected numbers everywhere" in row["error"]
+    assert execute(case("input", missing))[0]["status"] == "ok"
 
 
 def test_nothing_is_told_of_a_psf_where_only_noise_is_to_be_removed(a_source):

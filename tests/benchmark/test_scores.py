@@ -45,6 +45,12 @@ def test_width_at_half_maximum():
     assert half_maximum_widths(bead) == pytest.approx([4 * 2.355, 2 * 2.355, 3 * 2.355], rel=0.03)
 
 
+def test_a_bead_at_the_border_ends_at_the_edge_of_its_last_pixel():
+    # Half a pixel to the edge, and one to where the other side falls to a half.
+    assert half_maximum_widths(np.array([2.0, 1, 0, 0, 0, 0, 0])) == [1.5]
+    assert half_maximum_widths(np.array([0.0, 0, 0, 0, 0, 1, 2])) == [1.5]
+
+
 def test_held_out_is_1_for_the_measured_values_themselves_and_0_for_a_constant():
     values = np.random.default_rng(0).random((8, 8, 8))
     hidden = np.arange(512).reshape(8, 8, 8) % 5 == 0

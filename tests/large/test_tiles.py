@@ -53,6 +53,13 @@ def test_enough_tiles_for_all_workers_where_that_costs_little():
     assert math.prod(-(-4096 // c) for c in cores_for((4096, 4096), (512, 512), [Reach(60)] * 2, 1e9, 4)) >= 4
 
 
+def test_no_more_tiles_than_cost_a_third_more():
+    # One for each of 64 workers would be a chunk, with half as much again around it.
+    core = cores_for((4096, 4096), (512, 512), [Reach(60)] * 2, 1e9, 64)
+    assert math.prod(-(-4096 // c) for c in core) < 64
+    assert math.prod(c + 2 * 61 for c in core) <= 4 / 3 * math.prod(core)
+
+
 def test_too_little_memory_is_said():
     with pytest.raises(InputError, match=r"allow more \(--memory\)"):
         cores_for((3000, 3000), (512, 512), [Reach(50)] * 2, 1000)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from selfinv.benchmark.problem import Problem, Restored
 from selfinv.held_out import hold_out
@@ -13,6 +15,7 @@ from selfinv.learning.measurement import gain
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.presets import ssi
 from selfinv.learning.random import generator_for
+from selfinv.types import InputError
 
 LEARNING_RATE = 0.01
 CHECK_EVERY = 10
@@ -24,6 +27,11 @@ def deep_image_prior(problem: Problem) -> Restored:
 
     Ulyanov et al. 2018, arXiv:1711.10925, through the forward operator; 2 % of the pixels (at least some
     5000, at most 10 %) are never trained on, and the image that predicts them best is kept.
+
+    Raises
+    ------
+    InputError
+        If there is none, since the numbers became NaN or infinite at once.
     """
     y, A, to_image = problem.forward_model()
     recipe = ssi(A.in_shape, 1, steps=problem.steps)
@@ -39,7 +47,8 @@ def deep_image_prior(problem: Problem) -> Restored:
     shape = (1, settings.channels + settings.marks, *A.in_shape)
     noise = 0.1 * torch.rand(shape, generator=generator_for(problem.seed)).to(y.device)
     optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
-    best_score, best_step, best = math.inf, 0, torch.zeros(())
+    best_score, best_step = math.inf, 0
+    best: Tensor | None = None
     for step in range(1, steps + 1):
         x = units.undo(model(noise))
         prediction = A(x)
@@ -51,14 +60,14 @@ def deep_image_prior(problem: Problem) -> Restored:
             score = float(held_out.costs(prediction.detach()).mean())
             if score < best_score:
                 best_score, best_step, best = score, step, x.detach()
-            problem.watch.look(lambda: to_image(best))  # noqa: B023  # called at once
-    image = to_image(best)
-    flag = "" if math.isfinite(best_score) else "the numbers became NaN or infinite"
+            if best is not None:
+                problem.watch.look(partial(to_image, best))
+    if best is None:
+        raise InputError("the numbers became NaN or infinite before any image was kept")
     return Restored(
-        image,
+        to_image(best),
         training_seconds=problem.watch.seconds(),
         steps=steps,
         setting=f"best step {best_step}",
-        flag=flag,
         device=str(y.device),
     )

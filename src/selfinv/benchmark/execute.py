@@ -17,7 +17,7 @@ from selfinv.benchmark.conditions import Measurement, blur_beyond, degrade
 from selfinv.benchmark.problem import Problem, Restored, Watch
 from selfinv.benchmark.scores import against_truth, clipped_psnr, without_truth
 from selfinv.benchmark.warm_up import warm_up
-from selfinv.types import Array, InputError, SelfinvWarning
+from selfinv.types import Array, InputError, SelfinvWarning, Shape
 
 OK, FAILED, FLAGGED = "ok", "failed", "flagged"
 
@@ -89,7 +89,7 @@ def _restore(
         restored = method.run(problem)
         seconds = watch.seconds()
     pixels = measurement.operator is None or is_on_grid(measurement.operator)
-    _check(restored.image, measurement.image if pixels else _known(truth))
+    _check(restored.image, (measurement.image if pixels else _known(truth)).shape)
     row |= {
         "training_seconds": round(restored.training_seconds, 6),
         "inference_seconds": round(restored.inference_seconds, 6),
@@ -109,7 +109,7 @@ def _scores(
 ) -> dict[str, float]:
     image = restored.image
     missing = ~np.isfinite(image)
-    if missing.any():  # the input itself has holes; restored images have been refused if they had
+    if missing.any():  # only the input's: restored images with holes have been refused
         image = Problem(image).filled().image
     if loaded.truth is not None:
         return against_truth(loaded.truth, image, fit=case.condition.measured)
@@ -121,12 +121,15 @@ def _scores(
     return without_truth(image, predicted, measurement.image, measurement.hidden, measurement.hidden_values)
 
 
-def _check(image: Any, measured: Array) -> None:
-    if np.shape(image) != measured.shape:
-        raise InputError(f"the method returned the shape {np.shape(image)} for an image {measured.shape}")
-    holes = ~np.isfinite(np.asarray(image, dtype=np.float64))
-    if (holes & np.isfinite(measured)).any():
-        raise InputError(f"the method returned {int(holes.sum())} values that are NaN or infinite")
+def _check(image: Any, shape: Shape) -> None:
+    if np.shape(image) != shape:
+        raise InputError(f"the method returned the shape {np.shape(image)} for an image {shape}")
+    holes = int((~np.isfinite(np.asarray(image, dtype=np.float64))).sum())
+    if holes:
+        raise InputError(
+            f"the method returned {holes} values that are NaN or infinite; expected numbers everywhere, "
+            "also where nothing was measured"
+        )
 
 
 def _uses_cuda(device: str) -> bool:

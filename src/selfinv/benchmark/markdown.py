@@ -46,7 +46,7 @@ def legend(found: Sequence[Table]) -> list[str]:
     sentences = [
         "Means over images (each the mean of its seeds) ± standard deviation over images.",
         "Bold: the best of the methods not told the truth.",
-        "In brackets: 95 % interval of the paired differences, by bootstrap over images, from 3 images on.",
+        "In brackets: 95 % interval of the paired differences over images, by Student's t, from 2 images on.",
         "Memory: the peak beyond what was in use before.",
     ]
     return sentences + (PUBLISHED_NOTES if any(table.as_published for table in found) else [])
@@ -133,8 +133,7 @@ def _troubles(table: Table) -> list[str]:
 
 
 def _count(line: Line, table: Table) -> str:
-    whole = len(table.images)
-    return str(line.images) if line.images == whole else f"{line.images} of {whole}"
+    return table.share(line) or str(line.images)
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -273,8 +273,8 @@ def named(name: str) -> Method:
 def _users(name: str) -> Method:
     r"""A function ``(image, psf, *, seed) -> image``, wrapped.
 
-    It may carry ``told``, a tuple of words; ``takes_missing = True`` if it can be given NaN. One that has a
-    parameter ``operator`` is given those that are no PSF.
+    It may carry ``told``, a tuple of words; ``takes_missing = True`` if it can be given NaN, to fill in. One
+    that has a parameter ``operator`` is given those that are no PSF.
     """
     function, file = _imported(name)
     told = getattr(function, "told", (PSF,))

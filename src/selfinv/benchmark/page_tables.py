@@ -90,7 +90,7 @@ def scores(table: Table) -> str:
     head = "".join(f"<th class='n'>{title}</th>" for title in titles)
     notes = [
         "Mean over images (± standard deviation; of the other scores when pointed at). Bold: best of the "
-        "methods not told the truth. Intervals: paired bootstrap over images."
+        "methods not told the truth. Intervals: of the paired differences over images, by Student's t."
     ]
     if table.as_published:
         notes += markdown.PUBLISHED_NOTES
@@ -220,8 +220,8 @@ def _note(words: str) -> str:
 
 
 def _count(line: Line, table: Table) -> str:
-    whole = len(table.images)
-    return "" if line.images == whole else f" <small class='few'>{line.images} of {whole} images</small>"
+    share = table.share(line)
+    return f" <small class='few'>{share}</small>" if share else ""
 
 
 def _row_class(line: Line, table: Table) -> str:

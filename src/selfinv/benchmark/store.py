@@ -86,14 +86,23 @@ class Store:
     def keep(self, case: Case, row: Row, image: Array | None) -> None:
         """Write a case's result; the row last, since it is what says that the case is done.
 
+        Without an image, one of an earlier result is removed, lest it be shown with the new numbers.
+
         Raises
         ------
         InputError
             If the operating system refuses.
         """
-        if image is not None:
+        path = self.images / f"{case.key}.npy"
+        if image is None:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                why = (error.strerror or str(error)).lower()
+                raise InputError(f"{path}, of an earlier result, could not be removed: {why}") from error
+        else:
             kind = np.float16 if float(np.abs(image).max()) < 6e4 else np.float32
-            with written_beside(self.images / f"{case.key}.npy") as beside:
+            with written_beside(path) as beside:
                 np.save(beside, image.astype(kind))
         with written_beside(self.cases / f"{case.key}.json") as beside:
             beside.write_text(json.dumps(row, indent=1, default=float))
