@@ -117,6 +117,15 @@ def test_the_file_is_for_people(folder, run):
     assert str(folder) not in words
 
 
+def test_a_result_that_is_to_be_deblurred_again_is_told_of(folder, run):
+    told = "warning: a.tif is a result itself, restored with a PSF as a.tif.recipe.yaml says"
+    assert run("restore", "noisy.tif", "a.tif", "--psf", "psf.tif", *TV)[0] == 0
+    assert told in run("restore", "a.tif", "b.tif", "--psf", "psf.tif", *TV)[1]
+    assert told not in run("restore", "a.tif", "b.tif", *TV)[1]
+    (folder / "noisy.tif").replace(folder / "a.tif")  # another image by now
+    assert told not in run("restore", "a.tif", "b.tif", "--psf", "psf.tif", *TV)[1]
+
+
 def test_no_recipe_is_written_if_none_is_wanted_or_nothing_was_made(folder, run):
     assert run("denoise", "noisy.tif", "a.tif", "--no-recipe", *TV)[0] == 0
     assert run("denoise", "missing.tif", "b.tif", *TV)[0] == 2

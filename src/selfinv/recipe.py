@@ -170,6 +170,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def was_sharpened(path: Path) -> bool:
+    """Whether the recipe beside a file says that it is itself a result, restored with a PSF."""
+    try:
+        made = Recipe.load(beside(path))
+    except InputError:
+        return False
+    return "psf" in made.options and kept_file(path) is not None and sha256(path) in made.wrote.values()
+
+
 def relative(path: Path, folder: Path) -> str:
     """A path as seen from a folder, also through symbolic links; absolute if they have nothing in common."""
     folder, path = Path(os.path.realpath(folder)), Path(os.path.realpath(path.parent)) / path.name

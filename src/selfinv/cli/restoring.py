@@ -47,6 +47,7 @@ from selfinv.cli.options import (
     Workers,
 )
 from selfinv.cli.recording import recorded
+from selfinv.recipe import beside, was_sharpened
 from selfinv.types import Array, InputError, same_layout
 
 if TYPE_CHECKING:
@@ -117,6 +118,11 @@ def restore(
     some informative parts, and all is restored tile by tile; Ctrl-C then keeps the tiles done, for --resume,
     but nothing of a training that it ends.
     """
+    if psf is not None and was_sharpened(input):
+        say(
+            f"warning: {input} is a result itself, restored with a PSF as {beside(input).name} says: what is "
+            f"undone twice comes out worse; give the image that was measured, or leave out --psf"
+        )
     how = Large(memory, workers, scheduler, symmetries, resume, overwrite)
     if how.check_output(output):
         refuse_where_tiled(
