@@ -19,6 +19,7 @@ from selfinv.learning.normalisation import Normalisation, varies
 from selfinv.learning.own_values import has_many_gaps
 from selfinv.noise import noise_level
 from selfinv.operators import Convolution
+from selfinv.semiblind.orientation import is_transposed
 from selfinv.semiblind.width import narrower
 from selfinv.solvers import Wiener
 from selfinv.solvers.base import Forward, run
@@ -139,6 +140,25 @@ def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None, name: 
         f"spectrum, and predicts hidden values better; a PSF that is too wide makes ringing of noise. Check "
         f"its pixel size and optics, or fit its size (selfinv psf fit --family scaled, "
         f"or selfinv.semiblind.scaled_family)"
+    )
+
+
+def transposed(y: Tensor, forward: Forward, noise: NoiseCorrelation | None, name: str = "the PSF") -> str:
+    """The warning of a PSF that the image shows to be told with its axes exchanged, else "".
+
+    Of one PSF for all channels; parameters as for `too_wide`.
+    """
+    if not isinstance(forward, Convolution) or len(forward.out_shape) != 2 or has_many_gaps(torch.isnan(y)):
+        return ""
+    values, kernel = y.cpu().double().numpy(), forward.psf.cpu().double().numpy()
+    independent = noise is not None and noise.independent
+    if kernel.shape[:-2] not in ((), (1,)) or not kernel.sum() > 0.0:
+        return ""
+    if not is_transposed(values, kernel.reshape(kernel.shape[-2:]), independent=independent):
+        return ""
+    return (
+        f"{name} seems to have its axes exchanged: transposed, it predicts hidden values clearly better; "
+        f"check which of its axes comes first"
     )
 
 

@@ -22,6 +22,7 @@ from selfinv.doubts import (
     shared_noise,
     smoothed_away,
     too_wide,
+    transposed,
     unchanged,
     unlike_frames,
 )
@@ -164,7 +165,7 @@ def restore(
     solver = _solver(method, request, alone=weight is None and spacing is None)
     trusted = isinstance(method, str) and (fitted is None or fitted.kept) and not acquired.plateau
     if trusted:
-        warn(too_wide(y, forward, noise))
+        warn(transposed(y, forward, noise) or too_wide(y, forward, noise))
 
     if not isinstance(solver, SSI):
         y = in_single_precision(y)
