@@ -131,6 +131,7 @@ def test_a_time_series_is_restored_as_if_it_fitted_in_memory(tmp_path, model):
     assert not list(tmp_path.glob("out.zarr.*"))
 
 
+@pytest.mark.filterwarnings("ignore:the model does not suit this image")  # it has hardly learned
 def test_tiles_of_the_networks_answer_alone_are_the_whole(tmp_path, model):
     alone, frames = replace(model, own_values=None), movie(1, 700)
     np.save(tmp_path / "in.npy", frames[0])

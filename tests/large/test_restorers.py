@@ -67,6 +67,7 @@ def trained(image, psf, axes, recipe=ssi, *, mask_nan=False, **changes):
         ((1, 12, 70, 90), (3, 3, 4), (12, 24, 32), ssi, {"widths": (4, 8), "pooled_axes": ((True,) * 3,)}),
     ],
 )
+@pytest.mark.filterwarnings("ignore:the model does not suit this image")  # it has hardly learned
 def test_a_network_sees_of_a_tile_what_it_would_see_of_the_whole(shape, psf, core, recipe, changes):
     image = scene(*shape)
     axes = "c" + "zyx"[-len(shape) + 1 :]
@@ -129,6 +130,7 @@ class Greedy(NetworkRestorer):
         return super().restore(block, seen, space)
 
 
+@pytest.mark.filterwarnings("ignore:the model does not suit this image")  # it has hardly learned
 def test_out_of_memory_backs_off_to_smaller_tiles():
     image = scene(1, 400, 420)
     model = trained(image, None, "cyx", widths=(4, 8), pooled_axes=((True, True),))

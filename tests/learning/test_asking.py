@@ -35,6 +35,7 @@ def test_one_psf_for_each_frame_is_no_trouble():
 
 
 @pytest.mark.parametrize("axes", ["tyx", "cyx", "zyx"])
+@pytest.mark.filterwarnings("ignore:the model does not suit this image")  # it has hardly learned
 def test_series_colour_and_volumes_are_updated(axes):
     generator, ndim = np.random.default_rng(0), 3 if axes == "zyx" else 2
     truth = np.kron(
