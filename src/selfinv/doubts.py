@@ -143,7 +143,7 @@ def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None, name: 
     )
 
 
-def transposed(y: Tensor, forward: Forward, noise: NoiseCorrelation | None, name: str = "the PSF") -> str:
+def transposed(y: Tensor, forward: Forward, noise: NoiseCorrelation | None) -> str:
     """The warning of a PSF that the image shows to be told with its axes exchanged, else "".
 
     Of one PSF for all channels; parameters as for `too_wide`.
@@ -157,8 +157,8 @@ def transposed(y: Tensor, forward: Forward, noise: NoiseCorrelation | None, name
     if not is_transposed(values, kernel.reshape(kernel.shape[-2:]), independent=independent):
         return ""
     return (
-        f"{name} seems to have its axes exchanged: transposed, it predicts hidden values clearly better; "
-        f"check which of its axes comes first"
+        "the PSF seems to have its axes exchanged: transposed, it predicts hidden values clearly better; "
+        "check which of its axes comes first"
     )
 
 
@@ -189,10 +189,11 @@ def further_than_measured(y: Tensor, x: Tensor, forward: Convolution | None) -> 
         how = f"what it takes away is {times:.2g} times the noise"
     else:
         level = float(y[seen].mean())
-        state, status = run(Wiener(), ((y - level) / scale).float(), forward)
+        wiener = Wiener()
+        state, status = run(wiener, ((y - level) / scale).float(), forward)
         if status.failed:
             return ""
-        plain = level + scale * Wiener().estimate(state)[spatial_index(forward.field_of_view or ())].to(y)
+        plain = level + scale * wiener.estimate(state)[spatial_index(forward.field_of_view or ())].to(y)
         answered, measured = ((values - plain)[seen].square() for values in (x, y))
         least = (EPSILON * scale) ** 2
         times = min(

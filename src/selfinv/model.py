@@ -23,7 +23,7 @@ from selfinv.learning.inverter import Entrance, Inverter, Looks, TrainedInverse
 from selfinv.learning.measurement import field_of_view
 from selfinv.learning.normalisation import Normalisation
 from selfinv.learning.outliers import OutlierTest
-from selfinv.learning.own_values import OwnValues
+from selfinv.learning.own_values import OwnValues, has_many_gaps
 from selfinv.learning.photometry import brightened
 from selfinv.learning.stray_values import without_stray
 from selfinv.learning.symmetry import Symmetry
@@ -342,7 +342,11 @@ class TrainedModel:
         part = y[:1][spatial_index(middle_of(space, [LOOKED_AT[len(space)]] * len(space)))]
         if part.shape[2:] != space and self.boundary in ("periodic", "zero"):
             return ""  # a part has other edges
-        x = self.in_units_of(likeness).restored(part)[field_of_view(self.pads, part.shape[2:])]
+        if has_many_gaps(~torch.isfinite(part)):
+            return ""
+        device = next(self.inverter.parameters()).device
+        x = self.in_units_of(likeness).restored(part, device=device).cpu()
+        x = x[field_of_view(self.pads, part.shape[2:])]
         forward = None if self.psf is None else Convolution(self.psf, part.shape[2:], self.boundary)
         return further_than_measured(part, x, forward)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from selfinv.semiblind.fit import held_out_difference
+from selfinv.semiblind.fit import held_out_difference, too_small
 from selfinv.semiblind.width import SHARED
 from selfinv.spectrum import taper
 from selfinv.types import Array, Floats, middle_of, spatial_index
@@ -33,7 +33,7 @@ def is_transposed(y: Floats, kernel: Array, *, independent: bool) -> bool:
     """
     part = y[spatial_index(middle_of(y.shape[2:], [LARGEST] * 2))]
     shape = part.shape[2:]
-    if max(kernel.shape) > min(shape):
+    if max(kernel.shape) > min(shape) or too_small(shape, kernel.shape):
         return False
     told, other = (np.square(np.abs(np.fft.fft2(k / k.sum(), shape))) for k in (kernel, kernel.T))
     if np.square(told - other).mean() < UNLIKE**2 * np.square(told).mean():
