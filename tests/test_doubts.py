@@ -269,6 +269,24 @@ def test_frames_that_fade_or_show_nothing_are_not_warned_of(brightness, noise):
     assert unlike_frames(series(*brightness, noise=noise), "tyx") == ""
 
 
+def test_stars_whose_saturated_cores_are_missing_do_not_make_a_psf_too_wide():
+    rng = np.random.default_rng(1)
+    psf = selfinv.psf.gaussian(1.7, (17, 17))
+    stars = np.zeros((128, 128))
+    for _ in range(40):
+        y, x = rng.integers(6, 122, 2)
+        stars[y, x] += 10 ** rng.uniform(2.8, 5.0)
+    light = np.maximum(fftconvolve(np.pad(stars, 20), psf, mode="same")[20:-20, 20:-20] + 200.0, 0.0)
+    image = rng.poisson(light) + rng.normal(0, 5, light.shape)
+    A = Convolution(psf, (128, 128))
+    for y in (as_batch(image), as_batch(np.where(image >= 3000, np.nan, image))):
+        assert too_wide(y, A, shared_noise(y, A)) == ""
+    anywhere = np.where(rng.random(image.shape) < 0.001, np.nan, image)
+    assert not lacks_peaks(as_batch(anywhere))  # of which a PSF may well be told too wide
+    wide = Convolution(selfinv.psf.gaussian(2.6, (25, 25)), (128, 128))
+    assert too_wide(as_batch(anywhere), wide, None) != ""
+
+
 def stars(seed, width=1.8):
     """Photons of 25 stars, of which a few are beyond 16 bits, and their PSF."""
     rng = np.random.default_rng(seed)

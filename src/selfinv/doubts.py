@@ -97,14 +97,10 @@ def lacks_peaks(y: Tensor) -> bool:
 
 
 def _without_plateaus(y: Tensor) -> Tensor:
-    """With the highest values missing, if some lie side by side, as where a detector saturates."""
+    """``batch channel y x``, its highest values missing if some lie side by side, as in saturated stars."""
     at = y == y[torch.isfinite(y)].max()
-    pairs = sum(int((at.narrow(axis, 1, n - 1) & at.narrow(axis, 0, n - 1)).sum()) for axis, n in _sides(y))
+    pairs = int((at[..., 1:] & at[..., :-1]).sum() + (at[..., 1:, :] & at[..., :-1, :]).sum())
     return y.masked_fill(at, torch.nan) if pairs >= PAIRS and float(at.double().mean()) < FEW else y
-
-
-def _sides(y: Tensor) -> list[tuple[int, int]]:
-    return [(axis, y.shape[axis]) for axis in range(2, y.ndim)]
 
 
 def too_wide(y: Tensor, forward: Forward, noise: NoiseCorrelation | None, name: str = "the PSF") -> str:
@@ -173,13 +169,13 @@ def further_than_measured(y: Tensor, x: Tensor, forward: Convolution | None) -> 
     Parameters
     ----------
     y, x
-        Measurement and answer on its grid, ``batch channel *space``, NaN where missing.
+        Measurement and answer on its grid, ``batch channel *space``, NaN where missing (of the former, few).
     forward
         The convolution; None: nothing is blurred.
     """
     seen = torch.isfinite(y)
-    scale = float(y[seen].double().std()) if bool(seen.any()) else 0.0
-    if not scale > 0.0 or has_many_gaps(~seen):
+    scale = float(y[seen].double().std())
+    if not scale > 0.0:
         return ""
     if forward is None:
         noise = white_noise(y)

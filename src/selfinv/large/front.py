@@ -281,15 +281,14 @@ def check_means(
     engine.check_libraries()
     as_dtype(dtype)
     kernel = values_of(psf)
-    letters = axes or source.axes or guess_axes(source.shape, None if kernel is None else kernel.ndim)
-    letters = parse_axes(letters, len(source.shape)).axes
-    check_axes(letters)
-    if memory is None:
-        return
-    there = max(1, workers or 1)
-    each = _memory_of_each(memory, there)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SelfinvWarning)  # the run itself will tell
+        letters = _axes(source, axes, None if kernel is None else kernel.ndim)
+        check_axes(letters)
+        if memory is None:
+            return
+        there = max(1, workers or 1)
+        each = _memory_of_each(memory, there)
         if classical and (kernel is None or kernel.ndim >= len(AxisLayout(letters).spatial)):
             shape = None if kernel is None else torch.empty(kernel.shape)
             plan_for(ClassicalRestorer(Wiener(), shape), source, letters, memory, there)

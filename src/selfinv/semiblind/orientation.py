@@ -10,26 +10,18 @@ from __future__ import annotations
 import numpy as np
 
 from selfinv.semiblind.fit import held_out_difference, too_small
-from selfinv.semiblind.width import SHARED
+from selfinv.semiblind.width import LARGEST, SHARED
 from selfinv.spectrum import taper
 from selfinv.types import Array, Floats, middle_of, spatial_index
 
 UNLIKE = 0.1  # of the power transmitted: less hardly matters
 CLEARLY = 3.0  # standard errors
-LARGEST = 512  # samples a side of the part that is looked at
 
 
 def is_transposed(y: Floats, kernel: Array, *, independent: bool) -> bool:
     """Whether hidden values say clearly that a PSF's transpose is the right one.
 
-    Parameters
-    ----------
-    y
-        ``batch channel y x``, NaN where nothing was measured.
-    kernel
-        The PSF as told, ``y x``.
-    independent
-        Whether the noise of neighbours is known to be.
+    Parameters as for `selfinv.semiblind.width.narrower`.
     """
     part = y[spatial_index(middle_of(y.shape[2:], [LARGEST] * 2))]
     shape = part.shape[2:]
